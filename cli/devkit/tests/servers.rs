@@ -1,0 +1,97 @@
+//! The private servers start, answer, survive kills and stop.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use fanledger_devkit::servers::{Servers, StartOptions};
+use fanledger_devkit::{TestDatabase, TestNats};
+use sqlx::Connection;
+
+#[tokio::test]
+async fn two_test_databases_are_apart() {
+    let (one, two) = tokio::join!(TestDatabase::create(), TestDatabase::create());
+    let mut first = sqlx::PgConnection::connect(one.url()).await.unwrap();
+    sqlx::query("CREATE TABLE only_here (n int)").execute(&mut first).await.unwrap();
+    let mut second = sqlx::PgConnection::connect(two.url()).await.unwrap();
+    let there: bool =
+        sqlx::query_scalar("SELECT to_regclass('only_here') IS NOT NULL").fetch_one(&mut second).await.unwrap();
+    assert!(!there);
+}
+
+#[tokio::test]
+async fn a_dropped_test_database_is_gone() {
+    let keeper = TestDatabase::create().await;
+    let dropped = TestDatabase::create().await;
+    let url = dropped.url().to_owned();
+    drop(dropped);
+    assert!(sqlx::PgConnection::connect(&url).await.is_err());
+    assert!(sqlx::PgConnection::connect(keeper.url()).await.is_ok());
+}
+
+#[tokio::test]
+async fn nats_comes_back_on_its_port_after_a_stop_and_after_a_wipe() {
+    let mut nats = TestNats::start().await;
+    let url = nats.url();
+    assert!(greets(&url).await);
+    nats.stop().await;
+    assert!(!greets(&url).await);
+    nats.restart().await;
+    assert!(greets(&url).await);
+    nats.wipe().await;
+    assert!(!nats.store().exists());
+    nats.restart().await;
+    assert_eq!(nats.url(), url);
+    assert!(greets(&url).await);
+}
+
+#[tokio::test]
+async fn private_servers_keep_what_was_committed_over_a_kill_and_a_stop() {
+    let dir = Scratch::new();
+    let mut servers = Servers::start(StartOptions::new(&dir.0)).await.unwrap();
+    let url = servers.database_url();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::query("CREATE TABLE kept (n int)").execute(&mut connection).await.unwrap();
+    for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
+        let value: String = sqlx::query_scalar(&format!("SHOW {setting}")).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(value, "on", "{setting}");
+    }
+    servers.postgres().kill().await.unwrap();
+    servers.postgres().restart().await.unwrap();
+    assert!(has_table(&servers.database_url()).await);
+    assert!(Servers::start(StartOptions::new(&dir.0)).await.is_err(), "a second start over the same directory");
+    servers.stop().await.unwrap();
+    assert!(sqlx::PgConnection::connect(&url).await.is_err());
+    let servers = Servers::start(StartOptions::new(&dir.0)).await.unwrap();
+    assert_eq!(servers.database_url(), url, "the port and the password are kept");
+    assert!(has_table(&url).await);
+    servers.stop().await.unwrap();
+}
+
+async fn has_table(url: &str) -> bool {
+    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar("SELECT to_regclass('kept') IS NOT NULL").fetch_one(&mut connection).await.unwrap()
+}
+
+async fn greets(url: &str) -> bool {
+    let Ok(stream) = tokio::net::TcpStream::connect(url.strip_prefix("nats://").unwrap()).await else { return false };
+    let mut start = [0; 4];
+    let read = tokio::time::timeout(Duration::from_secs(5), async {
+        stream.readable().await.unwrap();
+        stream.try_read(&mut start).unwrap_or(0)
+    });
+    read.await.is_ok_and(|n| n == 4) && &start == b"INFO"
+}
+
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("fanledger-devkit-{:016x}", rand::random::<u64>())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
