@@ -1,1 +1,35 @@
-//! Placeholder while the crate is being laid out.
+//! The wire types of the gateway: what its JSON looks like, shared by the server, the web app and the CLI.
+//!
+//! Read in this order:
+//! 1. [`minor`]: how an amount is written.
+//! 2. [`ledger`]: balances, statements, entries; [`inbox`]: webhooks and what became of them, and what finance waits for.
+//! 3. [`ops`]: runners and the journal.
+//! 4. [`page`], [`problem`]: lists and errors.
+//!
+//! Invariants:
+//! - An amount is an integer of minor units and ends in `_minor`. In the HTTP API it is a JSON string, because a sum may
+//!   pass 2^53 − 1, beyond which JavaScript's numbers are not exact; in the CLI's JSON it is a number. Types that hold
+//!   amounts are generic over the representation, [`Minor`] or [`MinorNumber`], so that nothing is converted twice.
+//! - `balance_minor` is debits minus credits.
+//! - Times are RFC 3339 in UTC; a position is a JSON number.
+//! - Within a major version of the API fields are only added: readers ignore what they do not know.
+//!
+//! What is not here: how anything is computed (`fanledger-gateway`'s `read`), and any rule of the business. These types are
+//! filled by hand from the domain's, so that a change inside does not leak out.
+
+pub mod inbox;
+pub mod ledger;
+pub mod minor;
+pub mod ops;
+pub mod page;
+pub mod problem;
+
+pub use inbox::{AwaitedItem, AwaitedPart, InboxItem, InboxStatus, SuspenseItem};
+pub use ledger::{
+    AccountBalance, AccountBalances, AccountStatement, AccountTurnover, AsOf, Cause, CurrencyBalances, Entry,
+    EntryPosting, FactReference, LineCause, PostingLine, Side, StripeEventReference, TrialBalance,
+};
+pub use minor::{Minor, MinorNumber};
+pub use ops::{JournalInfo, RunnerState, RunnerStatus};
+pub use page::Page;
+pub use problem::{FieldProblem, Problem};
