@@ -316,6 +316,8 @@ fact! {
         pub status: DisputeStatus,
         /// The charge.
         pub charge: Option<StripeId>,
+        /// The balance transaction that versions before the list of them name; often the first of the list.
+        pub balance_transaction: Option<StripeId>,
     }
 }
 

@@ -19,11 +19,16 @@
 //! anything that a person reads (`fanledger-projections`).
 
 pub mod account;
+pub mod books;
 pub mod entry;
 pub mod event;
 pub mod facts;
 pub mod id;
+pub mod ledgered;
 pub mod money;
+pub mod observations;
+pub mod policy;
+pub mod source;
 pub mod split;
 pub mod stripe;
 pub mod time;

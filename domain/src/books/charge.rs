@@ -1,0 +1,458 @@
+//! A charge with its refunds, disputes and balance transactions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::account::{Account, Bucket, Suspense};
+use crate::books::{Awaited, Balances, Books, Transactions, book_cash, close_residuals, confirm, unmatched};
+use crate::event::{CreatorAttributed, Event};
+use crate::facts::{
+    Attribution, AttributionProblem, BalanceTransaction, Category, ChargeSnapshot, DisputeSnapshot, DisputeStatus, EventStamp, Offer,
+    OfferRank, PaymentKind, RefundSnapshot, RefundStatus, SourceOffer,
+};
+use crate::id::{CreatorId, Jurisdiction, StripeId, StripeKind};
+use crate::money::Currency;
+use crate::observations::{ChargePhase, Observations, Snapshot};
+use crate::policy::{self, TaxOnLostDispute};
+use crate::split::{BasisPoints, proportion};
+use crate::time::Timestamp;
+
+/// What is known of a charge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    charge: Observations<ChargeSnapshot>,
+    refunds: BTreeMap<StripeId, Observations<RefundSnapshot>>,
+    disputes: BTreeMap<StripeId, Observations<DisputeSnapshot>>,
+    transactions: Transactions,
+    offers: BTreeMap<(OfferRank, StripeId), (EventStamp, SourceOffer)>,
+    by_finance: Option<(Timestamp, Attribution)>,
+    released_through: Option<Timestamp>,
+}
+
+/// Whose money a charge is, as far as the facts say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Somebody's.
+    Creator(Split),
+    /// Nobody's yet, with the reason where metadata was there and refused.
+    Unattributed(Option<AttributionProblem>),
+}
+
+/// How a charge is divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The creator.
+    pub creator: CreatorId,
+    /// What was paid for.
+    pub kind: PaymentKind,
+    /// The creator's share of the net.
+    pub share: BasisPoints,
+    /// Tax inside the gross, in minor units of the presentment currency.
+    pub tax_minor: i64,
+    /// Whose tax.
+    pub jurisdiction: Jurisdiction,
+}
+
+/// Whether a charge's money counts at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No snapshot of the charge itself is known.
+    Unknown,
+    /// Under way.
+    Processing,
+    /// Captured and standing.
+    Live,
+    /// Authorised only, expired, voided, failed.
+    Dead,
+}
+
+/// What refunds and disputes take back at an instant, in the presentment currency.
+#[derive(Clone, Copy, Debug, Default)]
+struct Returned {
+    /// R: refunds that stand.
+    refunded: i128,
+    /// L: net withdrawn by disputes that are lost.
+    lost: i128,
+    /// H: net withdrawn by all other disputes.
+    held: i128,
+}
+
+impl Books for Charge {
+    const STREAM: &'static str = "stripe_charge";
+
+    fn learn(&mut self, fact: &Event) -> bool {
+        match fact {
+            Event::ChargeObserved(seen) => self.charge.learn(&seen.stamp, &seen.charge),
+            Event::RefundObserved(seen) => self.refunds.entry(seen.refund.id.clone()).or_default().learn(&seen.stamp, &seen.refund),
+            Event::DisputeObserved(seen) => self.disputes.entry(seen.dispute.id.clone()).or_default().learn(&seen.stamp, &seen.dispute),
+            Event::BalanceTransactionObserved(seen) => self.transactions.learn(&seen.owner, &seen.transaction),
+            Event::AttributionOffered(offered) => learn_offer(&mut self.offers, &offered.stamp, &offered.from, &offered.offer),
+            Event::CreatorAttributed(attributed) => self.learn_by_finance(attributed),
+            Event::ChargeReleased(released) => {
+                let earlier = self.released_through.is_none_or(|through| released.through < through);
+                if earlier {
+                    self.released_through = Some(released.through);
+                }
+                earlier
+            }
+            Event::StripeEventReceived(_)
+            | Event::StripeEventBodyDiffered(_)
+            | Event::StripeEventNotTranslated(_)
+            | Event::StripeObjectsLinked(_)
+            | Event::AttributionSourceObserved(_)
+            | Event::TransferObserved(_)
+            | Event::PayoutObserved(_)
+            | Event::ApplicationFeeObserved(_)
+            | Event::TopupObserved(_)
+            | Event::EntryPosted(_)
+            | Event::ProjectionEventSkipped(_) => false,
+        }
+    }
+
+    fn instants(&self) -> BTreeSet<Timestamp> {
+        let charge = self.charge.instants().chain(self.charge.newest().map(|charge| charge.created));
+        let refunds = self.refunds.values().flat_map(|refund| refund.instants().chain(refund.newest().map(|newest| newest.created)));
+        let disputes = self.disputes.values().flat_map(Observations::instants);
+        charge.chain(refunds).chain(disputes).chain(self.transactions.instants()).chain(self.released_through).collect()
+    }
+
+    fn at(&self, at: Timestamp) -> Balances {
+        let mut books = Balances::default();
+        let transactions = self.transactions.up_to(at);
+        for (_, transaction) in &transactions {
+            book_cash(&mut books, transaction);
+        }
+        let phase = self.phase_at(at);
+        let returned = self.book_returns(&mut books, at, phase, &transactions);
+        let settlement = self.book_charge(&mut books, at, phase, returned, &transactions);
+        // One currency leaves nothing over, by construction of the lines.
+        let presentment = self.charge.newest().map(|charge| charge.currency);
+        debug_assert!(
+            presentment != settlement || settlement.is_none_or(|only| !books.is_only_in(only)) || books.residuals().is_empty(),
+            "one currency, and it does not sum to zero: {books:?}"
+        );
+        close_residuals(&mut books, settlement);
+        books
+    }
+
+    fn awaited(&self) -> Vec<Awaited> {
+        let charge = self.charge.all().flat_map(|charge| {
+            self.transactions.missing(&charge.id, [charge.balance_transaction.as_ref(), charge.failure_balance_transaction.as_ref()])
+        });
+        let refunds = self.refunds.values().flat_map(Observations::all).flat_map(|refund| {
+            self.transactions.missing(&refund.id, [refund.balance_transaction.as_ref(), refund.failure_balance_transaction.as_ref()])
+        });
+        let disputes = self
+            .disputes
+            .values()
+            .flat_map(Observations::all)
+            .flat_map(|dispute| self.transactions.missing(&dispute.id, [dispute.balance_transaction.as_ref()]));
+        let awaited: BTreeSet<Awaited> = charge.chain(refunds).chain(disputes).collect();
+        awaited.into_iter().collect()
+    }
+}
+
+/// Takes in an offer where it is newer than the one known of the same object.
+pub(crate) fn learn_offer(
+    offers: &mut BTreeMap<(OfferRank, StripeId), (EventStamp, SourceOffer)>,
+    stamp: &EventStamp,
+    from: &StripeId,
+    offer: &SourceOffer,
+) -> bool {
+    let key = (offer.rank, from.clone());
+    let new = (stamp.clone(), offer.clone());
+    let is_newer = offers.get(&key).is_none_or(|known| *known < new);
+    if is_newer {
+        offers.insert(key, new);
+    }
+    is_newer
+}
+
+impl Charge {
+    fn learn_by_finance(&mut self, attributed: &CreatorAttributed) -> bool {
+        let new = (attributed.at, attributed.attribution.clone());
+        let later = self.by_finance.as_ref().is_none_or(|known| *known < new);
+        if later {
+            self.by_finance = Some(new);
+        }
+        later
+    }
+
+    /// The snapshot that says what was captured: the newest captured one.
+    fn captured(&self) -> Option<&ChargeSnapshot> {
+        self.charge.newest_where(|charge| charge.status() == ChargePhase::Captured)
+    }
+
+    /// Capture is dated at the charge's `created`; a failure at the event that says so.
+    fn phase_at(&self, at: Timestamp) -> Phase {
+        let Some(oldest) = self.charge.oldest() else { return Phase::Unknown };
+        if at < oldest.created {
+            return Phase::Dead;
+        }
+        let then = self.charge.newest_at(at).map(Snapshot::status);
+        if self.captured().is_some() {
+            return if then == Some(ChargePhase::Failed) { Phase::Dead } else { Phase::Live };
+        }
+        match then.unwrap_or(ChargePhase::Pending) {
+            ChargePhase::Pending => Phase::Processing,
+            ChargePhase::Authorised | ChargePhase::Captured | ChargePhase::Failed => Phase::Dead,
+        }
+    }
+
+    /// Whose money it is. Finance's word beats metadata; else the first object with a `creator_id`, taken whole.
+    pub fn owner(&self, charge: &ChargeSnapshot) -> Owner {
+        let offer = match &self.by_finance {
+            Some((_, attribution)) => Offer::Valid(attribution.clone()),
+            None => std::iter::once(&charge.offer)
+                .chain(self.offers.values().map(|(_, offer)| &offer.offer))
+                .find(|offer| **offer != Offer::Silent)
+                .cloned()
+                .unwrap_or_default(),
+        };
+        let attribution = match offer {
+            Offer::Silent => return Owner::Unattributed(None),
+            Offer::Invalid(problem) => return Owner::Unattributed(Some(problem)),
+            Offer::Valid(attribution) => attribution,
+        };
+        let tax_minor = attribution.tax_minor.or_else(|| self.stated_tax()).unwrap_or(0);
+        if tax_minor > charge.amount_captured {
+            return Owner::Unattributed(Some(AttributionProblem::TaxAboveCaptured));
+        }
+        let with_invoice = charge.invoice.is_some() || self.offers.keys().any(|(rank, _)| *rank == OfferRank::Invoice);
+        Owner::Creator(Split {
+            creator: attribution.creator,
+            kind: attribution.kind.unwrap_or(if with_invoice { PaymentKind::Subscription } else { PaymentKind::Tip }),
+            share: attribution.share.unwrap_or(policy::in_force(charge.created).creator_share),
+            tax_minor,
+            jurisdiction: attribution.tax_jurisdiction.unwrap_or_else(Jurisdiction::unknown),
+        })
+    }
+
+    /// The tax that the invoice states, else the checkout session.
+    fn stated_tax(&self) -> Option<i64> {
+        let of = |rank| self.offers.iter().filter(move |((known, _), _)| *known == rank).find_map(|(_, (_, offer))| offer.tax_minor);
+        of(OfferRank::Invoice).or_else(|| of(OfferRank::CheckoutSession))
+    }
+
+    /// The newest snapshot of the charge, for people and for release.
+    pub fn newest(&self) -> Option<&ChargeSnapshot> {
+        self.charge.newest()
+    }
+
+    /// Whether the charge may be released by `through`: captured, not yet released, and all its money available by then.
+    pub fn is_releasable(&self, through: Timestamp) -> bool {
+        let mut charge_transactions =
+            self.transactions.all().filter(|(_, transaction)| transaction.category == Category::Charge).peekable();
+        self.released_through.is_none()
+            && self.phase_at(through) == Phase::Live
+            && charge_transactions.peek().is_some()
+            && charge_transactions.all(|(_, t)| t.available_on.max(policy::in_force(t.created).held_until(t.created)) <= through)
+    }
+
+    /// Refunds and disputes: what they take back, and what their own balance transactions leave open.
+    fn book_returns(
+        &self,
+        books: &mut Balances,
+        at: Timestamp,
+        phase: Phase,
+        transactions: &[(&StripeId, &BalanceTransaction)],
+    ) -> Returned {
+        let mut returned = Returned::default();
+        let of = |object: &StripeId| -> Vec<&BalanceTransaction> {
+            transactions.iter().filter(|(owner, t)| *owner == object && !is_charge_category(t.category)).map(|(_, t)| *t).collect()
+        };
+        for (id, refund) in &self.refunds {
+            let Some(newest) = refund.newest() else { continue };
+            let counts = matches!(phase, Phase::Live | Phase::Unknown) && stands(refund, newest, at);
+            let amount = if counts { i128::from(newest.amount) } else { 0 };
+            returned.refunded += amount;
+            if phase == Phase::Unknown {
+                books.debit(Account::Suspense(Suspense::UnknownCharge), newest.currency, amount);
+            }
+            confirm(books, -amount, newest.currency, of(id));
+        }
+        let mut dispute_ids: BTreeSet<&StripeId> = self.disputes.keys().collect();
+        dispute_ids.extend(transactions.iter().map(|(owner, _)| *owner).filter(|owner| owner.kind() == StripeKind::Dispute));
+        for id in &dispute_ids {
+            self.book_dispute(books, at, phase, &mut returned, self.disputes.get(*id), &of(id));
+        }
+        // What belongs to neither the charge nor a refund or dispute that is known.
+        for (owner, transaction) in transactions {
+            let is_claimed =
+                is_charge_category(transaction.category) || self.refunds.contains_key(*owner) || dispute_ids.contains(*owner);
+            if !is_claimed {
+                unmatched(books, transaction);
+            }
+        }
+        returned
+    }
+
+    fn book_dispute(
+        &self,
+        books: &mut Balances,
+        at: Timestamp,
+        phase: Phase,
+        returned: &mut Returned,
+        dispute: Option<&Observations<DisputeSnapshot>>,
+        transactions: &[&BalanceTransaction],
+    ) {
+        // No balance transaction, no money: an inquiry moves none.
+        let Some(first) = transactions.iter().find(|transaction| transaction.amount < 0).or(transactions.first()) else { return };
+        let newest = dispute.and_then(Observations::newest);
+        let status = dispute.and_then(|dispute| dispute.newest_at(at)).map(|snapshot| snapshot.status);
+        let own_currency = newest.map_or(first.currency, |snapshot| snapshot.currency);
+        let currency = self.captured().map_or(own_currency, |charge| charge.currency);
+        let net: i128 = -transactions.iter().filter(|t| t.currency == first.currency).map(|t| i128::from(t.amount)).sum::<i128>();
+        let reinstated = transactions.iter().any(|transaction| transaction.amount > 0);
+        let is_won_back = first.currency != currency && status == Some(DisputeStatus::Won) && reinstated;
+        // In the presentment currency.
+        let taken = if is_won_back {
+            0
+        } else if first.currency == currency {
+            net
+        } else {
+            let amount = newest.map_or(0, |snapshot| i128::from(snapshot.amount));
+            let withdrawn = i128::from(first.amount).abs();
+            let ceiling = if withdrawn == 0 { 0 } else { -(-amount * net).div_euclid(withdrawn) };
+            amount.min(ceiling)
+        };
+        let is_lost = status == Some(DisputeStatus::Lost);
+        if is_lost {
+            returned.lost += taken.max(0);
+            if phase == Phase::Unknown {
+                books.debit(Account::Suspense(Suspense::UnknownCharge), currency, taken.max(0));
+            } else if phase != Phase::Live {
+                books.debit(Account::DisputeLosses, currency, taken.max(0));
+            }
+        } else {
+            returned.held += taken.max(0);
+        }
+        // Reinstated beyond what was withdrawn (the withdrawal is not here yet) stands against what is held.
+        let held = if is_won_back || (is_lost && net > 0) { 0 } else { net };
+        books.debit(Account::DisputesHeld, first.currency, held);
+    }
+
+    /// The charge itself; gives the settlement currency.
+    fn book_charge(
+        &self,
+        books: &mut Balances,
+        at: Timestamp,
+        phase: Phase,
+        returned: Returned,
+        transactions: &[(&StripeId, &BalanceTransaction)],
+    ) -> Option<Currency> {
+        let own: Vec<&BalanceTransaction> =
+            transactions.iter().map(|(_, transaction)| *transaction).filter(|t| is_charge_category(t.category)).collect();
+        let gross: Vec<&BalanceTransaction> = own.iter().copied().filter(|t| t.category != Category::ChargeFailure).collect();
+        match (phase, self.captured()) {
+            (Phase::Live, Some(charge)) => {
+                let settlement = gross.first().map_or(charge.currency, |transaction| transaction.currency);
+                let captured = i128::from(charge.amount_captured);
+                let settled = if settlement == charge.currency {
+                    confirm(books, captured, charge.currency, own);
+                    captured
+                } else {
+                    // Failures that no event has told of yet wait; the rest is S.
+                    own.iter().filter(|t| t.category == Category::ChargeFailure).for_each(|t| unmatched(books, t));
+                    gross.iter().filter(|t| t.currency == settlement).map(|t| i128::from(t.amount)).sum()
+                };
+                self.book_split(books, at, charge, settlement, settled, returned);
+                Some(settlement)
+            }
+            (Phase::Processing, _) => {
+                for transaction in &gross {
+                    books.credit(Account::PaymentsProcessing, transaction.currency, i128::from(transaction.amount));
+                }
+                own.iter().filter(|t| t.category == Category::ChargeFailure).for_each(|t| unmatched(books, t));
+                None
+            }
+            (Phase::Live | Phase::Dead | Phase::Unknown, _) => {
+                own.iter().for_each(|transaction| unmatched(books, transaction));
+                None
+            }
+        }
+    }
+
+    /// The lines of a live charge, in the settlement currency: what is owed to whom after what was given back.
+    fn book_split(
+        &self,
+        books: &mut Balances,
+        at: Timestamp,
+        charge: &ChargeSnapshot,
+        settlement: Currency,
+        settled: i128,
+        returned: Returned,
+    ) {
+        let whole = i128::from(charge.amount_captured);
+        let value = |part: i128| proportion(settled, part, whole);
+        // ρ, λ, η: given back by refunds; with lost disputes; with held ones.
+        let refunded = returned.refunded.min(whole);
+        let lost = (returned.refunded + returned.lost).min(whole);
+        let held = (returned.refunded + returned.lost + returned.held).min(whole);
+        books.debit(Account::DisputeLosses, settlement, value(returned.refunded + returned.lost - lost));
+        let split = match self.owner(charge) {
+            Owner::Unattributed(_) => {
+                books.credit(Account::Suspense(Suspense::Unattributed), settlement, settled - value(lost));
+                return;
+            }
+            Owner::Creator(split) => split,
+        };
+        let tax_invoiced = i128::from(split.tax_minor);
+        let tax = value(tax_invoiced);
+        let creator_share = split.share.of(settled - tax);
+        let platform_share = settled - tax - creator_share;
+        let from_creator = |part: i128| proportion(creator_share, part, whole);
+        let from_tax = |part: i128| proportion(tax, part, whole);
+
+        let tax_returned_through = match policy::in_force(charge.created).tax_on_lost_dispute {
+            TaxOnLostDispute::Return => lost,
+            TaxOnLostDispute::Keep => {
+                books.debit(Account::DisputeLosses, settlement, from_tax(lost) - from_tax(refunded));
+                refunded
+            }
+        };
+        let tax_owed = tax - from_tax(tax_returned_through);
+        if settlement == charge.currency {
+            books.credit(Account::Tax(split.jurisdiction), settlement, tax_owed);
+        } else {
+            // Tax is owed as invoiced, in the presentment currency.
+            let owed_as_invoiced = tax_invoiced - proportion(tax_invoiced, tax_returned_through, whole);
+            books.credit(Account::Tax(split.jurisdiction), charge.currency, owed_as_invoiced);
+            books.debit(Account::EquityFx(charge.currency), charge.currency, owed_as_invoiced);
+            books.credit(Account::EquityFx(settlement), settlement, tax_owed);
+        }
+        let bucket = if self.released_through.is_some_and(|through| through <= at) { Bucket::Available } else { Bucket::Pending };
+        books.credit(Account::Creator(split.creator.clone(), bucket), settlement, creator_share - from_creator(held));
+        books.credit(Account::Creator(split.creator, Bucket::Held), settlement, from_creator(held) - from_creator(lost));
+        books.credit(Account::PlatformFees, settlement, platform_share);
+        books.debit(Account::Refunds, settlement, value(refunded) - from_creator(refunded) - from_tax(refunded));
+        books.debit(
+            Account::Chargebacks,
+            settlement,
+            (value(lost) - value(refunded))
+                - (from_creator(lost) - from_creator(refunded))
+                - (from_tax(lost) - from_tax(refunded)),
+        );
+    }
+}
+
+/// Whether a refund counts at `at`: from its `created` until the event that says it failed or was cancelled. One that was only
+/// ever seen as failed counted before: money left, and came back.
+fn stands(refund: &Observations<RefundSnapshot>, newest: &RefundSnapshot, at: Timestamp) -> bool {
+    if at < newest.created {
+        return false;
+    }
+    match refund.newest_at(at) {
+        Some(then) => match then.status {
+            RefundStatus::Pending | RefundStatus::Succeeded => true,
+            RefundStatus::RequiresAction | RefundStatus::Canceled | RefundStatus::Failed => false,
+        },
+        None => refund.oldest().is_some_and(|oldest| match oldest.status {
+            RefundStatus::Pending | RefundStatus::Succeeded | RefundStatus::Failed => true,
+            RefundStatus::RequiresAction | RefundStatus::Canceled => false,
+        }),
+    }
+}
+
+fn is_charge_category(category: Category) -> bool {
+    matches!(category, Category::Charge | Category::PartialCaptureReversal | Category::ChargeFailure)
+}

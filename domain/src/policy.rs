@@ -1,0 +1,48 @@
+//! The platform's policies, by version. The version in force is the one at a charge's `created`, so that a new policy never
+//! rewrites what was earned under an old one.
+
+use crate::split::BasisPoints;
+use crate::time::Timestamp;
+
+/// What happens to tax when a dispute is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaxOnLostDispute {
+    /// It is no longer owed: the sale is undone for tax too.
+    Return,
+    /// It stays owed, and the platform bears it as a dispute loss.
+    Keep,
+}
+
+/// One version of the platform's policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The creator's share where metadata is silent.
+    pub creator_share: BasisPoints,
+    /// Tax on a lost dispute.
+    pub tax_on_lost_dispute: TaxOnLostDispute,
+    /// How long the platform itself keeps a charge's money from release, in whole days from the charge's balance transaction.
+    pub holding_days: u16,
+}
+
+impl Policy {
+    /// Until when a charge that settled at `settled` is kept from release by the platform's own holding period.
+    pub fn held_until(&self, settled: Timestamp) -> Timestamp {
+        let micros = settled.as_unix_micros() + i64::from(self.holding_days) * 86_400_000_000;
+        Timestamp::from_unix_micros(micros).unwrap_or(settled)
+    }
+}
+
+const DEFAULT_SHARE: BasisPoints = match BasisPoints::new(8000) {
+    Ok(share) => share,
+    Err(_) => panic!("8000 is at most 10000"),
+};
+
+/// Every version with the microsecond (since 1970) from which it is in force, oldest first. The first is in force since ever.
+const VERSIONS: &[(i64, Policy)] =
+    &[(i64::MIN, Policy { creator_share: DEFAULT_SHARE, tax_on_lost_dispute: TaxOnLostDispute::Return, holding_days: 0 })];
+
+/// The policy in force at `at`.
+pub fn in_force(at: Timestamp) -> Policy {
+    let (_, first) = VERSIONS[0];
+    VERSIONS.iter().rev().find(|(from, _)| *from <= at.as_unix_micros()).map_or(first, |(_, policy)| *policy)
+}

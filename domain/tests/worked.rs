@@ -1,0 +1,450 @@
+//! The worked examples of the ledger's design, each in every order of its facts, and a few more of the same kind.
+
+use fanledger_domain::books::charge::Charge;
+use fanledger_domain::books::{Balances, Books};
+use fanledger_domain::entry::check_postings;
+use fanledger_domain::event::{
+    AttributionOffered, BalanceTransactionObserved, ChargeObserved, ChargeReleased, DisputeObserved, Event, RefundObserved,
+};
+use fanledger_domain::facts::*;
+use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
+use fanledger_domain::split::BasisPoints;
+use fanledger_domain::time::Timestamp;
+
+const CREATED: i64 = 1_770_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(CREATED + seconds).unwrap()
+}
+
+fn stamp(seconds: i64, event: &str) -> EventStamp {
+    EventStamp { created: at(seconds), event: event.parse().unwrap() }
+}
+
+fn attribution(share: u16, tax: i64) -> Offer {
+    Offer::Valid(Attribution {
+        creator: "crt_1".parse().unwrap(),
+        fan: None,
+        kind: None,
+        share: Some(BasisPoints::new(share).unwrap()),
+        tax_minor: Some(tax),
+        tax_jurisdiction: Some("us-ca".parse().unwrap()),
+    })
+}
+
+fn charge_snapshot(currency: &str, amount: i64, offer: Offer) -> ChargeSnapshot {
+    ChargeSnapshot {
+        id: "ch_1".parse().unwrap(),
+        created: at(0),
+        currency: currency.parse().unwrap(),
+        amount,
+        amount_captured: amount,
+        status: ChargeStatus::Succeeded,
+        captured: true,
+        payment_intent: None,
+        invoice: None,
+        balance_transaction: Some("txn_ch".parse().unwrap()),
+        failure_balance_transaction: None,
+        offer,
+    }
+}
+
+fn charge(currency: &str, amount: i64, offer: Offer) -> Event {
+    ChargeObserved { stamp: stamp(1, "evt_ch"), charge: charge_snapshot(currency, amount, offer) }.into()
+}
+
+fn transaction(id: &str, owner: &str, category: Category, seconds: i64, currency: &str, amount: i64, fee: i64) -> Event {
+    let fee_details = if fee == 0 { vec![] } else { vec![FeeDetail { fee_type: FeeType::Stripe, amount: fee }] };
+    BalanceTransactionObserved {
+        owner: owner.parse().unwrap(),
+        transaction: BalanceTransaction {
+            id: id.parse().unwrap(),
+            created: at(seconds),
+            available_on: at(seconds + 86_400),
+            currency: currency.parse().unwrap(),
+            amount,
+            fee,
+            net: amount - fee,
+            fee_details,
+            category,
+            reported_as: category.as_str().to_owned(),
+            source: Some(owner.parse().unwrap()),
+        },
+    }
+    .into()
+}
+
+fn refund(id: &str, event: &str, seconds: i64, currency: &str, amount: i64, status: RefundStatus) -> Event {
+    RefundObserved {
+        stamp: stamp(seconds, event),
+        refund: RefundSnapshot {
+            id: id.parse().unwrap(),
+            created: at(100),
+            currency: currency.parse().unwrap(),
+            amount,
+            status,
+            charge: Some("ch_1".parse().unwrap()),
+            payment_intent: None,
+            balance_transaction: None,
+            failure_balance_transaction: None,
+        },
+    }
+    .into()
+}
+
+fn dispute(event: &str, seconds: i64, amount: i64, status: DisputeStatus) -> Event {
+    DisputeObserved {
+        stamp: stamp(seconds, event),
+        dispute: DisputeSnapshot {
+            id: "dp_1".parse().unwrap(),
+            created: at(200),
+            currency: "usd".parse().unwrap(),
+            amount,
+            status,
+            charge: Some("ch_1".parse().unwrap()),
+            balance_transaction: None,
+        },
+    }
+    .into()
+}
+
+/// Every order of `items`, by Heap's algorithm.
+fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
+    fn go<T: Clone>(k: usize, items: &mut Vec<T>, all: &mut Vec<Vec<T>>) {
+        if k <= 1 {
+            all.push(items.clone());
+            return;
+        }
+        for i in 0..k {
+            go(k - 1, items, all);
+            items.swap(if k.is_multiple_of(2) { i } else { 0 }, k - 1);
+        }
+    }
+    let mut all = Vec::new();
+    let mut items = items.to_vec();
+    go(items.len(), &mut items, &mut all);
+    all
+}
+
+/// Feeds the facts one by one in every order, each twice, and gives the final posted balances after checking that they never differ
+/// from `books`, at any instant, and that every entry balances.
+fn post_in_every_order(facts: &[Event]) -> Balances {
+    let object = "ch_1".parse().unwrap();
+    let mut finals: Option<Balances> = None;
+    for order in permutations(facts) {
+        let mut aggregate = Ledgered::<Charge>::default();
+        for fact in order.iter().chain(&order) {
+            let events = aggregate.decide(&object, LedgerCommand::Learn { facts: vec![fact.clone()], stripe_event: None }).unwrap();
+            for event in &events {
+                if let Event::EntryPosted(entry) = event {
+                    check_postings(&entry.postings).unwrap();
+                }
+                aggregate.evolve(event);
+            }
+            for instant in aggregate.books().instants() {
+                assert_eq!(aggregate.posted_at(instant), aggregate.books().at(instant), "at {instant} in {order:?}");
+            }
+        }
+        let end = aggregate.posted_at(at(1_000_000_000));
+        match &finals {
+            Some(known) => assert_eq!(*known, end, "{order:?}"),
+            None => finals = Some(end),
+        }
+    }
+    finals.unwrap()
+}
+
+fn expect(balances: &Balances, expected: &[(&str, &str, i128)]) {
+    let mut wanted = Balances::default();
+    for (account, currency, minor) in expected {
+        wanted.debit(account.parse().unwrap(), currency.parse().unwrap(), *minor);
+    }
+    assert_eq!(*balances, wanted);
+}
+
+const CLEARING: &str = "assets:stripe:clearing";
+const PROCESSING: &str = "expenses:processing-fees:payments";
+const PENDING: &str = "liabilities:creators:crt_1:pending";
+const TAX: &str = "liabilities:tax:us-ca";
+const PLATFORM: &str = "income:platform-fees";
+
+#[test]
+fn refund_in_pieces_with_tax() {
+    let offered: Event = AttributionOffered {
+        stamp: stamp(3, "evt_in"),
+        from: "in_1".parse().unwrap(),
+        offer: SourceOffer { rank: OfferRank::Invoice, offer: attribution(8333, 87), tax_minor: None },
+    }
+    .into();
+    let mut facts = vec![
+        charge("usd", 1099, Offer::Silent),
+        offered,
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1099, 62),
+        refund("re_1", "evt_r1", 100, "usd", 333, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -333, 0),
+        refund("re_2", "evt_r2", 110, "usd", 333, RefundStatus::Succeeded),
+        transaction("txn_r2", "re_2", Category::Refund, 110, "usd", -333, 0),
+    ];
+    expect(
+        &post_in_every_order(&facts),
+        &[
+            (CLEARING, "usd", 371),
+            (PROCESSING, "usd", 62),
+            (TAX, "usd", -35),
+            (PENDING, "usd", -333),
+            (PLATFORM, "usd", -169),
+            ("income:refunds", "usd", 104),
+        ],
+    );
+    // … and 433 more; the first facts together, so that the orders stay countable.
+    facts.truncate(3);
+    facts.push(refund("re_1", "evt_r1", 100, "usd", 666, RefundStatus::Succeeded));
+    facts.push(transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -666, 0));
+    facts.push(refund("re_3", "evt_r3", 120, "usd", 433, RefundStatus::Pending));
+    facts.push(transaction("txn_r3", "re_3", Category::Refund, 120, "usd", -433, 0));
+    expect(
+        &post_in_every_order(&facts),
+        &[(CLEARING, "usd", -62), (PROCESSING, "usd", 62), (PLATFORM, "usd", -169), ("income:refunds", "usd", 169)],
+    );
+}
+
+#[test]
+fn refund_then_lost_dispute() {
+    for (disputed, clearing, losses) in [(1500, -1588, 0), (2000, -2088, 500)] {
+        let facts = vec![
+            charge("usd", 2000, attribution(8000, 0)),
+            transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 2000, 88),
+            refund("re_1", "evt_r1", 100, "usd", 500, RefundStatus::Succeeded),
+            transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -500, 0),
+            dispute("evt_d1", 200, disputed, DisputeStatus::NeedsResponse),
+            transaction("txn_d1", "dp_1", Category::Dispute, 200, "usd", -disputed, 1500),
+            dispute("evt_d2", 300, disputed, DisputeStatus::Lost),
+        ];
+        let mut expected = vec![
+            (CLEARING, "usd", clearing),
+            (PROCESSING, "usd", 88),
+            ("expenses:dispute-fees", "usd", 1500),
+            (PLATFORM, "usd", -400),
+            ("income:refunds", "usd", 100),
+            ("income:chargebacks", "usd", 300),
+        ];
+        if losses > 0 {
+            expected.push(("expenses:dispute-losses", "usd", losses));
+        }
+        expect(&post_in_every_order(&facts), &expected);
+    }
+}
+
+#[test]
+fn settled_in_another_currency() {
+    let facts = vec![
+        charge("eur", 1000, attribution(8000, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1085, 61),
+        refund("re_1", "evt_r1", 100, "eur", 400, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -430, 0),
+    ];
+    expect(
+        &post_in_every_order(&facts),
+        &[
+            (CLEARING, "usd", 594),
+            (PROCESSING, "usd", 61),
+            (PENDING, "usd", -521),
+            (PLATFORM, "usd", -217),
+            ("income:refunds", "usd", 87),
+            ("income:fx", "usd", -4),
+        ],
+    );
+}
+
+#[test]
+fn zero_and_three_decimals() {
+    let jpy = vec![
+        charge("jpy", 500, attribution(8000, 45)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "jpy", 500, 18),
+        refund("re_1", "evt_r1", 100, "jpy", 250, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "jpy", -250, 0),
+    ];
+    expect(
+        &post_in_every_order(&jpy),
+        &[
+            (CLEARING, "jpy", 232),
+            (PROCESSING, "jpy", 18),
+            (TAX, "jpy", -23),
+            (PENDING, "jpy", -182),
+            (PLATFORM, "jpy", -91),
+            ("income:refunds", "jpy", 46),
+        ],
+    );
+    let kwd = vec![
+        charge("kwd", 12340, attribution(8333, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "kwd", 12340, 560),
+        refund("re_1", "evt_r1", 100, "kwd", 4110, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "kwd", -4110, 0),
+    ];
+    expect(
+        &post_in_every_order(&kwd),
+        &[
+            (CLEARING, "kwd", 7670),
+            (PROCESSING, "kwd", 560),
+            (PENDING, "kwd", -6858),
+            (PLATFORM, "kwd", -2058),
+            ("income:refunds", "kwd", 686),
+        ],
+    );
+}
+
+#[test]
+fn gross_without_its_balance_transaction_is_unconfirmed() {
+    expect(
+        &post_in_every_order(&[charge("usd", 1000, Offer::Silent)]),
+        &[("assets:stripe:unconfirmed", "usd", 1000), ("liabilities:suspense:unattributed", "usd", -1000)],
+    );
+}
+
+#[test]
+fn a_balance_transaction_without_its_object_is_unconfirmed() {
+    expect(
+        &post_in_every_order(&[transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1000, 59)]),
+        &[(CLEARING, "usd", 941), (PROCESSING, "usd", 59), ("assets:stripe:unconfirmed", "usd", -1000)],
+    );
+}
+
+#[test]
+fn a_refund_whose_charge_is_unknown_is_in_suspense() {
+    let facts = vec![
+        refund("re_1", "evt_r1", 100, "usd", 400, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -400, 0),
+    ];
+    expect(&post_in_every_order(&facts), &[(CLEARING, "usd", -400), ("liabilities:suspense:unknown-charge", "usd", 400)]);
+}
+
+#[test]
+fn a_refund_that_fails_gives_back_what_it_took_at_the_instant_that_says_so() {
+    let facts = vec![
+        charge("usd", 1000, attribution(8000, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1000, 59),
+        refund("re_1", "evt_r1", 100, "usd", 400, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -400, 0),
+        refund("re_1", "evt_r2", 500, "usd", 400, RefundStatus::Failed),
+        transaction("txn_r2", "re_1", Category::RefundFailure, 500, "usd", 400, 0),
+    ];
+    expect(
+        &post_in_every_order(&facts),
+        &[(CLEARING, "usd", 941), (PROCESSING, "usd", 59), (PENDING, "usd", -800), (PLATFORM, "usd", -200)],
+    );
+    let mut aggregate = Ledgered::<Charge>::default();
+    let events = aggregate.decide(&"ch_1".parse().unwrap(), LedgerCommand::Learn { facts, stripe_event: None }).unwrap();
+    events.iter().for_each(|event| aggregate.evolve(event));
+    expect(
+        &aggregate.posted_at(at(499)),
+        &[
+            (CLEARING, "usd", 541),
+            (PROCESSING, "usd", 59),
+            (PENDING, "usd", -480),
+            (PLATFORM, "usd", -200),
+            ("income:refunds", "usd", 80),
+        ],
+    );
+}
+
+#[test]
+fn a_dispute_freezes_the_creators_part_and_a_win_frees_it() {
+    let mut facts = vec![
+        charge("usd", 2000, attribution(8000, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 2000, 88),
+        dispute("evt_d1", 200, 2000, DisputeStatus::NeedsResponse),
+        transaction("txn_d1", "dp_1", Category::Dispute, 200, "usd", -2000, 1500),
+    ];
+    expect(
+        &post_in_every_order(&facts),
+        &[
+            (CLEARING, "usd", -1588),
+            (PROCESSING, "usd", 88),
+            ("expenses:dispute-fees", "usd", 1500),
+            ("assets:disputes:held", "usd", 2000),
+            ("liabilities:creators:crt_1:held", "usd", -1600),
+            (PLATFORM, "usd", -400),
+        ],
+    );
+    facts.push(dispute("evt_d2", 300, 2000, DisputeStatus::Won));
+    facts.push(transaction("txn_d2", "dp_1", Category::DisputeReversal, 300, "usd", 2000, -1500));
+    expect(
+        &post_in_every_order(&facts),
+        &[(CLEARING, "usd", 1912), (PROCESSING, "usd", 88), (PENDING, "usd", -1600), (PLATFORM, "usd", -400)],
+    );
+    // Lost after it was won, with the money withdrawn again.
+    facts.push(dispute("evt_d3", 400, 2000, DisputeStatus::Lost));
+    facts.push(transaction("txn_d3", "dp_1", Category::Dispute, 400, "usd", -2000, 1500));
+    facts.drain(..2).for_each(drop);
+    let with_charge: Vec<Event> = [charge("usd", 2000, attribution(8000, 0))].into_iter().chain(facts).collect();
+    expect(
+        &post_in_every_order(&with_charge),
+        &[
+            (CLEARING, "usd", -3500),
+            ("expenses:dispute-fees", "usd", 1500),
+            ("assets:stripe:unconfirmed", "usd", 2000),
+            (PLATFORM, "usd", -400),
+            ("income:chargebacks", "usd", 400),
+        ],
+    );
+}
+
+#[test]
+fn a_charge_that_fails_after_it_succeeded_leaves_fees_only() {
+    let mut failed = charge_snapshot("usd", 1000, attribution(8000, 0));
+    failed.status = ChargeStatus::Failed;
+    failed.failure_balance_transaction = Some("txn_f".parse().unwrap());
+    let facts = vec![
+        charge("usd", 1000, attribution(8000, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1000, 80),
+        ChargeObserved { stamp: stamp(400_000, "evt_f"), charge: failed }.into(),
+        transaction("txn_f", "ch_1", Category::ChargeFailure, 400_000, "usd", -1000, 0),
+    ];
+    expect(&post_in_every_order(&facts), &[(CLEARING, "usd", -80), (PROCESSING, "usd", 80)]);
+}
+
+#[test]
+fn a_released_charge_is_available_from_then_and_refunds_come_out_of_it() {
+    let facts = vec![
+        charge("usd", 1000, attribution(8000, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1000, 59),
+        ChargeReleased { through: at(90_000) }.into(),
+        refund("re_1", "evt_r1", 100, "usd", 500, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100_000, "usd", -500, 0),
+    ];
+    expect(
+        &post_in_every_order(&facts),
+        &[
+            (CLEARING, "usd", 441),
+            (PROCESSING, "usd", 59),
+            ("liabilities:creators:crt_1:available", "usd", -400),
+            (PLATFORM, "usd", -200),
+            ("income:refunds", "usd", 100),
+        ],
+    );
+}
+
+#[test]
+fn tax_is_owed_as_invoiced_when_settled_elsewhere() {
+    let facts = vec![
+        charge("eur", 1000, attribution(8000, 190)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1085, 61),
+        refund("re_1", "evt_r1", 100, "eur", 500, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -540, 0),
+    ];
+    // Ts = ⌊1085·190/1000⌋ = 206, C = ⌊879·0.8⌋ = 703, P = 176; half back: β = 103, α = 351, v = 542.
+    expect(
+        &post_in_every_order(&facts),
+        &[
+            (CLEARING, "usd", 484),
+            (PROCESSING, "usd", 61),
+            (TAX, "eur", -95),
+            ("equity:fx:eur", "eur", 95),
+            ("equity:fx:usd", "usd", -103),
+            (PENDING, "usd", -352),
+            (PLATFORM, "usd", -176),
+            ("income:refunds", "usd", 88),
+            ("income:fx", "usd", -2),
+        ],
+    );
+}
