@@ -14,7 +14,9 @@
 //! use it: what it says about Stripe is written from Stripe's documentation, not taken from our parser, which a
 //! shared mistake would otherwise hide.
 
+pub mod history;
 pub mod servers;
+pub mod stripe;
 mod test_database;
 mod test_nats;
 

@@ -1,0 +1,585 @@
+//! What can happen to money at Stripe, and the events and balance transactions that it makes of that.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+use super::History;
+use super::objects::{Api, ApplicationFee, Charge, Dispute, Metadata, Payout, Refund, Transaction, Transfer, topup};
+
+pub(super) const HOUR: i64 = 3_600;
+pub(super) const DAY: i64 = 86_400;
+
+/// A platform's account at Stripe while things happen to it.
+pub(super) struct World {
+    rng: StdRng,
+    /// By the time at which they are made; equal times keep their order.
+    events: Vec<(i64, Value)>,
+    transactions: Vec<Transaction>,
+    /// Σ net of the balance transactions so far, by currency: what a payout can take.
+    balance: BTreeMap<&'static str, i64>,
+    /// Whether changes are now and then announced under two event ids.
+    pub(super) repeats: bool,
+}
+
+/// When a charge's balance transaction becomes known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// With `charge.succeeded`.
+    AtOnce,
+    /// With `charge.updated`, this many seconds later; `charge.succeeded` says null.
+    Later(i64),
+    /// Never by a webhook: only the list has it.
+    ByListOnly,
+}
+
+/// How a refund ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefundEnd {
+    Succeeds,
+    SucceedsLater,
+    Fails,
+    FailsAfterSuccess,
+    Canceled,
+    NeverStands,
+}
+
+/// How a dispute ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DisputeEnd {
+    Open,
+    Won,
+    Lost,
+    WonAfterLost,
+    PartlyWon,
+    /// `won`, and the money never comes back.
+    WonWithoutMoney,
+    InquiryClosed,
+    InquiryBecomesLost,
+    Prevented,
+}
+
+/// How a payout ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PayoutEnd {
+    Pending,
+    Paid,
+    FailedAfterPaid,
+    Canceled,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            events: Vec::new(),
+            transactions: Vec::new(),
+            balance: BTreeMap::new(),
+            repeats: false,
+        }
+    }
+
+    /// All that happened up to `end`.
+    pub(super) fn history(mut self, end: i64) -> History {
+        self.events.retain(|(at, _)| *at <= end);
+        self.events.sort_by_key(|(at, _)| *at);
+        self.transactions.retain(|transaction| transaction.created <= end);
+        self.transactions.sort_by_key(|transaction| transaction.created);
+        History {
+            events: self.events.into_iter().map(|(_, event)| event).collect(),
+            balance_transactions: self.transactions.iter().map(Transaction::json).collect(),
+        }
+    }
+
+    /// True in `percent` of cases.
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
+        self.rng.random_range(0..100) < percent
+    }
+
+    /// From `low` to `high`, both included.
+    pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
+        self.rng.random_range(low..=high)
+    }
+
+    /// One of the choices, which must not be empty.
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.rng.random_range(0..choices.len())]
+    }
+
+    /// An id as Stripe's look: a prefix and 24 letters and digits.
+    pub(super) fn id(&mut self, prefix: &str) -> String {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let mut id = format!("{prefix}_1");
+        for _ in 0..23 {
+            id.push(char::from(self.pick(ALPHABET)));
+        }
+        id
+    }
+
+    /// Announces the object as it stands.
+    pub(super) fn emit(&mut self, at: i64, api: Api, kind: &str, object: Value) {
+        self.emit_from(at, api, kind, object, None);
+    }
+
+    /// As [`World::emit`], from a connected account if one is named.
+    pub(super) fn emit_from(&mut self, at: i64, api: Api, kind: &str, object: Value, account: Option<&str>) {
+        let times = if self.repeats && self.chance(8) { 2 } else { 1 };
+        for _ in 0..times {
+            let mut event = json!({
+                "id": self.id("evt"), "object": "event", "api_version": api.version(), "created": at,
+                "data": { "object": object.clone() }, "livemode": object["livemode"].as_bool().unwrap_or(false),
+                "pending_webhooks": 1, "request": { "id": null, "idempotency_key": null }, "type": kind,
+            });
+            if let Some(account) = account {
+                event["account"] = account.into();
+            }
+            self.events.push((at, event));
+        }
+    }
+
+    /// Books a balance transaction and returns its id.
+    pub(super) fn book(&mut self, transaction: Transaction) -> String {
+        *self.balance.entry(transaction.currency).or_default() += transaction.net();
+        let id = transaction.id.clone();
+        self.transactions.push(transaction);
+        id
+    }
+
+    /// Σ net so far.
+    pub(super) fn balance(&self, currency: &str) -> i64 {
+        self.balance.get(currency).copied().unwrap_or(0)
+    }
+
+    /// A balance transaction without fees.
+    pub(super) fn transaction(
+        &mut self,
+        kind: &'static str,
+        category: &'static str,
+        amount: i64,
+        currency: &'static str,
+        at: i64,
+    ) -> Transaction {
+        Transaction {
+            id: self.id("txn"),
+            amount,
+            currency,
+            fee_details: Vec::new(),
+            created: at,
+            available_on: at,
+            kind,
+            category,
+            source: None,
+            description: None,
+            exchange_rate: None,
+        }
+    }
+
+    /// A balance transaction over an amount of a charge's currency, settled as the platform settles that currency.
+    fn settled(
+        &mut self,
+        kind: &'static str,
+        category: &'static str,
+        amount: i64,
+        charge: &Charge,
+        at: i64,
+    ) -> Transaction {
+        // Euros settle in dollars, at a rate that moves from day to day.
+        if charge.currency != "eur" {
+            return self.transaction(kind, category, amount, charge.currency, at);
+        }
+        let rate = 10_600 + (at / DAY * 37) % 500;
+        let converted = (amount.abs() * rate + 5_000) / 10_000 * amount.signum();
+        let mut transaction = self.transaction(kind, category, converted, "usd", at);
+        transaction.exchange_rate = Some(format!("{}.{:04}", rate / 10_000, rate % 10_000));
+        transaction
+    }
+
+    /// Books the charge's own balance transaction, over `gross`, with Stripe's fee.
+    pub(super) fn capture(&mut self, charge: &mut Charge, gross: i64, at: i64) {
+        let mut transaction = self.settled("charge", "charge", gross, charge, at);
+        let fixed = match transaction.currency {
+            "jpy" => 0,
+            "kwd" => 100,
+            _ => 30,
+        };
+        transaction.fee_details.push(("stripe_fee", "Stripe processing fees", transaction.amount * 29 / 1000 + fixed));
+        if self.chance(4) {
+            transaction.fee_details.push(("tax", "VAT", 3));
+        }
+        transaction.available_on = at + 2 * DAY;
+        transaction.source = Some(charge.id.clone());
+        let id = self.book(transaction);
+        charge.balance_transaction = Some(id);
+    }
+
+    /// The charge succeeds and is captured at once.
+    pub(super) fn succeed(&mut self, charge: &mut Charge, known: Known) {
+        charge.status = "succeeded";
+        charge.captured = true;
+        charge.amount_captured = charge.amount;
+        let (at, api) = (charge.created, charge.api);
+        self.capture(charge, charge.amount, at);
+        let transaction = charge.balance_transaction.take();
+        match known {
+            Known::AtOnce => {
+                charge.balance_transaction = transaction;
+                self.emit(at, api, "charge.succeeded", charge.json());
+            }
+            Known::Later(delay) => {
+                self.emit(at, api, "charge.succeeded", charge.json());
+                charge.balance_transaction = transaction;
+                self.emit(at + delay, api, "charge.updated", charge.json());
+            }
+            Known::ByListOnly => self.emit(at, api, "charge.succeeded", charge.json()),
+        }
+    }
+
+    /// A bank debit that had succeeded comes back.
+    pub(super) fn fail_after_success(&mut self, charge: &mut Charge, at: i64) {
+        let mut transaction =
+            self.settled("payment_failure_refund", "charge_failure", -charge.amount_captured, charge, at);
+        transaction.source = Some(charge.id.clone());
+        charge.failure_balance_transaction = Some(self.book(transaction));
+        charge.status = "failed";
+        self.emit(at, charge.api, "charge.failed", charge.json());
+    }
+
+    /// Refunds a part of a charge.
+    pub(super) fn refund(&mut self, charge: &mut Charge, amount: i64, at: i64, end: RefundEnd) {
+        let mut refund = Refund {
+            id: self.id("re"),
+            charge: charge.id.clone(),
+            payment_intent: charge.payment_intent.clone(),
+            amount,
+            currency: charge.currency,
+            created: at,
+            status: match end {
+                RefundEnd::Succeeds | RefundEnd::FailsAfterSuccess => "succeeded",
+                RefundEnd::SucceedsLater | RefundEnd::Fails | RefundEnd::Canceled => "pending",
+                RefundEnd::NeverStands => "requires_action",
+            },
+            balance_transaction: None,
+            failure_balance_transaction: None,
+        };
+        if end != RefundEnd::NeverStands {
+            let mut transaction = self.settled("refund", "refund", -amount, charge, at);
+            transaction.source = Some(refund.id.clone());
+            refund.balance_transaction = Some(self.book(transaction));
+        }
+        self.announce_refund(charge, &refund, at, "refund.created");
+        let later = at + self.between(1, 5) * DAY;
+        refund.status = match end {
+            RefundEnd::Succeeds => {
+                return;
+            }
+            RefundEnd::SucceedsLater => "succeeded",
+            RefundEnd::Fails | RefundEnd::FailsAfterSuccess => "failed",
+            RefundEnd::Canceled | RefundEnd::NeverStands => "canceled",
+        };
+        if matches!(end, RefundEnd::Fails | RefundEnd::FailsAfterSuccess | RefundEnd::Canceled) {
+            let mut transaction = self.settled("refund_failure", "refund_failure", amount, charge, later);
+            // What comes back is what went out, whatever the rate did meanwhile.
+            if let Some(booked) = self.transactions.iter().find(|t| Some(&t.id) == refund.balance_transaction.as_ref())
+            {
+                transaction.amount = -booked.amount;
+            }
+            transaction.source = Some(refund.id.clone());
+            refund.failure_balance_transaction = Some(self.book(transaction));
+        }
+        let kind = if refund.status == "failed" { "refund.failed" } else { "refund.updated" };
+        self.announce_refund(charge, &refund, later, kind);
+    }
+
+    /// A refund's news as its API generation tells it: embedded in the charge, or as an object of its own.
+    fn announce_refund(&mut self, charge: &mut Charge, refund: &Refund, at: i64, kind: &str) {
+        charge.refunds.retain(|known| known.id != refund.id);
+        charge.refunds.push(refund.clone());
+        match charge.api {
+            Api::Old if kind == "refund.created" => self.emit(at, Api::Old, "charge.refunded", charge.json()),
+            Api::Old | Api::Middle if kind != "refund.created" => {
+                self.emit(at, charge.api, "charge.refund.updated", refund.json());
+            }
+            Api::Old | Api::Middle | Api::New => {
+                self.emit(at, charge.api, kind, refund.json());
+                if kind == "refund.created" {
+                    self.emit(at, charge.api, "charge.refunded", charge.json());
+                }
+            }
+        }
+    }
+
+    /// Takes back what was booked and not captured, as older accounts show a partial capture.
+    pub(super) fn release_uncaptured(&mut self, charge: &Charge, rest: i64, at: i64) {
+        let mut transaction = self.settled("refund", "partial_capture_reversal", -rest, charge, at);
+        transaction.source = Some(charge.id.clone());
+        self.book(transaction);
+    }
+
+    /// A refund of a charge that is announced by nothing else.
+    pub(super) fn orphan_refund(&mut self, charge: &Charge, at: i64) {
+        let id = self.id("re");
+        let mut transaction = self.settled("refund", "refund", -charge.amount, charge, at);
+        transaction.source = Some(id.clone());
+        let refund = Refund {
+            id,
+            charge: charge.id.clone(),
+            payment_intent: charge.payment_intent.clone(),
+            amount: charge.amount,
+            currency: charge.currency,
+            created: at,
+            status: "succeeded",
+            balance_transaction: Some(self.book(transaction)),
+            failure_balance_transaction: None,
+        };
+        self.emit(at, charge.api, "refund.created", refund.json());
+    }
+
+    /// A dispute from its opening to its end.
+    pub(super) fn dispute(&mut self, charge: &mut Charge, amount: i64, at: i64, end: DisputeEnd) {
+        let mut dispute = Dispute {
+            id: self.id("dp"),
+            charge: charge.id.clone(),
+            payment_intent: charge.payment_intent.clone(),
+            amount,
+            currency: charge.currency,
+            created: at,
+            status: "needs_response",
+            transactions: Vec::new(),
+        };
+        let api = charge.api;
+        let closed_at = at + self.between(5, 25) * DAY;
+        match end {
+            DisputeEnd::InquiryClosed | DisputeEnd::InquiryBecomesLost => {
+                dispute.status = "warning_needs_response";
+                self.emit(at, api, "charge.dispute.created", dispute.json());
+                if end == DisputeEnd::InquiryClosed {
+                    dispute.status = "warning_closed";
+                    self.emit(closed_at, api, "charge.dispute.closed", dispute.json());
+                    return;
+                }
+                self.withdraw(charge, &mut dispute, at + DAY);
+                dispute.status = "needs_response";
+                self.emit(at + DAY, api, "charge.dispute.updated", dispute.json());
+            }
+            DisputeEnd::Prevented => {
+                dispute.status = "prevented";
+                self.emit(at, api, "charge.dispute.created", dispute.json());
+                return;
+            }
+            DisputeEnd::Open
+            | DisputeEnd::Won
+            | DisputeEnd::Lost
+            | DisputeEnd::WonAfterLost
+            | DisputeEnd::PartlyWon
+            | DisputeEnd::WonWithoutMoney => {
+                self.withdraw(charge, &mut dispute, at);
+                self.emit(at, api, "charge.dispute.created", dispute.json());
+            }
+        }
+        charge.disputed = true;
+        self.emit(dispute.transactions[0].created, api, "charge.dispute.funds_withdrawn", dispute.json());
+        dispute.status = "under_review";
+        self.emit(at + 2 * DAY, api, "charge.dispute.updated", dispute.json());
+        self.close(charge, &mut dispute, closed_at, end);
+    }
+
+    fn close(&mut self, charge: &Charge, dispute: &mut Dispute, at: i64, end: DisputeEnd) {
+        let api = charge.api;
+        match end {
+            DisputeEnd::Open | DisputeEnd::InquiryClosed | DisputeEnd::Prevented => {}
+            DisputeEnd::Lost | DisputeEnd::InquiryBecomesLost => {
+                dispute.status = "lost";
+                self.emit(at, api, "charge.dispute.closed", dispute.json());
+            }
+            DisputeEnd::WonWithoutMoney => {
+                dispute.status = "won";
+                self.emit(at, api, "charge.dispute.closed", dispute.json());
+            }
+            DisputeEnd::Won => {
+                dispute.status = "won";
+                // Sent before the money is back: what it carries is the withdrawal alone.
+                self.emit(at, api, "charge.dispute.closed", dispute.json());
+                self.reinstate(dispute, at + HOUR, None);
+                self.emit(at + HOUR, api, "charge.dispute.funds_reinstated", dispute.json());
+            }
+            DisputeEnd::WonAfterLost => {
+                dispute.status = "lost";
+                self.emit(at, api, "charge.dispute.closed", dispute.json());
+                dispute.status = "won";
+                self.reinstate(dispute, at + 9 * DAY, None);
+                self.emit(at + 9 * DAY, api, "charge.dispute.funds_reinstated", dispute.json());
+                self.emit(at + 9 * DAY, api, "charge.dispute.updated", dispute.json());
+            }
+            DisputeEnd::PartlyWon => {
+                dispute.status = "lost";
+                let withdrawn = -dispute.transactions[0].amount;
+                let part = self.between(1, withdrawn.max(2) - 1);
+                self.reinstate(dispute, at, Some(part));
+                self.emit(at, api, "charge.dispute.funds_reinstated", dispute.json());
+                self.emit(at, api, "charge.dispute.closed", dispute.json());
+            }
+        }
+    }
+
+    fn withdraw(&mut self, charge: &Charge, dispute: &mut Dispute, at: i64) {
+        let mut transaction = self.settled("adjustment", "dispute", -dispute.amount, charge, at);
+        let fee = if transaction.currency == "jpy" { 1_300 } else { 1_500 };
+        transaction.fee_details.push(("stripe_fee", "Dispute fee", fee));
+        transaction.source = Some(dispute.id.clone());
+        transaction.description = Some(format!("Chargeback withdrawal for {}", charge.id));
+        dispute.transactions.push(transaction.clone());
+        self.book(transaction);
+    }
+
+    /// Gives back all or a part of what was withdrawn; the fee comes back or not.
+    fn reinstate(&mut self, dispute: &mut Dispute, at: i64, part: Option<i64>) {
+        let withdrawal = dispute.transactions[0].clone();
+        let amount = part.unwrap_or(-withdrawal.amount);
+        let mut transaction = self.transaction("adjustment", "dispute_reversal", amount, withdrawal.currency, at);
+        if part.is_none() && self.chance(50) {
+            transaction.fee_details.push(("stripe_fee", "Dispute fee returned", -withdrawal.fee()));
+        }
+        transaction.source = Some(dispute.id.clone());
+        transaction.description = Some(format!("Chargeback reversal for {}", dispute.charge));
+        dispute.transactions.push(transaction.clone());
+        self.book(transaction);
+    }
+
+    /// A payout of the platform from its creation to its end.
+    pub(super) fn payout(&mut self, api: Api, amount: i64, currency: &'static str, at: i64, end: PayoutEnd) {
+        let id = self.id("po");
+        let mut transaction = self.transaction("payout", "payout", -amount, currency, at);
+        transaction.source = Some(id.clone());
+        let balance_transaction = self.book(transaction);
+        let failure = None;
+        let mut payout = Payout {
+            id,
+            amount,
+            currency,
+            created: at,
+            status: "pending",
+            balance_transaction,
+            failure_balance_transaction: failure,
+        };
+        self.emit(at, api, "payout.created", payout.json());
+        let (back, kind) = match end {
+            PayoutEnd::Pending => return,
+            PayoutEnd::Canceled => (at + HOUR, "payout_cancel"),
+            PayoutEnd::Paid | PayoutEnd::FailedAfterPaid => {
+                payout.status = "in_transit";
+                self.emit(at + 8 * HOUR, api, "payout.updated", payout.json());
+                payout.status = "paid";
+                self.emit(at + 2 * DAY, api, "payout.paid", payout.json());
+                if end == PayoutEnd::Paid {
+                    return;
+                }
+                (at + 4 * DAY, "payout_failure")
+            }
+        };
+        let mut transaction = self.transaction(kind, "payout_reversal", amount, currency, back);
+        transaction.source = Some(payout.id.clone());
+        payout.failure_balance_transaction = Some(self.book(transaction));
+        payout.status = if end == PayoutEnd::Canceled { "canceled" } else { "failed" };
+        let kind = if end == PayoutEnd::Canceled { "payout.canceled" } else { "payout.failed" };
+        self.emit(back, api, kind, payout.json());
+    }
+
+    /// A transfer to a connected account, reversed in parts if asked.
+    pub(super) fn transfer(
+        &mut self,
+        (amount, currency): (i64, &'static str),
+        at: i64,
+        destination: String,
+        metadata: Metadata,
+        reversals: &[i64],
+    ) {
+        let id = self.id("tr");
+        let mut transaction = self.transaction("transfer", "transfer", -amount, currency, at);
+        transaction.source = Some(id.clone());
+        let balance_transaction = self.book(transaction);
+        let mut transfer = Transfer {
+            id,
+            amount,
+            currency,
+            created: at,
+            destination,
+            balance_transaction,
+            metadata,
+            reversals: Vec::new(),
+        };
+        self.emit(at, Api::New, "transfer.created", transfer.json());
+        for (n, part) in (1..).zip(reversals) {
+            let back = at + n * DAY;
+            let id = self.id("trr");
+            let mut transaction = self.transaction("transfer_refund", "transfer_reversal", *part, currency, back);
+            transaction.source = Some(id.clone());
+            let booked = self.book(transaction);
+            transfer.reversals.push((id, *part, booked, back));
+            self.emit(back, Api::New, "transfer.reversed", transfer.json());
+        }
+    }
+
+    /// An application fee, and what of it is given back.
+    pub(super) fn application_fee(
+        &mut self,
+        (amount, currency): (i64, &'static str),
+        at: i64,
+        account: String,
+        originating_transaction: Option<String>,
+        refunded: Option<i64>,
+    ) {
+        let id = self.id("fee");
+        let mut transaction = self.transaction("application_fee", "platform_earning", amount, currency, at);
+        transaction.source = Some(id.clone());
+        let balance_transaction = self.book(transaction);
+        let charge = self.id("ch");
+        let mut fee = ApplicationFee {
+            id,
+            account,
+            amount,
+            currency,
+            created: at,
+            charge,
+            originating_transaction,
+            balance_transaction,
+            refunds: Vec::new(),
+        };
+        self.emit(at, Api::New, "application_fee.created", fee.json());
+        if let Some(part) = refunded {
+            let back = at + 3 * DAY;
+            let id = self.id("fr");
+            let mut transaction =
+                self.transaction("application_fee_refund", "platform_earning_refund", -part, currency, back);
+            transaction.source = Some(id.clone());
+            let booked = self.book(transaction);
+            fee.refunds.push((id, part, booked, back));
+            self.emit(back, Api::New, "application_fee.refunded", fee.json());
+        }
+    }
+
+    /// Money of the platform's bank comes into its balance.
+    pub(super) fn top_up(&mut self, amount: i64, currency: &'static str, at: i64) {
+        let id = self.id("tu");
+        self.emit(at, Api::New, "topup.created", topup(&id, amount, currency, at, "pending", None));
+        let settled = at + 2 * DAY;
+        let mut transaction = self.transaction("topup", "topup", amount, currency, settled);
+        transaction.source = Some(id.clone());
+        let booked = self.book(transaction);
+        self.emit(settled, Api::New, "topup.succeeded", topup(&id, amount, currency, at, "succeeded", Some(&booked)));
+    }
+
+    /// What Stripe takes without a webhook: only the list of balance transactions has it.
+    pub(super) fn bare(
+        &mut self,
+        (kind, category): (&'static str, &'static str),
+        (amount, currency): (i64, &'static str),
+        at: i64,
+        description: &str,
+    ) {
+        let mut transaction = self.transaction(kind, category, amount, currency, at);
+        transaction.description = Some(description.to_owned());
+        self.book(transaction);
+    }
+}
