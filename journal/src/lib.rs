@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`event`] (positions, streams, events), [`append`] and [`writer`] (the one way in), [`reader`],
 //! [`digest`] and [`verify`] (what makes it tamper-evident), [`database`] (roles and schema). The rules themselves are in
-//! SQL, in `migrations/`, because they must hold for every writer, ours or not.
+//! SQL, in `migrations/`, because they must hold for every writer, ours or not. Then [`relay`], [`message`] and [`feed`] (to NATS
+//! and back), [`runner`], [`checkpoint`] and [`generation`] (what drives projections and process managers).
 //!
 //! Invariants:
 //! - Events enter through the SQL function `journal.append` alone.
@@ -15,13 +16,21 @@
 //! the check of the books is passed in to [`verify::verify`].
 
 pub mod append;
+mod backoff;
 mod batch;
+pub mod checkpoint;
 pub mod copy;
 pub mod database;
 pub mod digest;
 pub mod event;
+pub mod feed;
+pub mod generation;
+pub mod message;
+pub mod nats;
 mod notices;
 pub mod reader;
+pub mod relay;
+pub mod runner;
 mod sequences;
 pub mod verify;
 pub mod writer;

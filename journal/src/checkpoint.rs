@@ -1,0 +1,239 @@
+//! How far a runner has come, and why it stopped: the rows of `control.runners`, all SQL on them in one place.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
+use sqlx::{Executor as _, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::event::{ChainDigest, Position, RecordedEvent};
+
+/// Up to where the journal was read. The chain tells this journal from another that only agrees in its positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which journal.
+    pub journal_id: Uuid,
+    /// The last event that was applied or passed over.
+    pub position: Position,
+    /// The chain up to and including it.
+    pub chain: ChainDigest,
+}
+
+impl Checkpoint {
+    /// Before the first event of a journal.
+    pub const fn start(journal_id: Uuid) -> Self {
+        Self { journal_id, position: Position::START, chain: ChainDigest::START }
+    }
+
+    /// Whether `event` is the very next one in this history.
+    pub fn is_followed_by(&self, event: &RecordedEvent) -> bool {
+        event.position == self.position.next() && event.previous_chain == self.chain
+    }
+
+    /// The checkpoint right after `event`.
+    #[must_use]
+    pub const fn after(&self, event: &RecordedEvent) -> Self {
+        Self { journal_id: self.journal_id, position: event.position, chain: event.chain }
+    }
+}
+
+/// Why a runner stands still until somebody acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HaltKind {
+    /// Its checkpoint is not in the journal: the journal was restored or failed over. Only a rebuild helps.
+    HistoryChanged,
+    /// An event that it cannot apply. `resume` after a repair, or `skip` and `resume`.
+    Poison,
+    /// The program knows another version of this projection than the one that the tables were built by. Rebuild.
+    VersionChanged,
+    /// The tables are gone, as after a restore of a backup that leaves them out. Rebuild.
+    GenerationMissing,
+}
+
+/// A halt as status shows it, in `control.runners.error`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// What stopped it.
+    pub kind: HaltKind,
+    /// What happened and what to do.
+    pub message: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The event that could not be applied.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<HaltEvent>,
+}
+
+/// The event that stopped a runner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaltEvent {
+    /// Where it stands.
+    pub position: Position,
+    /// Its type.
+    pub event_type: String,
+    /// Its stream, `stripe_charge/ch_1`.
+    pub stream: String,
+    /// Its id.
+    pub event_id: Uuid,
+}
+
+impl Halt {
+    pub(crate) fn new(kind: HaltKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), at: Utc::now(), event: None }
+    }
+
+    pub(crate) fn poison(event: &RecordedEvent, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            event: Some(HaltEvent {
+                position: event.position,
+                event_type: event.event_type.clone(),
+                stream: event.stream.to_string(),
+                event_id: event.event_id,
+            }),
+            ..Self::new(HaltKind::Poison, with_causes(error))
+        }
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.event {
+            Some(event) => write!(f, " (at position {}, {} of {})", event.position, event.event_type, event.stream),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error and its causes on one line: a status has no room for a chain.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// One generation of one runner, as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct RunnerRow {
+    pub generation: i32,
+    pub version: u32,
+    pub live: bool,
+    pub paused: bool,
+    pub views: Vec<String>,
+    pub error: Option<Halt>,
+    pub checkpoint: Checkpoint,
+}
+
+const COLUMNS: &str = "generation, version, live, paused, views, error::text AS error, journal_id, position, chain";
+
+impl RunnerRow {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let chain: Vec<u8> = row.try_get("chain")?;
+        let chain = chain.try_into().map_err(|_| decode_error("chain", "a digest has 32 bytes"))?;
+        let error: Option<String> = row.try_get("error")?;
+        let error = error
+            .map(|text| serde_json::from_str(&text).map_err(|error| sqlx::Error::ColumnDecode { index: "error".into(), source: Box::new(error) }))
+            .transpose()?;
+        Ok(Self {
+            generation: row.try_get("generation")?,
+            version: row.try_get::<i32, _>("version")?.cast_unsigned(),
+            live: row.try_get("live")?,
+            paused: row.try_get("paused")?,
+            views: row.try_get("views")?,
+            error,
+            checkpoint: Checkpoint {
+                journal_id: row.try_get("journal_id")?,
+                position: Position::from_i64(row.try_get("position")?),
+                chain: ChainDigest(chain),
+            },
+        })
+    }
+
+    /// The generation that is fed and shown.
+    pub async fn live(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, sqlx::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM control.runners WHERE name = $1 AND live");
+        let row = sqlx::query(&sql).bind(name).fetch_optional(connection).await?;
+        row.as_ref().map(Self::read).transpose()
+    }
+
+    /// The live generation, locked until the end of the transaction: nobody moves its checkpoint meanwhile.
+    pub async fn live_for_update(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, sqlx::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM control.runners WHERE name = $1 AND live FOR UPDATE");
+        let row = sqlx::query(&sql).bind(name).fetch_optional(connection).await?;
+        row.as_ref().map(Self::read).transpose()
+    }
+
+    /// One generation; `None` if it was dropped.
+    pub async fn of(connection: &mut PgConnection, name: &str, generation: i32) -> Result<Option<Self>, sqlx::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM control.runners WHERE name = $1 AND generation = $2");
+        let row = sqlx::query(&sql).bind(name).bind(generation).fetch_optional(connection).await?;
+        row.as_ref().map(Self::read).transpose()
+    }
+}
+
+fn decode_error(column: &str, message: &'static str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: message.into() }
+}
+
+/// What the row said when the checkpoint moved; it saves a look of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    pub live: bool,
+    pub paused: bool,
+}
+
+/// Moves the checkpoint, in the transaction of the rows that it stands for. `None`: it is not where we left it, so another
+/// runner took over, and the transaction must be given up.
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    name: &str,
+    generation: i32,
+    from: Position,
+    to: &Checkpoint,
+) -> Result<Option<Moved>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE control.runners SET journal_id = $4, position = $5, chain = $6, moved_at = now() \
+         WHERE name = $1 AND generation = $2 AND position = $3 RETURNING live, paused",
+    )
+    .bind(name)
+    .bind(generation)
+    .bind(from.as_i64())
+    .bind(to.journal_id)
+    .bind(to.position.as_i64())
+    .bind(to.chain.0.as_slice())
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| Ok(Moved { live: row.try_get("live")?, paused: row.try_get("paused")? })).transpose()
+}
+
+/// Records why a generation halted.
+pub(crate) async fn halt(connection: &mut PgConnection, name: &str, generation: i32, halt: &Halt) -> Result<(), sqlx::Error> {
+    let error = serde_json::to_string(halt).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    sqlx::query("UPDATE control.runners SET error = $3::text::json WHERE name = $1 AND generation = $2")
+        .bind(name)
+        .bind(generation)
+        .bind(error)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes a lock that lasts as long as the connection does, if nobody holds it. Who waits for it asks again: waiting inside
+/// Postgres would hold a snapshot, and with it back vacuum.
+pub(crate) async fn try_lock(connection: &mut PgConnection, what: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('fanledger:' || $1, 0))").bind(what).fetch_one(connection).await
+}
+
+/// Runs SQL as it is, several statements if need be. (Through `Executor::execute`: `sqlx::raw_sql(…).execute(…)` makes a future
+/// that the compiler cannot prove `Send` once it is nested.)
+pub(crate) async fn run_sql(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
+    connection.execute(sql).await.map(|_| ())
+}

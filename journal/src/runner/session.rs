@@ -1,0 +1,433 @@
+//! One term of one runner: from holding its lock to losing it.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures::FutureExt;
+use sqlx::{Connection as _, PgConnection, Row};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use super::{ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY};
+use crate::backoff::Backoff;
+use crate::checkpoint::{Checkpoint, Halt, HaltKind, Moved, RunnerRow, advance, halt, run_sql};
+use crate::event::{Position, RecordedEvent};
+use crate::feed::FeedMessage;
+use crate::generation::schema_name;
+
+/// A page from Postgres and a batch from NATS: large enough that a hot row is written once for many events, small enough that
+/// one batch is applied in well under a second.
+const BATCH_EVENTS: u32 = 2000;
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Silence after which the head is asked for; shorter while NATS is known to be away, since nothing will break the silence.
+const QUIET: Duration = Duration::from_millis(250);
+const QUIET_WITHOUT_FEED: Duration = Duration::from_millis(50);
+
+/// Why a term does not go on.
+pub(crate) enum Stop {
+    /// Another runner or another generation took over.
+    SteppedDown,
+    /// An operator paused it.
+    Paused,
+    /// It cannot go on without an operator.
+    Halted(Halt),
+    /// Something that will pass.
+    Failed(RunnerError),
+}
+
+impl From<RunnerError> for Stop {
+    fn from(error: RunnerError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+enum CommitError {
+    Stop(Stop),
+    Poison(ApplyError),
+}
+
+/// A runner's connection, which holds its lock and all its transactions, and where it stands.
+pub(crate) struct Session<'a> {
+    context: &'a RunnerContext,
+    pub(crate) projection: &'a mut dyn Projection,
+    pub(crate) connection: PgConnection,
+    name: &'static str,
+    pub(crate) generation: i32,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) skips: HashSet<Position>,
+    /// Whether `apply` may send commands; a rebuild mutes what was sent before.
+    pub(crate) effects: Effects,
+    /// Whether this feeds the generation that `read` shows; a rebuild feeds one that is not shown yet.
+    pub(crate) serves: bool,
+}
+
+impl<'a> Session<'a> {
+    /// `connection` holds the lock on this generation already.
+    pub fn new(context: &'a RunnerContext, projection: &'a mut dyn Projection, connection: PgConnection, generation: i32) -> Self {
+        let name = projection.name();
+        let checkpoint = Checkpoint::start(uuid::Uuid::nil());
+        Self { context, projection, connection, name, generation, checkpoint, skips: HashSet::new(), effects: Effects::Live, serves: true }
+    }
+
+    /// Reads where this generation stands and whether it may go on.
+    pub async fn open(&mut self) -> Result<(), Stop> {
+        let row = self.row().await?.ok_or(Stop::SteppedDown)?;
+        if self.serves && !row.live {
+            return Err(Stop::SteppedDown);
+        }
+        if let Some(halt) = row.error {
+            return Err(Stop::Halted(halt));
+        }
+        if row.paused {
+            return Err(Stop::Paused);
+        }
+        if row.version != self.projection.version() {
+            return Err(Stop::Halted(Halt::new(
+                HaltKind::VersionChanged,
+                format!(
+                    "the tables are of version {}, the program knows version {}; run `fanledger projections rebuild {}`",
+                    row.version,
+                    self.projection.version(),
+                    self.name
+                ),
+            )));
+        }
+        let schema = schema_name(self.name, self.generation);
+        let exists: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+            .bind(&schema)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(RunnerError::Checkpoint)?;
+        if !exists {
+            return Err(Stop::Halted(Halt::new(
+                HaltKind::GenerationMissing,
+                format!("the schema {schema} is gone; run `fanledger projections rebuild {}`", self.name),
+            )));
+        }
+        // A schema's name is [a-z_0-9]: nothing to quote.
+        run_sql(&mut self.connection, &format!("SET search_path = {schema}")).await.map_err(RunnerError::Checkpoint)?;
+        self.checkpoint = row.checkpoint;
+        self.skips = self.load_skips().await?;
+        self.is_behind().await?;
+        Ok(())
+    }
+
+    async fn row(&mut self) -> Result<Option<RunnerRow>, RunnerError> {
+        RunnerRow::of(&mut self.connection, self.name, self.generation).await.map_err(RunnerError::Checkpoint)
+    }
+
+    async fn load_skips(&mut self) -> Result<HashSet<Position>, RunnerError> {
+        // Ids are `<name>.<version>.<position>` and sort bytewise: `:` comes right after `9`.
+        let prefix = format!("{}.{}.", self.name, self.projection.version());
+        let rows = sqlx::query(
+            "SELECT aggregate_id FROM journal.events \
+             WHERE aggregate_type = $1 AND aggregate_id >= $2 || '0' AND aggregate_id < $2 || ':' AND sequence = 1",
+        )
+        .bind(SKIP_STREAM_TYPE)
+        .bind(&prefix)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(RunnerError::Checkpoint)?;
+        let positions = rows.iter().filter_map(|row| {
+            let id: &str = row.try_get(0).ok()?;
+            id.strip_prefix(&prefix)?.parse().ok().map(Position::new)
+        });
+        Ok(positions.collect())
+    }
+
+    /// Whether the journal has more than was applied; halts where it does not contain what was applied.
+    async fn is_behind(&mut self) -> Result<bool, Stop> {
+        let head = self.context.reader().head().await.map_err(RunnerError::Journal)?;
+        if self.checkpoint.position == Position::START {
+            // The empty beginning is in every journal.
+            self.checkpoint.journal_id = head.journal_id;
+        }
+        let at_head = head.position == self.checkpoint.position;
+        if head.journal_id != self.checkpoint.journal_id
+            || head.position < self.checkpoint.position
+            || (at_head && head.chain != self.checkpoint.chain)
+        {
+            return Err(self.history_changed());
+        }
+        let lag = head.position.get() - self.checkpoint.position.get();
+        metrics::gauge!("fanledger_projection_lag_events", "projection" => self.name).set(lag as f64);
+        if at_head {
+            metrics::gauge!("fanledger_projection_lag_seconds", "projection" => self.name).set(0.0);
+        }
+        Ok(!at_head)
+    }
+
+    fn history_changed(&self) -> Stop {
+        Stop::Halted(Halt::new(
+            HaltKind::HistoryChanged,
+            format!(
+                "what was read up to position {} is not in the journal, which was restored or failed over; run `fanledger projections rebuild {}`",
+                self.checkpoint.position, self.name
+            ),
+        ))
+    }
+
+    /// Stays at the head: Postgres up to it, messages from then on, Postgres again wherever they do not fit.
+    pub async fn follow(&mut self, backoff: &mut Backoff) -> Stop {
+        let mut feed = self.context.feed().subscribe();
+        metrics::gauge!("fanledger_projection_halted", "projection" => self.name).set(0.0);
+        loop {
+            if let Err(stop) = self.read_to_head(None, Some(&mut *backoff)).await {
+                return stop;
+            }
+            if let Err(stop) = self.take_messages(&mut feed).await {
+                return stop;
+            }
+        }
+    }
+
+    /// Reads Postgres until it has nothing more, or up to and including `limit`.
+    pub async fn catch_up(&mut self, limit: Option<Position>) -> Result<(), Stop> {
+        self.read_to_head(limit, None).await
+    }
+
+    /// With `backoff`, for a runner: stops at the first short page, since messages go on from about there, and under load there
+    /// would always be another short page.
+    async fn read_to_head(&mut self, limit: Option<Position>, mut backoff: Option<&mut Backoff>) -> Result<(), Stop> {
+        let mut page = fetch(self.context, self.checkpoint.position, limit).await?;
+        loop {
+            let Some(last) = page.last().map(|event| event.position) else {
+                let reached = limit.is_some_and(|limit| self.checkpoint.position >= limit);
+                if reached || !self.is_behind().await? {
+                    return Ok(());
+                }
+                page = fetch(self.context, self.checkpoint.position, limit).await?;
+                continue;
+            };
+            let is_short = page.len() < BATCH_EVENTS as usize && bytes(&page) < BATCH_BYTES / 2;
+            if is_short {
+                self.process(&page).await?;
+                page = Vec::new();
+            } else {
+                // The next page is fetched while this one is applied.
+                let context = self.context;
+                let next = fetch(context, last, limit);
+                let (processed, next) = tokio::join!(self.process(&page), next);
+                processed?;
+                page = next?;
+            }
+            if let Some(backoff) = &mut backoff {
+                backoff.reset();
+                if is_short {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes messages for as long as each follows on the one before; `Ok` means "ask Postgres".
+    async fn take_messages(&mut self, feed: &mut Receiver<FeedMessage>) -> Result<(), Stop> {
+        let connected = self.context.feed().connected();
+        loop {
+            let quiet = if *connected.borrow() { QUIET } else { QUIET_WITHOUT_FEED };
+            let first = match tokio::time::timeout(quiet, feed.recv()).await {
+                Ok(Ok(message)) => message,
+                Ok(Err(RecvError::Lagged(_))) => return Ok(()),
+                Ok(Err(RecvError::Closed)) => {
+                    tokio::time::sleep(quiet).await;
+                    return Ok(());
+                }
+                Err(_elapsed) => {
+                    if self.may_go_on().await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            let (batch, ask_postgres) = self.gather(first, feed);
+            if !batch.is_empty() {
+                self.process(&batch).await?;
+            }
+            if ask_postgres {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The messages at hand that follow on the checkpoint and on each other, and whether something came that does not.
+    fn gather(&self, first: FeedMessage, feed: &mut Receiver<FeedMessage>) -> (Vec<Arc<RecordedEvent>>, bool) {
+        let mut batch = Vec::new();
+        let mut end = self.checkpoint;
+        let mut size = 0;
+        let mut next = first;
+        loop {
+            match next {
+                FeedMessage::Event(event) if end.is_followed_by(&event) => {
+                    end = end.after(&event);
+                    size += event.payload.len() as u64;
+                    batch.push(event);
+                }
+                // Known from Postgres already.
+                FeedMessage::Event(event) if event.position <= end.position => {}
+                FeedMessage::Event(_) | FeedMessage::ReadPostgres => return (batch, true),
+            }
+            if batch.len() >= BATCH_EVENTS as usize || size >= BATCH_BYTES {
+                return (batch, false);
+            }
+            next = match feed.try_recv() {
+                Ok(message) => message,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return (batch, false),
+                Err(TryRecvError::Lagged(_)) => return (batch, true),
+            };
+        }
+    }
+
+    /// In the quiet: whether an operator wants something, and whether something was missed.
+    async fn may_go_on(&mut self) -> Result<bool, Stop> {
+        let row = self.row().await?.ok_or(Stop::SteppedDown)?;
+        if !row.live || row.checkpoint.position != self.checkpoint.position {
+            return Err(Stop::SteppedDown);
+        }
+        if row.paused {
+            return Err(Stop::Paused);
+        }
+        self.is_behind().await
+    }
+
+    /// Applies events that must be the next ones: as one batch, or where that fails, one by one up to the offending one.
+    async fn process(&mut self, events: &[Arc<RecordedEvent>]) -> Result<(), Stop> {
+        let mut end = self.checkpoint;
+        for event in events {
+            if !end.is_followed_by(event) {
+                return Err(self.history_changed());
+            }
+            end = end.after(event);
+        }
+        match self.commit(events).await {
+            Ok(()) => return Ok(()),
+            Err(CommitError::Stop(stop)) => return Err(stop),
+            Err(CommitError::Poison(error)) => {
+                tracing::warn!(projection = self.name, %error, events = events.len(), "a batch failed; its events are tried one by one");
+            }
+        }
+        for event in events {
+            match self.commit(std::slice::from_ref(event)).await {
+                Ok(()) => {}
+                Err(CommitError::Stop(stop)) => return Err(stop),
+                Err(CommitError::Poison(error)) => return Err(Stop::Halted(Halt::poison(event, &error))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows and checkpoint, in one transaction.
+    async fn commit(&mut self, events: &[Arc<RecordedEvent>]) -> Result<(), CommitError> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let started = Instant::now();
+        let to = self.checkpoint.after(last);
+        let wanted = wanted(self.projection, &self.skips, events);
+        let moved = if wanted.is_empty() {
+            advance(&mut self.connection, self.name, self.generation, self.checkpoint.position, &to)
+                .await
+                .map_err(|error| failed(RunnerError::Checkpoint(error)))?
+        } else {
+            let mut transaction = self.connection.begin().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
+            if let Err(error) = apply(self.projection, &wanted, self.effects, &mut transaction).await {
+                transaction.rollback().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
+                return Err(if error.transient { failed(RunnerError::Apply(error)) } else { CommitError::Poison(error) });
+            }
+            let moved = advance(&mut transaction, self.name, self.generation, self.checkpoint.position, &to)
+                .await
+                .map_err(|error| failed(RunnerError::Checkpoint(error)))?;
+            match moved {
+                // The transaction is dropped, and with it these rows.
+                None => None,
+                Some(moved) => {
+                    transaction.commit().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
+                    Some(moved)
+                }
+            }
+        };
+        let Some(Moved { live, paused }) = moved else { return Err(CommitError::Stop(Stop::SteppedDown)) };
+        self.checkpoint = to;
+        self.measure(last, wanted.len(), started);
+        if self.serves && !live {
+            return Err(CommitError::Stop(Stop::SteppedDown));
+        }
+        if paused {
+            return Err(CommitError::Stop(Stop::Paused));
+        }
+        Ok(())
+    }
+
+    fn measure(&self, last: &RecordedEvent, applied: usize, started: Instant) {
+        let age = (Utc::now() - last.recorded_at).to_std().unwrap_or_default();
+        metrics::gauge!("fanledger_projection_position", "projection" => self.name).set(last.position.get() as f64);
+        metrics::gauge!("fanledger_projection_lag_seconds", "projection" => self.name).set(age.as_secs_f64());
+        metrics::histogram!("fanledger_projection_batch_events", "projection" => self.name).record(applied as f64);
+        metrics::histogram!("fanledger_projection_apply_seconds", "projection" => self.name).record(started.elapsed());
+    }
+
+    /// Writes down why it stands still.
+    pub async fn record(&mut self, why: &Halt) -> Result<(), RunnerError> {
+        metrics::gauge!("fanledger_projection_halted", "projection" => self.name).set(1.0);
+        tracing::error!(projection = self.name, generation = self.generation, halt = %why, "halts; the other projections go on");
+        halt(&mut self.connection, self.name, self.generation, why).await.map_err(RunnerError::Checkpoint)
+    }
+
+    /// Stands still until resumed; `false` if another generation went live meanwhile.
+    pub async fn wait_for_operator(&mut self) -> Result<bool, RunnerError> {
+        loop {
+            match self.row().await? {
+                None => return Ok(false),
+                Some(row) if !row.live => return Ok(false),
+                Some(row) if row.error.is_none() && !row.paused => return Ok(true),
+                Some(_) => tokio::time::sleep(STANDBY).await,
+            }
+        }
+    }
+
+    /// Ends the connection in good order, so that the lock is free when this returns.
+    pub async fn close(self) -> Result<(), RunnerError> {
+        self.connection.close().await.map_err(RunnerError::Connect)
+    }
+}
+
+const fn failed(error: RunnerError) -> CommitError {
+    CommitError::Stop(Stop::Failed(error))
+}
+
+pub(crate) async fn fetch(context: &RunnerContext, position: Position, limit: Option<Position>) -> Result<Vec<Arc<RecordedEvent>>, RunnerError> {
+    if limit.is_some_and(|limit| position >= limit) {
+        return Ok(Vec::new());
+    }
+    let page = context.reader().after(position, BATCH_EVENTS, BATCH_BYTES).await.map_err(RunnerError::Journal)?;
+    Ok(page.into_iter().filter(|event| limit.is_none_or(|limit| event.position <= limit)).map(Arc::new).collect())
+}
+
+/// Those of the events that the projection is to see.
+pub(crate) fn wanted(projection: &dyn Projection, skips: &HashSet<Position>, events: &[Arc<RecordedEvent>]) -> Vec<Arc<RecordedEvent>> {
+    let wanted = events.iter().filter(|event| projection.wants(&event.event_type) && !skips.contains(&event.position));
+    wanted.cloned().collect()
+}
+
+fn bytes(events: &[Arc<RecordedEvent>]) -> u64 {
+    events.iter().map(|event| (event.payload.len() + event.metadata.len()) as u64).sum()
+}
+
+/// Calls the projection; a panic in it is a poison event like any other error, and leaves the other projections running.
+pub(crate) async fn apply(
+    projection: &mut dyn Projection,
+    wanted: &[Arc<RecordedEvent>],
+    effects: Effects,
+    connection: &mut PgConnection,
+) -> Result<(), ApplyError> {
+    let outcome = AssertUnwindSafe(projection.apply(wanted, effects, connection)).catch_unwind().await;
+    outcome.unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<&'static str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(ApplyError { position: None, transient: false, source: format!("the projection panicked: {message}").into() })
+    })
+}
