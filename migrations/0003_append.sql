@@ -100,7 +100,7 @@ BEGIN
         RAISE EXCEPTION 'journal.append needs READ COMMITTED, not %', upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'FL001', HINT = 'Each statement of the function must see what was committed before it took the lock.';
     END IF;
-    IF abs(extract(epoch FROM p_writer_clock - clock_timestamp())) > 60 OR p_writer_clock IS NULL THEN
+    IF (p_writer_clock BETWEEN clock_timestamp() - interval '60 s' AND clock_timestamp() + interval '60 s') IS NOT TRUE THEN
         RAISE EXCEPTION 'the writer''s clock (%) and the database''s (%) are more than 60 s apart', p_writer_clock, clock_timestamp()
             USING ERRCODE = 'FL002', HINT = 'Set both clocks by NTP. Nothing was appended.';
     END IF;
