@@ -1,0 +1,131 @@
+//! The objects that only say whose money a charge is, and to which other objects they belong: payment intent, checkout session,
+//! invoice, subscription, connected account.
+//!
+//! Each yields a snapshot of what it says even where it says nothing: the newest snapshot counts, and one that went silent must
+//! be able to overrule one that spoke.
+
+use crate::facts::{Offer, OfferRank, SourceOffer};
+
+use super::read::{Object, Unreadable};
+use super::{Observation, Reading, attribution};
+
+type Read = Result<(), Unreadable>;
+
+/// A payment intent. Embeds its charges until 2022-11-15 and names its latest since; its charges' own events carry their facts.
+pub(super) fn payment_intent(object: &Object<'_>, reading: &mut Reading) -> Read {
+    object.expect_kind("payment_intent")?;
+    let id = object.id()?;
+    reading.link(&id, object.reference("latest_charge")?.as_ref());
+    for charge in object.list("charges")? {
+        reading.link(&id, Some(&charge.id()?));
+    }
+    // Until basil.
+    reading.link(&id, object.reference("invoice")?.as_ref());
+    reading.source(object, vec![says(OfferRank::PaymentIntent, object, None)])
+}
+
+/// A checkout session.
+pub(super) fn checkout_session(object: &Object<'_>, reading: &mut Reading) -> Read {
+    object.expect_kind("checkout.session")?;
+    let id = object.id()?;
+    for key in ["payment_intent", "invoice", "subscription"] {
+        reading.link(&id, object.reference(key)?.as_ref());
+    }
+    let tax = match object.object("total_details")? {
+        Some(totals) => totals.signed("amount_tax")?,
+        None => None,
+    };
+    reading.source(object, vec![says(OfferRank::CheckoutSession, object, tax)])
+}
+
+/// An invoice. Says two things: its own metadata, and what it remembers of its subscription's.
+pub(super) fn invoice(object: &Object<'_>, reading: &mut Reading) -> Read {
+    object.expect_kind("invoice")?;
+    let id = object.id()?;
+    // Until basil.
+    for key in ["charge", "payment_intent", "subscription"] {
+        reading.link(&id, object.reference(key)?.as_ref());
+    }
+    // Since basil.
+    for payment in object.list("payments")? {
+        for paid_by in paid_by(&payment)? {
+            reading.link(&id, Some(&paid_by));
+        }
+    }
+    let details = match object.object("parent")? {
+        Some(parent) => parent.object("subscription_details")?,
+        None => None,
+    };
+    if let Some(details) = &details {
+        reading.link(&id, details.reference("subscription")?.as_ref());
+    }
+    // The newer place first: an event has one of them.
+    let details = match details {
+        Some(details) => Some(details),
+        None => object.object("subscription_details")?,
+    };
+    let remembered = details.map_or(Offer::Silent, |details| attribution::offer(details.get("metadata")));
+    let own = says(OfferRank::Invoice, object, invoice_tax(object)?);
+    reading.source(
+        object,
+        vec![own, SourceOffer { rank: OfferRank::InvoiceSubscription, offer: remembered, tax_minor: None }],
+    )
+}
+
+/// The tax inside the total: `tax` until basil, else the sum of `total_taxes` (since basil) or `total_tax_amounts`.
+fn invoice_tax(object: &Object<'_>) -> Result<Option<i64>, Unreadable> {
+    if let Some(tax) = object.signed("tax")? {
+        return Ok(Some(tax));
+    }
+    for key in ["total_taxes", "total_tax_amounts"] {
+        if object.get(key).is_some() {
+            let mut sum = 0_i64;
+            for part in object.list(key)? {
+                let amount = part.require("amount", part.signed("amount")?)?;
+                sum = sum.checked_add(amount).ok_or_else(|| object.refuse(key, "does not fit in its sum"))?;
+            }
+            return Ok(Some(sum));
+        }
+    }
+    Ok(None)
+}
+
+/// A payment of an invoice (`invoice_payment.paid`): nothing but a link.
+pub(super) fn invoice_payment(object: &Object<'_>, reading: &mut Reading) -> Read {
+    object.expect_kind("invoice_payment")?;
+    let invoice = object.require("invoice", object.reference("invoice")?)?;
+    for paid_by in paid_by(object)? {
+        reading.link(&invoice, Some(&paid_by));
+    }
+    Ok(())
+}
+
+fn paid_by(payment: &Object<'_>) -> Result<Vec<crate::id::StripeId>, Unreadable> {
+    let Some(payment) = payment.object("payment")? else { return Ok(Vec::new()) };
+    Ok([payment.reference("payment_intent")?, payment.reference("charge")?].into_iter().flatten().collect())
+}
+
+/// A subscription.
+pub(super) fn subscription(object: &Object<'_>, reading: &mut Reading) -> Read {
+    object.expect_kind("subscription")?;
+    reading.source(object, vec![says(OfferRank::Subscription, object, None)])
+}
+
+/// A connected account, whose metadata says whose it is.
+pub(super) fn account(object: &Object<'_>, reading: &mut Reading) -> Read {
+    object.expect_kind("account")?;
+    let offer = attribution::creator_offer(object.get("metadata"));
+    reading.source(object, vec![SourceOffer { rank: OfferRank::Account, offer, tax_minor: None }])
+}
+
+/// What an object's own metadata says. A negative tax belongs to a credit, which no charge pays: then there is none to hold back.
+fn says(rank: OfferRank, object: &Object<'_>, tax: Option<i64>) -> SourceOffer {
+    SourceOffer { rank, offer: attribution::offer(object.get("metadata")), tax_minor: tax.map(|tax| tax.max(0)) }
+}
+
+impl Reading {
+    fn source(&mut self, object: &Object<'_>, offers: Vec<SourceOffer>) -> Read {
+        self.push(Observation::Source { object: object.id()?, offers });
+        Ok(())
+    }
+}
