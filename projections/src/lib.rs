@@ -1,1 +1,40 @@
-//! Placeholder while the crate is being laid out.
+//! The read models: tables that are derived from the journal and that people and the gateway read, as views in `read`.
+//!
+//! Read in this order:
+//! 1. [`balances`]: sums from which any account's balance as of any instant or position is put together.
+//! 2. [`postings`], [`entries`]: the lines of a statement, and entries with what led to them.
+//! 3. [`stripe_inbox`]: each webhook and what became of it.
+//! 4. [`awaited`], [`suspense`]: what finance waits for.
+//! 5. [`all`]: the registration of each.
+//!
+//! Invariants:
+//! - Each is a function of the journal's events in position order, wherever batches end: built anew it is the same, row by row.
+//! - Rows and checkpoint commit in one transaction, which is the runner's; so an event counts exactly once.
+//! - A batch is folded in memory and written by a few set-based statements: a hot account is one row update per batch.
+//! - An event that cannot be read halts that projection, with its position; nothing is skipped here.
+//! - Sums are `numeric(38)`, bound and read as text, so that i128 passes exactly.
+//!
+//! What is not here: reading the journal, checkpoints, generations, halts (`fanledger_journal::runner`); the queries over
+//! these tables (`fanledger_gateway::read`); anything that acts (`fanledger_commands`).
+
+pub mod awaited;
+pub mod balances;
+mod decode;
+pub mod entries;
+pub mod postings;
+pub mod stripe_inbox;
+pub mod suspense;
+
+use fanledger_journal::runner::Projection;
+
+/// Every projection.
+pub fn all() -> Vec<Box<dyn Projection>> {
+    vec![
+        Box::new(balances::Balances),
+        Box::new(postings::Postings),
+        Box::new(entries::Entries),
+        Box::new(stripe_inbox::StripeInbox),
+        Box::new(awaited::Awaited),
+        Box::new(suspense::Suspense),
+    ]
+}

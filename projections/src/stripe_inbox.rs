@@ -1,0 +1,239 @@
+//! `stripe_inbox`: each webhook and what became of it.
+//!
+//! A fact and an entry name the webhook that led to them in their metadata (`causation_id`), so their payloads are not read
+//! here. What became of a webhook is told when somebody asks, because "not yet" and "nothing new in it" differ only in how far
+//! the translator has come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use fanledger_domain::event::{Event, ReceivedFlag, StripeEventNotTranslated, StripeEventReceived};
+use fanledger_journal::event::{Metadata, Position, RecordedEvent};
+use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
+use sqlx::PgConnection;
+
+use crate::decode;
+
+/// See the module.
+#[derive(Debug)]
+pub struct StripeInbox;
+
+const CREATE: &str = r#"
+-- `raised`: could not be read, or came again with another body. `facts_position` and `reason_position` are those of the last
+-- fact and of the last word that there is none; the later one holds.
+CREATE TABLE stripe_inbox (
+    event_id           text COLLATE "C" PRIMARY KEY,
+    position           bigint NOT NULL UNIQUE,
+    received_at        timestamptz NOT NULL,
+    event_type         text,
+    api_version        text,
+    created            timestamptz,
+    livemode           boolean,
+    account            text,
+    object             text,
+    flag               text,
+    differing_bodies   bigint NOT NULL DEFAULT 0,
+    facts              bigint NOT NULL DEFAULT 0,
+    entries            bigint NOT NULL DEFAULT 0,
+    facts_position     bigint,
+    reason             text,
+    detail             text,
+    translator_version integer,
+    reason_position    bigint,
+    raised             boolean NOT NULL GENERATED ALWAYS AS (
+        differing_bodies > 0
+        OR coalesce(reason IN ('untranslatable', 'undecodable') AND reason_position > coalesce(facts_position, 0), false)) STORED
+);
+CREATE INDEX stripe_inbox_object ON stripe_inbox (object, position);
+CREATE INDEX stripe_inbox_reason ON stripe_inbox (reason, position) WHERE reason IS NOT NULL;
+CREATE INDEX stripe_inbox_raised ON stripe_inbox (position) WHERE raised;
+"#;
+
+/// What an event's type means to the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Received,
+    BodyDiffered,
+    NotTranslated,
+    Entry,
+    Fact,
+    Nothing,
+}
+
+fn meaning(event_type: &str) -> Meaning {
+    match event_type {
+        "StripeEventReceived" => Meaning::Received,
+        "StripeEventBodyDiffered" => Meaning::BodyDiffered,
+        "StripeEventNotTranslated" => Meaning::NotTranslated,
+        decode::ENTRY_POSTED => Meaning::Entry,
+        "ProjectionEventSkipped" => Meaning::Nothing,
+        // Every other type of the domain's is a fact, also one that a later version adds.
+        _ => Meaning::Fact,
+    }
+}
+
+#[async_trait]
+impl Projection for StripeInbox {
+    fn name(&self) -> &'static str {
+        "stripe_inbox"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn schema(&self) -> Schema {
+        Schema { create: CREATE, views: &["stripe_inbox"] }
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        meaning(event_type) != Meaning::Nothing
+    }
+
+    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+        let mut received = Vec::new();
+        let mut changes: BTreeMap<String, Change> = BTreeMap::new();
+        for recorded in batch {
+            match meaning(&recorded.event_type) {
+                Meaning::Nothing => {}
+                Meaning::Received => match decode::event(recorded)? {
+                    Event::StripeEventReceived(event) => received.push((recorded.position, recorded.recorded_at, event)),
+                    other => return Err(decode::unwanted(recorded, &other)),
+                },
+                Meaning::BodyDiffered => match decode::event(recorded)? {
+                    Event::StripeEventBodyDiffered(event) => changes.entry(event.id.into()).or_default().differing_bodies += 1,
+                    other => return Err(decode::unwanted(recorded, &other)),
+                },
+                Meaning::NotTranslated => match decode::event(recorded)? {
+                    Event::StripeEventNotTranslated(event) => {
+                        let change = changes.entry(event.id.to_string()).or_default();
+                        change.not_translated = Some((recorded.position, event));
+                    }
+                    other => return Err(decode::unwanted(recorded, &other)),
+                },
+                Meaning::Fact => {
+                    if let Some(cause) = cause(recorded)? {
+                        let change = changes.entry(cause).or_default();
+                        change.facts += 1;
+                        change.facts_position = Some(recorded.position);
+                    }
+                }
+                Meaning::Entry => {
+                    if let Some(cause) = cause(recorded)? {
+                        changes.entry(cause).or_default().entries += 1;
+                    }
+                }
+            }
+        }
+        insert(&received, connection).await?;
+        update(&changes, connection).await?;
+        Ok(())
+    }
+}
+
+/// What led to an event: a webhook's id, or something that is none of ours here, which then matches no row.
+fn cause(recorded: &RecordedEvent) -> Result<Option<String>, ApplyError> {
+    let metadata: Metadata = serde_json::from_str(&recorded.metadata).map_err(|error| ApplyError::poison(recorded.position, BadMetadata(error)))?;
+    Ok(metadata.causation_id)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the event's metadata is not a flat JSON object of strings")]
+struct BadMetadata(#[source] serde_json::Error);
+
+/// What a batch says about a webhook that is there.
+#[derive(Default)]
+struct Change {
+    differing_bodies: i64,
+    facts: i64,
+    facts_position: Option<Position>,
+    entries: i64,
+    not_translated: Option<(Position, StripeEventNotTranslated)>,
+}
+
+const fn flag(flag: ReceivedFlag) -> &'static str {
+    match flag {
+        ReceivedFlag::Undecodable => "undecodable",
+        ReceivedFlag::Incomplete => "incomplete",
+        ReceivedFlag::Thin => "thin",
+    }
+}
+
+async fn insert(received: &[(Position, DateTime<Utc>, StripeEventReceived)], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if received.is_empty() {
+        return Ok(());
+    }
+    let events = || received.iter().map(|(_, _, event)| event);
+    sqlx::query(
+        "INSERT INTO stripe_inbox (event_id, position, received_at, event_type, api_version, created, livemode, account, object, flag)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[], $7::boolean[],
+             $8::text[], $9::text[], $10::text[])",
+    )
+    .bind(events().map(|event| event.id.as_str()).collect::<Vec<_>>())
+    .bind(received.iter().map(|(position, ..)| position.as_i64()).collect::<Vec<_>>())
+    .bind(received.iter().map(|(_, at, _)| *at).collect::<Vec<_>>())
+    .bind(events().map(|event| event.event_type.as_deref()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.api_version.as_deref()).collect::<Vec<_>>())
+    .bind(events().map(|event| event.created.map(|at| at.to_chrono())).collect::<Vec<_>>())
+    .bind(events().map(|event| event.livemode).collect::<Vec<_>>())
+    .bind(events().map(|event| event.account.as_ref().map(|id| id.as_str())).collect::<Vec<_>>())
+    .bind(events().map(|event| event.object.as_ref().map(|id| id.as_str())).collect::<Vec<_>>())
+    .bind(events().map(|event| event.flag.map(flag)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A later word of the translator's replaces the former one.
+async fn update(changes: &BTreeMap<String, Change>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let all = || changes.values();
+    let said = || all().map(|change| change.not_translated.as_ref());
+    sqlx::query(
+        "UPDATE stripe_inbox AS i
+         SET differing_bodies = i.differing_bodies + d.differing_bodies,
+             facts = i.facts + d.facts,
+             facts_position = coalesce(d.facts_position, i.facts_position),
+             entries = i.entries + d.entries,
+             reason = coalesce(d.reason, i.reason),
+             detail = coalesce(d.detail, i.detail),
+             translator_version = coalesce(d.translator_version, i.translator_version),
+             reason_position = coalesce(d.reason_position, i.reason_position)
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::integer[],
+                 $9::bigint[])
+             AS d (event_id, differing_bodies, facts, facts_position, entries, reason, detail, translator_version, reason_position)
+         WHERE i.event_id = d.event_id",
+    )
+    .bind(changes.keys().collect::<Vec<_>>())
+    .bind(all().map(|change| change.differing_bodies).collect::<Vec<_>>())
+    .bind(all().map(|change| change.facts).collect::<Vec<_>>())
+    .bind(all().map(|change| change.facts_position.map(Position::as_i64)).collect::<Vec<_>>())
+    .bind(all().map(|change| change.entries).collect::<Vec<_>>())
+    .bind(said().map(|said| said.map(|(_, event)| event.reason.as_str())).collect::<Vec<_>>())
+    .bind(said().map(|said| said.map(|(_, event)| event.detail.as_str())).collect::<Vec<_>>())
+    .bind(said().map(|said| said.map(|(_, event)| event.translator_version.cast_signed())).collect::<Vec<_>>())
+    .bind(said().map(|said| said.map(|(position, _)| position.as_i64())).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fanledger_domain::event::EVENT_TYPES;
+
+    use super::*;
+
+    #[test]
+    fn only_these_are_no_facts() {
+        let others: Vec<_> = EVENT_TYPES.iter().map(|(name, _)| *name).filter(|name| meaning(name) != Meaning::Fact).collect();
+        assert_eq!(
+            others,
+            ["StripeEventReceived", "StripeEventBodyDiffered", "StripeEventNotTranslated", "EntryPosted", "ProjectionEventSkipped"]
+        );
+    }
+}
