@@ -23,7 +23,16 @@ const TEMPLATE_LOCK: i64 = 0x0066_616e_6c65_6467;
 #[derive(Debug)]
 pub struct TestCluster {
     superuser_url: String,
-    own: Option<(Postgres, bool)>,
+    own: Option<OwnCluster>,
+}
+
+/// A private cluster, and the lock that says that we use it.
+#[derive(Debug)]
+struct OwnCluster {
+    postgres: Postgres,
+    /// Locked shared by everyone who uses the cluster; who gets it alone may stop the cluster.
+    in_use: std::fs::File,
+    lock_path: PathBuf,
 }
 
 impl TestCluster {
@@ -38,18 +47,24 @@ impl TestCluster {
         }
         let data_dir = repository().join(".fanledger").join("test");
         servers::create_dir(&data_dir)?;
-        let _lock = servers::lock_waiting(&data_dir.join("lock")).await?;
+        let programs = PostgresBinaries::locate(&servers::default_bin_dir()).await?;
+        // One for each major version, so that tests can be run on several.
+        let name = format!("postgres-{}", programs.major);
+        let _starting = servers::lock_waiting(&data_dir.join(format!("{name}.starting"))).await?;
+        let lock_path = data_dir.join(format!("{name}.in-use"));
+        let in_use = servers::lock_shared(&lock_path)?;
         let options = PostgresOptions {
-            data_dir: data_dir.join("postgres"),
-            programs: PostgresBinaries::locate(&servers::default_bin_dir()).await?,
+            data_dir: data_dir.join(name),
+            programs,
             durability: Durability::ProcessCrashOnly,
             outlive_parent: true,
         };
-        let (postgres, started) = match Postgres::attach(options.clone()).await? {
-            Some(running) => (running, false),
-            None => (Postgres::start(options).await?, true),
+        let postgres = match Postgres::attach(options.clone()).await? {
+            Some(running) => running,
+            None => Postgres::start(options).await?,
         };
-        Ok(Self { superuser_url: postgres.url("postgres"), own: Some((postgres, started)) })
+        let superuser_url = postgres.url("postgres");
+        Ok(Self { superuser_url, own: Some(OwnCluster { postgres, in_use, lock_path }) })
     }
 
     /// A superuser's URL, of the database `postgres` where the cluster is private.
@@ -57,14 +72,17 @@ impl TestCluster {
         &self.superuser_url
     }
 
-    /// Stops the cluster if it is private and this value started it: what somebody else runs is left alone.
+    /// Stops the cluster if it is private and nobody else uses it: the last one out stops it.
     ///
     /// # Errors
     /// When it cannot be signalled.
     pub async fn stop(self) -> Result<(), Error> {
-        match self.own {
-            Some((mut postgres, true)) => postgres.stop().await,
-            Some((_, false)) | None => Ok(()),
+        let Some(OwnCluster { mut postgres, in_use, lock_path }) = self.own else { return Ok(()) };
+        drop(in_use);
+        match servers::lock_exclusively(&lock_path)? {
+            // Held until it has stopped; who comes meanwhile finds it gone and starts it again.
+            Some(_alone) => postgres.stop().await,
+            None => Ok(()),
         }
     }
 
@@ -150,7 +168,7 @@ impl TestCluster {
 /// A database of a test's own, migrated, dropped when this value is. Set `FANLEDGER_TEST_KEEP` to keep it.
 #[derive(Debug)]
 pub struct TestDatabase {
-    cluster_url: String,
+    cluster: TestCluster,
     name: String,
     url: String,
 }
@@ -180,7 +198,7 @@ impl TestDatabase {
         execute(&mut connection, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await.map_err(failed)?;
         connection.close().await.map_err(failed)?;
         let url = with_database(&cluster.superuser_url, &name);
-        Ok(Self { cluster_url: cluster.superuser_url.clone(), name, url })
+        Ok(Self { cluster, name, url })
     }
 
     /// The superuser's URL of this database.
@@ -203,7 +221,7 @@ impl Drop for TestDatabase {
         if std::env::var_os("FANLEDGER_TEST_KEEP").is_some() {
             return;
         }
-        let (url, name) = (self.cluster_url.clone(), self.name.clone());
+        let (url, name) = (self.cluster.superuser_url.clone(), self.name.clone());
         // A runtime of its own, because the test's is about to end; joined, because a test's process ends with it.
         // What fails here is swept by a later run.
         let dropped = std::thread::spawn(move || {

@@ -116,6 +116,19 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// The cluster was made by another major version of Postgres, which does not read its files.
+    #[error(
+        "{data_dir} was made by Postgres {made_by}, and the programs found are Postgres {programs}. Set \
+         FANLEDGER_POSTGRES_BIN to the older ones, or remove the directory (make reset-db) to start empty"
+    )]
+    OtherVersion {
+        /// The cluster.
+        data_dir: PathBuf,
+        /// The version that made it.
+        made_by: String,
+        /// The version of the programs.
+        programs: u32,
+    },
     /// No free port was found.
     #[error("no free TCP port was found on 127.0.0.1")]
     NoFreePort,

@@ -57,8 +57,7 @@ impl Servers {
         let StartOptions { data_dir, bin_dir, nats_authorization } = options;
         let data_dir = absolute(&data_dir)?;
         create_dir(&data_dir)?;
-        let lock = lock_exclusively(&data_dir.join("servers.lock"))
-            .await?
+        let lock = lock_exclusively(&data_dir.join("servers.lock"))?
             .ok_or_else(|| Error::InUse { data_dir: data_dir.clone() })?;
         let (postgres_programs, nats_programs) =
             tokio::try_join!(PostgresBinaries::locate(&bin_dir), NatsBinaries::locate(&bin_dir))?;
@@ -76,6 +75,26 @@ impl Servers {
         let (postgres, nats) = tokio::try_join!(postgres, nats)?;
         postgres.create_database(DATABASE).await?;
         Ok(Self { postgres, nats, _lock: lock })
+    }
+
+    /// Removes the data of both from a directory in which nothing runs; fetched programs and keys stay.
+    ///
+    /// # Errors
+    /// When servers run there, or the data cannot be removed.
+    pub async fn remove_data(options: StartOptions) -> Result<(), Error> {
+        let data_dir = absolute(&options.data_dir)?;
+        create_dir(&data_dir)?;
+        let _lock = lock_exclusively(&data_dir.join("servers.lock"))?
+            .ok_or_else(|| Error::InUse { data_dir: data_dir.clone() })?;
+        let programs = PostgresBinaries::locate(&options.bin_dir).await?;
+        Postgres::remove(PostgresOptions {
+            data_dir: data_dir.join("postgres"),
+            programs,
+            durability: Durability::Full,
+            outlive_parent: false,
+        })
+        .await?;
+        binaries::remove_dir(&data_dir.join("nats"))
     }
 
     /// The superuser's URL of the database `fanledger`.
@@ -116,13 +135,20 @@ impl Servers {
 }
 
 /// Takes the lock file for as long as the returned file lives; `None` when another process holds it.
-async fn lock_exclusively(path: &Path) -> Result<Option<std::fs::File>, Error> {
+pub(crate) fn lock_exclusively(path: &Path) -> Result<Option<std::fs::File>, Error> {
     let file = open_lock(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(source)) => Err(Error::Lock { path: path.to_owned(), source }),
     }
+}
+
+/// Takes a share of the lock file, waiting while somebody holds it alone, which is while they stop what it guards.
+pub(crate) fn lock_shared(path: &Path) -> Result<std::fs::File, Error> {
+    let file = open_lock(path)?;
+    file.lock_shared().map_err(|source| Error::Lock { path: path.to_owned(), source })?;
+    Ok(file)
 }
 
 /// Takes the lock file, waiting for whoever holds it.

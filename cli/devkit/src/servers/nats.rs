@@ -177,7 +177,8 @@ impl Nats {
 
     async fn launch(&mut self) -> Result<(), Error> {
         if let Some(pid) = self.orphan() {
-            process::stop_orphan("nats-server", pid, Signal::TERM, STOP_PATIENCE).await?;
+            tracing::info!(pid, "stopping a nats-server that an earlier run left behind");
+            process::end_process("nats-server", pid, Signal::TERM, STOP_PATIENCE).await?;
         }
         let deadline = tokio::time::Instant::now() + START_PATIENCE;
         loop {

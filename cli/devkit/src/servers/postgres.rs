@@ -65,8 +65,16 @@ impl Postgres {
         let (home, options) = reachable(&run_as, options).await?;
         let password = kept_secret(&options.data_dir.join("password"), new_password)?;
         let mut postgres = Self { options, run_as, home, password, port: 0, server: None };
-        if !postgres.cluster().join("PG_VERSION").exists() {
-            postgres.init().await?;
+        match std::fs::read_to_string(postgres.cluster().join("PG_VERSION")) {
+            Ok(version) if version.trim() == postgres.options.programs.major.to_string() => {}
+            Ok(version) => {
+                return Err(Error::OtherVersion {
+                    data_dir: postgres.cluster(),
+                    made_by: version.trim().to_owned(),
+                    programs: postgres.options.programs.major,
+                });
+            }
+            Err(_) => postgres.init().await?,
         }
         postgres.launch().await?;
         Ok(postgres)
@@ -91,6 +99,20 @@ impl Postgres {
         }
         let connection = sqlx::PgConnection::connect(&postgres.url("postgres")).await;
         Ok(connection.is_ok().then_some(postgres))
+    }
+
+    /// Removes a cluster that is not running, wherever it lies; what an earlier run left running is stopped first.
+    ///
+    /// # Errors
+    /// When it is held by another process, or cannot be removed.
+    pub async fn remove(options: PostgresOptions) -> Result<(), Error> {
+        create_dir(&options.data_dir)?;
+        let run_as = RunAs::for_postgres().await?;
+        let (home, options) = reachable(&run_as, options).await?;
+        let mut postgres = Self { home, run_as, password: String::new(), port: 0, server: None, options };
+        postgres.stop().await?;
+        remove_dir(&postgres.cluster())?;
+        remove_dir(&postgres.options.data_dir)
     }
 
     /// The superuser's URL of the database named `database`.
@@ -133,7 +155,7 @@ impl Postgres {
     /// When it cannot be signalled.
     pub async fn kill(&mut self) -> Result<(), Error> {
         if let Some(pid) = self.postmaster_pid() {
-            process::stop_orphan("postgres", pid, Signal::KILL, STOP_PATIENCE).await?;
+            process::end_process("postgres", pid, Signal::KILL, STOP_PATIENCE).await?;
         }
         if let Some(mut server) = self.server.take() {
             server.wait(STOP_PATIENCE).await;
@@ -158,7 +180,7 @@ impl Postgres {
     /// When it cannot be signalled.
     pub async fn stop(&mut self) -> Result<(), Error> {
         if let Some(pid) = self.postmaster_pid() {
-            process::stop_orphan("postgres", pid, Signal::INT, STOP_PATIENCE).await?;
+            process::end_process("postgres", pid, Signal::INT, STOP_PATIENCE).await?;
         }
         if let Some(mut server) = self.server.take() {
             server.wait(STOP_PATIENCE).await;
@@ -211,7 +233,8 @@ impl Postgres {
 
     async fn launch(&mut self) -> Result<(), Error> {
         if let Some(pid) = self.postmaster_pid() {
-            process::stop_orphan("postgres", pid, Signal::INT, STOP_PATIENCE).await?;
+            tracing::info!(pid, "stopping a Postgres that an earlier run left behind");
+            process::end_process("postgres", pid, Signal::INT, STOP_PATIENCE).await?;
         }
         // What remains of it now names no postmaster of ours; Postgres would refuse if another program, of the same
         // user, had been given the number.

@@ -128,32 +128,46 @@ fn signal_process(server: &'static str, pid: Pid, signal: Signal) -> Result<(), 
     }
 }
 
-/// Stops a server that an earlier process of ours left behind, named by its process id file, if `is_ours` knows it.
-///
-/// Returns once it has ended, or after `patience` and a kill.
-pub(super) async fn stop_orphan(
+/// Sends `signal` to a process that need not be our child and waits for its end; kills it after `patience`.
+pub(super) async fn end_process(
     server: &'static str,
     pid: i32,
     signal: Signal,
     patience: Duration,
 ) -> Result<(), Error> {
-    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
-    tracing::info!(server, pid = pid.as_raw_nonzero().get(), "stopping a server that an earlier run left behind");
-    signal_process(server, pid, signal)?;
-    let deadline = tokio::time::Instant::now() + patience;
-    while rustix::process::test_kill_process(pid).is_ok() {
+    let Some(target) = Pid::from_raw(pid) else { return Ok(()) };
+    signal_process(server, target, signal)?;
+    let mut deadline = tokio::time::Instant::now() + patience;
+    let mut killed = false;
+    while is_alive(pid) {
         if tokio::time::Instant::now() > deadline {
-            signal_process(server, pid, Signal::KILL)?;
-            break;
+            if killed {
+                // In the kernel's hands (a disk that does not answer); waiting longer changes nothing.
+                return Ok(());
+            }
+            tracing::warn!(server, pid, "did not stop within {patience:?}; killing it");
+            signal_process(server, target, Signal::KILL)?;
+            deadline = tokio::time::Instant::now() + patience;
+            killed = true;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
 
-/// Whether a process with this id exists.
+/// Whether a process with this id exists and runs.
 pub(super) fn is_alive(pid: i32) -> bool {
     // EPERM says that it exists and belongs to somebody else.
-    Pid::from_raw(pid)
-        .is_some_and(|pid| matches!(rustix::process::test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM)))
+    let exists = Pid::from_raw(pid)
+        .is_some_and(|pid| matches!(rustix::process::test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM)));
+    exists && !is_zombie(pid)
+}
+
+/// Ended, and not yet waited for by its parent; in a container whose first process waits for nobody, for ever.
+fn is_zombie(pid: i32) -> bool {
+    // The state follows the name, which is in parentheses and may hold some itself.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with(['Z', 'X'])))
+        .unwrap_or(false)
 }

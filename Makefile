@@ -1,0 +1,58 @@
+# Fanledger's front door. `make help` lists what there is.
+# All set-up is done by the targets themselves; what they cannot do, they say.
+
+SHELL := /bin/sh
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+FANLEDGER := $(TARGET_DIR)/debug/fanledger
+RELEASE := $(TARGET_DIR)/release/fanledger
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check build migrate seed reset-db gen-contracts audit bench conformance properties cargo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  (up, down, logs, web, chaos and fuzz come with what they run)"
+
+run: cargo ## everything on this machine: servers, migrations, demo data, http://127.0.0.1:8080; Ctrl-C stops it
+	@cargo build --locked -p fanledger
+	@FANLEDGER=$(FANLEDGER) ./xtask/run.sh
+
+test: cargo ## all tests, against a real Postgres and NATS of their own
+	@cargo xtask test
+
+check: cargo ## what CI runs: format, clippy, dependency audit, tests
+	@.ci/run
+
+build: cargo ## the release binary, target/release/fanledger
+	@cargo build --locked --release -p fanledger
+
+migrate: cargo ## migrate the database of the running `make run`, or the one that FANLEDGER_DATABASE_URL names
+	@cargo run --locked --quiet -p fanledger -- migrate
+
+seed: cargo ## send the demo's webhooks to the running `make run`; what is there already is a duplicate
+	@cargo run --locked --quiet -p fanledger -- seed
+
+reset-db: cargo ## remove the data of the private Postgres and NATS; `make run` then starts empty
+	@cargo xtask reset-db
+
+gen-contracts: cargo ## write the JSON Schemas of the events to docs/events
+	@cargo xtask gen-contracts
+
+audit: cargo ## licences, bans, sources and advisories of the dependencies
+	@cargo xtask audit
+
+bench: build ## measure append, webhook and lag against their baselines, in the same run
+	@$(RELEASE) bench append
+	@$(RELEASE) bench webhook
+	@$(RELEASE) bench lag
+
+conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many orders; the books end the same
+	@test -n "$(STRIPE_FIXTURES)" || { echo "say where the events are: make conformance STRIPE_FIXTURES=<folder>" >&2; exit 2; }
+	@STRIPE_FIXTURES="$(abspath $(STRIPE_FIXTURES))" cargo xtask test --show -p fanledger --test conformance
+
+properties: cargo ## the property tests at their full counts (make test runs fewer)
+	@PROPTEST_CASES=10000 FANLEDGER_FULL_COUNTS=1 cargo xtask test
+
+cargo:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2; exit 3; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: Debian has it in build-essential" >&2; exit 3; }
