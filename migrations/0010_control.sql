@@ -48,6 +48,18 @@ SELECT r.name, r.version, r.generation,
          FROM journal.events AS e WHERE e.position = r.position + 1) AS lag
  WHERE r.live;
 
+-- The projector makes a schema for each generation without the right to create schemas at large: it has no other use for that
+-- right, and rights on a database are not copied when it is cloned from a template.
+CREATE FUNCTION control.create_generation_schema(generation_schema text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF generation_schema !~ '^[a-z][a-z_]*_g[1-9][0-9]*$' OR octet_length(generation_schema) > 63 THEN
+        RAISE EXCEPTION 'schema name % is not of the form <projection>_g<number>', generation_schema
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('CREATE SCHEMA %I AUTHORIZATION fanledger_projector', generation_schema);
+END $$;
+
 -- The operator's hand on the live generation: true if there is such a runner. A runner looks at its row at least four times
 -- a second while it is quiet, and with each batch while it is not.
 CREATE FUNCTION control.pause(runner text) RETURNS boolean
@@ -63,7 +75,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM changed)
 $$;
 
-REVOKE ALL ON FUNCTION control.pause(text), control.resume(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION control.create_generation_schema(text), control.pause(text), control.resume(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION control.create_generation_schema(text) TO fanledger_projector;
 GRANT EXECUTE ON FUNCTION control.pause(text), control.resume(text) TO fanledger_operator;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON control.runners TO fanledger_projector;

@@ -140,7 +140,10 @@ impl RunnerRow {
         let chain = chain.try_into().map_err(|_| decode_error("chain", "a digest has 32 bytes"))?;
         let error: Option<String> = row.try_get("error")?;
         let error = error
-            .map(|text| serde_json::from_str(&text).map_err(|error| sqlx::Error::ColumnDecode { index: "error".into(), source: Box::new(error) }))
+            .map(|text| {
+                serde_json::from_str(&text)
+                    .map_err(|error| sqlx::Error::ColumnDecode { index: "error".into(), source: Box::new(error) })
+            })
             .transpose()?;
         Ok(Self {
             generation: row.try_get("generation")?,
@@ -215,7 +218,12 @@ pub(crate) async fn advance(
 }
 
 /// Records why a generation halted.
-pub(crate) async fn halt(connection: &mut PgConnection, name: &str, generation: i32, halt: &Halt) -> Result<(), sqlx::Error> {
+pub(crate) async fn halt(
+    connection: &mut PgConnection,
+    name: &str,
+    generation: i32,
+    halt: &Halt,
+) -> Result<(), sqlx::Error> {
     let error = serde_json::to_string(halt).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     sqlx::query("UPDATE control.runners SET error = $3::text::json WHERE name = $1 AND generation = $2")
         .bind(name)
@@ -229,7 +237,10 @@ pub(crate) async fn halt(connection: &mut PgConnection, name: &str, generation: 
 /// Takes a lock that lasts as long as the connection does, if nobody holds it. Who waits for it asks again: waiting inside
 /// Postgres would hold a snapshot, and with it back vacuum.
 pub(crate) async fn try_lock(connection: &mut PgConnection, what: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('fanledger:' || $1, 0))").bind(what).fetch_one(connection).await
+    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtextextended('fanledger:' || $1, 0))")
+        .bind(what)
+        .fetch_one(connection)
+        .await
 }
 
 /// Runs SQL as it is, several statements if need be. (Through `Executor::execute`: `sqlx::raw_sql(…).execute(…)` makes a future

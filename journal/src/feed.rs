@@ -127,7 +127,10 @@ impl Consumer {
             num_replicas: 1,
             ..push::Config::default()
         };
-        jetstream::new(nats.client.clone()).create_consumer_on_stream(consumer, STREAM).await.map_err(FeedError::Consumer)?;
+        jetstream::new(nats.client.clone())
+            .create_consumer_on_stream(consumer, STREAM)
+            .await
+            .map_err(FeedError::Consumer)?;
         self.report(true);
         backoff.reset();
         loop {

@@ -11,7 +11,9 @@ use uuid::Uuid;
 use crate::checkpoint::{Checkpoint, Halt, HaltKind, RunnerRow, advance, run_sql, try_lock};
 use crate::event::Position;
 use crate::reader::ReadError;
-use crate::runner::{Effects, Projection, RunnerContext, RunnerError, Schema, Session, Stop, apply, fetch, lock_name, wanted};
+use crate::runner::{
+    Effects, Projection, RunnerContext, RunnerError, Schema, Session, Stop, apply, fetch, lock_name, wanted,
+};
 
 /// A switch waits this long for a reader to let go of a view, so that nobody queues behind it; then it tries again.
 const SWITCH_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
@@ -235,19 +237,24 @@ async fn is_in_journal(context: &RunnerContext, checkpoint: &Checkpoint) -> Resu
 /// Drops what an earlier rebuild left: the generation before the live one, or one that never went live.
 async fn drop_others(connection: &mut PgConnection, name: &str, live: i32) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let others: Vec<i32> =
-        sqlx::query_scalar("DELETE FROM control.runners WHERE name = $1 AND generation <> $2 AND NOT live RETURNING generation")
-            .bind(name)
-            .bind(live)
-            .fetch_all(&mut *transaction)
-            .await?;
+    let others: Vec<i32> = sqlx::query_scalar(
+        "DELETE FROM control.runners WHERE name = $1 AND generation <> $2 AND NOT live RETURNING generation",
+    )
+    .bind(name)
+    .bind(live)
+    .fetch_all(&mut *transaction)
+    .await?;
     for generation in others {
         run_sql(&mut transaction, &format!("DROP SCHEMA IF EXISTS {} CASCADE", schema_name(name, generation))).await?;
     }
     transaction.commit().await
 }
 
-async fn fill_and_switch(context: &RunnerContext, session: &mut Session<'_>, shares_history: bool) -> Result<(), RebuildError> {
+async fn fill_and_switch(
+    context: &RunnerContext,
+    session: &mut Session<'_>,
+    shares_history: bool,
+) -> Result<(), RebuildError> {
     let name = session.projection.name();
     session.open().await.map_err(|stop| explain(name, stop))?;
     session.effects = if shares_history { Effects::Muted } else { Effects::Live };
@@ -273,7 +280,11 @@ async fn fill_and_switch(context: &RunnerContext, session: &mut Session<'_>, sha
 
 /// In one transaction: the live checkpoint held still, the last few events applied, the views exchanged. `false`: too many
 /// events came meanwhile.
-async fn switch(context: &RunnerContext, session: &mut Session<'_>, shares_history: bool) -> Result<bool, RebuildError> {
+async fn switch(
+    context: &RunnerContext,
+    session: &mut Session<'_>,
+    shares_history: bool,
+) -> Result<bool, RebuildError> {
     const LAST_EVENTS: u64 = 500;
     let plan = Plan::of(session.projection);
     let name = plan.name;
@@ -282,7 +293,8 @@ async fn switch(context: &RunnerContext, session: &mut Session<'_>, shares_histo
     let Session { projection, connection, skips, effects, checkpoint, .. } = session;
     let mut transaction = connection.begin().await.map_err(failed)?;
     run_sql(&mut transaction, SWITCH_LOCK_TIMEOUT).await.map_err(failed)?;
-    let live = RunnerRow::live_for_update(&mut transaction, name).await.map_err(failed)?.ok_or(RebuildError::Lost(name))?;
+    let live =
+        RunnerRow::live_for_update(&mut transaction, name).await.map_err(failed)?.ok_or(RebuildError::Lost(name))?;
     let mut end = *checkpoint;
     if shares_history && live.checkpoint.position > end.position {
         let missing = live.checkpoint.position.get() - end.position.get();
@@ -290,7 +302,9 @@ async fn switch(context: &RunnerContext, session: &mut Session<'_>, shares_histo
             return Ok(false);
         }
         let events = fetch(context, end.position, Some(live.checkpoint.position)).await?;
-        let Some(last) = events.last().filter(|last| last.position == live.checkpoint.position) else { return Ok(false) };
+        let Some(last) = events.last().filter(|last| last.position == live.checkpoint.position) else {
+            return Ok(false);
+        };
         end = end.after(last);
         let wanted = wanted(*projection, skips, &events);
         if !wanted.is_empty() {
@@ -306,7 +320,12 @@ async fn switch(context: &RunnerContext, session: &mut Session<'_>, shares_histo
 }
 
 /// Takes down what `read` shows of the old generation and shows the new one.
-async fn exchange(connection: &mut PgConnection, plan: Plan, old: &RunnerRow, generation: i32) -> Result<(), sqlx::Error> {
+async fn exchange(
+    connection: &mut PgConnection,
+    plan: Plan,
+    old: &RunnerRow,
+    generation: i32,
+) -> Result<(), sqlx::Error> {
     let name = plan.name;
     // One after the other: at no moment may there be two live ones.
     sqlx::query("UPDATE control.runners SET live = false WHERE name = $1 AND generation = $2")

@@ -143,7 +143,11 @@ pub fn decode_parts(headers: &HeaderMap, body: &[u8]) -> Result<JournalMessage, 
     let event = match headers.get(BODY) {
         Some(value) if value.as_str() == OMITTED => None,
         Some(value) => {
-            return Err(DecodeError::Malformed { header: BODY, value: value.as_str().to_owned(), expected: "`omitted`" });
+            return Err(DecodeError::Malformed {
+                header: BODY,
+                value: value.as_str().to_owned(),
+                expected: "`omitted`",
+            });
         }
         None => Some(RecordedEvent {
             position,
@@ -223,7 +227,10 @@ mod tests {
         let too_large = RecordedEvent { payload: Arc::from(large), ..event() };
         let spread = RecordedEvent { metadata: Arc::from("{\n\"actor\": \"fan_1\"}"), ..event() };
         let padded = RecordedEvent { metadata: Arc::from("{} "), ..event() };
-        let wide = RecordedEvent { metadata: Arc::from(format!("{{\"actor\":\"{}\"}}", "x".repeat(METADATA_BYTES_MAX))), ..event() };
+        let wide = RecordedEvent {
+            metadata: Arc::from(format!("{{\"actor\":\"{}\"}}", "x".repeat(METADATA_BYTES_MAX))),
+            ..event()
+        };
         for event in [too_large, spread, padded, wide] {
             let (headers, body) = encode(Uuid::nil(), &event, max_payload);
             assert_eq!(headers.get("Fanledger-Body").unwrap().as_str(), "omitted");
@@ -235,7 +242,20 @@ mod tests {
     #[test]
     fn a_message_that_is_not_ours_is_a_typed_error() {
         let (headers, body) = encode(Uuid::nil(), &event(), 1 << 20);
-        for header in [JOURNAL_ID, POSITION, CHAIN, PREV_CHAIN, EVENT_ID, AGGREGATE_TYPE, AGGREGATE_ID, SEQUENCE, EVENT_TYPE, EVENT_VERSION, RECORDED_AT, METADATA] {
+        for header in [
+            JOURNAL_ID,
+            POSITION,
+            CHAIN,
+            PREV_CHAIN,
+            EVENT_ID,
+            AGGREGATE_TYPE,
+            AGGREGATE_ID,
+            SEQUENCE,
+            EVENT_TYPE,
+            EVENT_VERSION,
+            RECORDED_AT,
+            METADATA,
+        ] {
             let without: HeaderMap = headers
                 .iter()
                 .filter(|(name, _)| name.to_string() != header)
@@ -246,7 +266,9 @@ mod tests {
         for header in [JOURNAL_ID, POSITION, CHAIN, PREV_CHAIN, EVENT_ID, SEQUENCE, RECORDED_AT, BODY] {
             let mut broken = headers.clone();
             broken.insert(header, "no");
-            assert!(matches!(decode_parts(&broken, body.as_bytes()), Err(DecodeError::Malformed { header: named, .. }) if named == header));
+            assert!(
+                matches!(decode_parts(&broken, body.as_bytes()), Err(DecodeError::Malformed { header: named, .. }) if named == header)
+            );
         }
         assert_eq!(decode_parts(&headers, &[0xff]), Err(DecodeError::BodyNotText));
         assert_eq!(decode_parts(&HeaderMap::new(), b"{}"), Err(DecodeError::Missing(JOURNAL_ID)));

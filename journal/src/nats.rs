@@ -46,7 +46,10 @@ pub async fn connect(url: &str, name: &str) -> Result<Client, ConnectError> {
 }
 
 fn options() -> ConnectOptions {
-    ConnectOptions::new().connection_timeout(TIMEOUT).request_timeout(Some(TIMEOUT)).ping_interval(Duration::from_secs(5))
+    ConnectOptions::new()
+        .connection_timeout(TIMEOUT)
+        .request_timeout(Some(TIMEOUT))
+        .ping_interval(Duration::from_secs(5))
 }
 
 async fn connect_with(options: ConnectOptions, url: &str, name: &str) -> Result<Client, ConnectError> {
@@ -80,7 +83,9 @@ impl Connection {
                 async move {
                     match event {
                         Event::Disconnected | Event::Closed | Event::LameDuckMode => on_break.cancel(),
-                        Event::SlowConsumer(_) => tracing::debug!("NATS delivers faster than we read; the hole is filled from Postgres"),
+                        Event::SlowConsumer(_) => {
+                            tracing::debug!("NATS delivers faster than we read; the hole is filled from Postgres")
+                        }
                         Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
                         Event::ClientError(error) => tracing::debug!(%error, "the NATS client reports an error"),
                         Event::Connected | Event::Draining => {}
@@ -115,7 +120,8 @@ pub const READER_PUBLISH: &[&str] = &[
 ///
 /// Passwords must be free of quotes and backslashes; ours are hexadecimal.
 pub fn permissions_config(relay_password: &str, reader_password: &str) -> String {
-    let list = |subjects: &[&str]| subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ");
+    let list =
+        |subjects: &[&str]| subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ");
     format!(
         "authorization {{\n  users = [\n    \
          {{ user: relay, password: \"{relay_password}\", permissions: {{ publish: [{}], subscribe: [\"_INBOX.>\"] }} }}\n    \

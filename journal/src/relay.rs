@@ -174,7 +174,10 @@ impl Relay {
             loop {
                 let Err(error) = self.hold_and_publish(&mut backoff).await;
                 let reason = with_causes(&error);
-                tracing::warn!(error = reason, "the relay pauses; NATS gets nothing new meanwhile, readers use Postgres");
+                tracing::warn!(
+                    error = reason,
+                    "the relay pauses; NATS gets nothing new meanwhile, readers use Postgres"
+                );
                 self.report(|status| {
                     status.active = false;
                     status.connected = false;
@@ -212,7 +215,12 @@ impl Relay {
     }
 
     /// Publishes for as long as the link and the lock hold, looking at the stream's end again whenever NATS disagrees.
-    async fn publish(&mut self, nats: &Connection, mut lock: PgConnection, backoff: &mut Backoff) -> Result<Infallible, RelayError> {
+    async fn publish(
+        &mut self,
+        nats: &Connection,
+        mut lock: PgConnection,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, RelayError> {
         let context = jetstream::new(nats.client.clone());
         loop {
             let end = self.synchronise(&context).await?;
@@ -374,14 +382,22 @@ fn same_setup(found: &Config, ours: &Config) -> bool {
         && found.max_age == ours.max_age
 }
 
-async fn send(context: &Context, journal_id: Uuid, event: &RecordedEvent, max_payload: usize) -> Result<PublishAckFuture, RelayError> {
+async fn send(
+    context: &Context,
+    journal_id: Uuid,
+    event: &RecordedEvent,
+    max_payload: usize,
+) -> Result<PublishAckFuture, RelayError> {
     let (headers, body) = message::encode(journal_id, event, max_payload);
     let publish = PublishMessage::build()
         .headers(headers)
         .payload(body.as_bytes().to_vec().into())
         .expected_last_sequence(event.position.get() - 1);
     let position = event.position;
-    context.send_publish(message::subject(event), publish).await.map_err(|source| RelayError::Publish { position, source })
+    context
+        .send_publish(message::subject(event), publish)
+        .await
+        .map_err(|source| RelayError::Publish { position, source })
 }
 
 async fn acknowledge(pending: Vec<(Position, PublishAckFuture)>) -> Result<(), RelayError> {

@@ -159,7 +159,8 @@ impl RunnerContext {
     }
 
     pub(crate) async fn connect(&self) -> Result<PgConnection, RunnerError> {
-        let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await.map_err(RunnerError::Connect)?;
+        let mut connection =
+            PgConnection::connect_with(&self.pool.connect_options()).await.map_err(RunnerError::Connect)?;
         // A commit that a power cut takes back takes the checkpoint back with it; so waiting for the disk buys nothing.
         sqlx::query("SET synchronous_commit = off").execute(&mut connection).await.map_err(RunnerError::Connect)?;
         Ok(connection)
@@ -239,7 +240,11 @@ pub async fn run(context: RunnerContext, mut projection: Box<dyn Projection>, st
 }
 
 /// One term as the active runner; `Ok` when another took over or another generation went live.
-async fn hold_and_follow(context: &RunnerContext, projection: &mut dyn Projection, backoff: &mut Backoff) -> Result<(), RunnerError> {
+async fn hold_and_follow(
+    context: &RunnerContext,
+    projection: &mut dyn Projection,
+    backoff: &mut Backoff,
+) -> Result<(), RunnerError> {
     let name = projection.name();
     let mut connection = context.connect().await?;
     let row = generation::ensure(context, Plan::of(projection), &mut connection).await?;

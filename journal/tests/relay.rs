@@ -9,40 +9,11 @@ use fanledger_journal::event::{Metadata, Position, StreamId};
 use fanledger_journal::message;
 use fanledger_journal::nats::{STREAM, connect, permissions_config};
 use fanledger_journal::reader::Reader;
-use fanledger_journal::relay::{Relay, RelayOptions, RelayStatus};
-use sqlx::PgPool;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use transport::{Running, World, append_event, eventually};
+use fanledger_journal::relay::RelayOptions;
+use transport::{RunningRelay, World, append_event, eventually};
 
 fn authorization(passwords: &NatsPasswords) -> String {
     permissions_config(&passwords.relay, &passwords.reader)
-}
-
-struct RunningRelay {
-    running: Running,
-    status: watch::Receiver<RelayStatus>,
-}
-
-impl RunningRelay {
-    fn start(pool: &PgPool, options: RelayOptions) -> Self {
-        let relay = Relay::new(pool.clone(), options);
-        let (stop, status) = (CancellationToken::new(), relay.status());
-        let task = tokio::spawn(relay.run(stop.clone()));
-        Self { running: Running { stop, task }, status }
-    }
-
-    async fn until(&mut self, what: &str, condition: impl FnMut(&RelayStatus) -> bool) -> RelayStatus {
-        match tokio::time::timeout(transport::DEADLINE, self.status.wait_for(condition)).await {
-            Ok(reached) => return reached.unwrap().clone(),
-            Err(_elapsed) => {}
-        }
-        panic!("waited in vain until the relay {what}: {:?}", *self.status.borrow())
-    }
-
-    async fn reached(&mut self, position: Position) -> RelayStatus {
-        self.until(&format!("reaches {position}"), |status| status.connected && status.position == position).await
-    }
 }
 
 async fn stream(url: &str) -> jetstream::stream::Stream {
@@ -60,7 +31,10 @@ async fn assert_mirrors(url: &str, reader: &Reader, first: u64) {
         let decoded = message::decode_parts(&stored.headers, &stored.payload).unwrap();
         let event = reader.at(Position::new(sequence)).await.unwrap().unwrap();
         assert_eq!(stored.subject.as_str(), message::subject(&event));
-        assert_eq!((decoded.journal_id, decoded.position, decoded.event), (head.journal_id, event.position, Some(event)));
+        assert_eq!(
+            (decoded.journal_id, decoded.position, decoded.event),
+            (head.journal_id, event.position, Some(event))
+        );
     }
 }
 
@@ -213,7 +187,9 @@ async fn a_journal_that_lost_its_tail_replaces_what_the_stream_holds() {
 async fn what_no_header_can_carry_is_omitted() {
     let (world, nats) = (World::new().await, TestNats::start().await);
     let metadata = Metadata { correlation_id: Some("x".repeat(20_000)), ..Metadata::default() };
-    let position = append_event(&world.writer, StreamId::new("manual_entry", "wide"), "AmountNoted", "{\"amount\":1}", metadata).await;
+    let position =
+        append_event(&world.writer, StreamId::new("manual_entry", "wide"), "AmountNoted", "{\"amount\":1}", metadata)
+            .await;
     let mut relay = RunningRelay::start(&world.projector, RelayOptions::new(nats.url()));
     relay.reached(position).await;
     let stored = stream(&nats.url()).await.get_raw_message(1).await.unwrap();
@@ -254,7 +230,12 @@ async fn a_reader_reads_and_nothing_else() {
 
     assert!(context.delete_stream(STREAM).await.is_err());
     assert!(stream.purge().await.is_err());
-    assert!(context.update_stream(jetstream::stream::Config { name: STREAM.to_owned(), ..Default::default() }).await.is_err());
+    assert!(
+        context
+            .update_stream(jetstream::stream::Config { name: STREAM.to_owned(), ..Default::default() })
+            .await
+            .is_err()
+    );
     assert!(context.create_stream("OTHER").await.is_err());
     let acknowledged = context.publish("journal.manual_entry.Forged", "{}".into()).await.unwrap().await;
     assert!(acknowledged.is_err());
@@ -262,7 +243,10 @@ async fn a_reader_reads_and_nothing_else() {
     reader.flush().await.unwrap();
 
     // A consumer that delivers into the stream would write by a detour.
-    let detour = jetstream::consumer::push::Config { deliver_subject: "journal.manual_entry.Forged".to_owned(), ..Default::default() };
+    let detour = jetstream::consumer::push::Config {
+        deliver_subject: "journal.manual_entry.Forged".to_owned(),
+        ..Default::default()
+    };
     assert!(stream.create_consumer(detour).await.is_err());
 
     let relay_user = connect(&nats.url(), "test").await.unwrap();

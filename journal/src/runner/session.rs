@@ -67,10 +67,25 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// `connection` holds the lock on this generation already.
-    pub fn new(context: &'a RunnerContext, projection: &'a mut dyn Projection, connection: PgConnection, generation: i32) -> Self {
+    pub fn new(
+        context: &'a RunnerContext,
+        projection: &'a mut dyn Projection,
+        connection: PgConnection,
+        generation: i32,
+    ) -> Self {
         let name = projection.name();
         let checkpoint = Checkpoint::start(uuid::Uuid::nil());
-        Self { context, projection, connection, name, generation, checkpoint, skips: HashSet::new(), effects: Effects::Live, serves: true }
+        Self {
+            context,
+            projection,
+            connection,
+            name,
+            generation,
+            checkpoint,
+            skips: HashSet::new(),
+            effects: Effects::Live,
+            serves: true,
+        }
     }
 
     /// Reads where this generation stands and whether it may go on.
@@ -330,10 +345,15 @@ impl<'a> Session<'a> {
                 .await
                 .map_err(|error| failed(RunnerError::Checkpoint(error)))?
         } else {
-            let mut transaction = self.connection.begin().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
+            let mut transaction =
+                self.connection.begin().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
             if let Err(error) = apply(self.projection, &wanted, self.effects, &mut transaction).await {
                 transaction.rollback().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
-                return Err(if error.transient { failed(RunnerError::Apply(error)) } else { CommitError::Poison(error) });
+                return Err(if error.transient {
+                    failed(RunnerError::Apply(error))
+                } else {
+                    CommitError::Poison(error)
+                });
             }
             let moved = advance(&mut transaction, self.name, self.generation, self.checkpoint.position, &to)
                 .await
@@ -396,7 +416,11 @@ const fn failed(error: RunnerError) -> CommitError {
     CommitError::Stop(Stop::Failed(error))
 }
 
-pub(crate) async fn fetch(context: &RunnerContext, position: Position, limit: Option<Position>) -> Result<Vec<Arc<RecordedEvent>>, RunnerError> {
+pub(crate) async fn fetch(
+    context: &RunnerContext,
+    position: Position,
+    limit: Option<Position>,
+) -> Result<Vec<Arc<RecordedEvent>>, RunnerError> {
     if limit.is_some_and(|limit| position >= limit) {
         return Ok(Vec::new());
     }
@@ -405,7 +429,11 @@ pub(crate) async fn fetch(context: &RunnerContext, position: Position, limit: Op
 }
 
 /// Those of the events that the projection is to see.
-pub(crate) fn wanted(projection: &dyn Projection, skips: &HashSet<Position>, events: &[Arc<RecordedEvent>]) -> Vec<Arc<RecordedEvent>> {
+pub(crate) fn wanted(
+    projection: &dyn Projection,
+    skips: &HashSet<Position>,
+    events: &[Arc<RecordedEvent>],
+) -> Vec<Arc<RecordedEvent>> {
     let wanted = events.iter().filter(|event| projection.wants(&event.event_type) && !skips.contains(&event.position));
     wanted.cloned().collect()
 }
@@ -428,6 +456,10 @@ pub(crate) async fn apply(
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        Err(ApplyError { position: None, transient: false, source: format!("the projection panicked: {message}").into() })
+        Err(ApplyError {
+            position: None,
+            transient: false,
+            source: format!("the projection panicked: {message}").into(),
+        })
     })
 }

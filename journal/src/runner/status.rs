@@ -57,7 +57,8 @@ pub async fn status(pool: &PgPool) -> Result<Vec<RunnerStatus>, sqlx::Error> {
     rows.iter()
         .map(|row| {
             let error: Option<String> = row.try_get("error")?;
-            let error = error.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| unknown("error", error))?;
+            let error =
+                error.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| unknown("error", error))?;
             let state: String = row.try_get("state")?;
             Ok(RunnerStatus {
                 name: row.try_get("name")?,

@@ -12,13 +12,17 @@ use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::database;
 use fanledger_journal::event::{Metadata, NewEvent, Position, RecordedEvent, StreamId};
 use fanledger_journal::reader::Reader;
-use fanledger_journal::runner::{ApplyError, Effects, Projection, RunnerContext, RunnerState, RunnerStatus, Schema, status};
+use fanledger_journal::relay::{Relay, RelayOptions, RelayStatus};
+use fanledger_journal::runner::{
+    ApplyError, Effects, Projection, RunnerContext, RunnerState, RunnerStatus, Schema, status,
+};
 use fanledger_journal::writer::{Writer, WriterOptions};
 use sqlx::{PgConnection, PgPool, Row};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A journal with a writer, and the pools of the roles that matter here.
 pub struct World {
@@ -66,7 +70,9 @@ impl World {
     /// Waits until a runner is at `position` and not standing still.
     pub async fn reached(&self, name: &'static str, position: Position) {
         eventually(&format!("{name} reaches {position}"), || async {
-            self.status_of(name).await.is_some_and(|status| status.position >= position && status.state == RunnerState::Live)
+            self.status_of(name)
+                .await
+                .is_some_and(|status| status.position >= position && status.state == RunnerState::Live)
         })
         .await;
     }
@@ -106,8 +112,15 @@ pub async fn append_one(writer: Writer, n: usize) -> Position {
     append_event(&writer, stream, event_type, &format!("{{\"amount\": {n}}}"), Metadata::default()).await
 }
 
-pub async fn append_event(writer: &Writer, stream: StreamId, event_type: &str, payload: &str, metadata: Metadata) -> Position {
-    let event = NewEvent { event_type: event_type.to_owned(), event_version: "1".to_owned(), payload: payload.to_owned() };
+pub async fn append_event(
+    writer: &Writer,
+    stream: StreamId,
+    event_type: &str,
+    payload: &str,
+    metadata: Metadata,
+) -> Position {
+    let event =
+        NewEvent { event_type: event_type.to_owned(), event_version: "1".to_owned(), payload: payload.to_owned() };
     match writer.append(Command::new(stream, 0, metadata, vec![event])).await.unwrap() {
         Outcome::Appended { last, .. } => last,
         other => panic!("not appended: {other:?}"),
@@ -146,6 +159,33 @@ impl Running {
     pub async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
+    }
+}
+
+/// A relay in the background.
+pub struct RunningRelay {
+    pub running: Running,
+    pub status: watch::Receiver<RelayStatus>,
+}
+
+impl RunningRelay {
+    pub fn start(pool: &PgPool, options: RelayOptions) -> Self {
+        let relay = Relay::new(pool.clone(), options);
+        let (stop, status) = (CancellationToken::new(), relay.status());
+        let task = tokio::spawn(relay.run(stop.clone()));
+        Self { running: Running { stop, task }, status }
+    }
+
+    pub async fn until(&mut self, what: &str, condition: impl FnMut(&RelayStatus) -> bool) -> RelayStatus {
+        match tokio::time::timeout(DEADLINE, self.status.wait_for(condition)).await {
+            Ok(reached) => return reached.unwrap().clone(),
+            Err(_elapsed) => {}
+        }
+        panic!("waited in vain until the relay {what}: {:?}", *self.status.borrow())
+    }
+
+    pub async fn reached(&mut self, position: Position) -> RelayStatus {
+        self.until(&format!("reaches {position}"), |status| status.connected && status.position == position).await
     }
 }
 
@@ -189,8 +229,13 @@ macro_rules! tally {
             name: $name,
             version: 1,
             create: concat!(
-                "CREATE TABLE ", $name, " (events bigint NOT NULL, amount bigint NOT NULL); INSERT INTO ", $name,
-                " VALUES (0, 0); CREATE TABLE ", $name, "_seen (position bigint PRIMARY KEY);"
+                "CREATE TABLE ",
+                $name,
+                " (events bigint NOT NULL, amount bigint NOT NULL); INSERT INTO ",
+                $name,
+                " VALUES (0, 0); CREATE TABLE ",
+                $name,
+                "_seen (position bigint PRIMARY KEY);"
             ),
             views: &[$name, concat!($name, "_seen")],
             poison: Default::default(),
@@ -219,7 +264,12 @@ impl Projection for Tally {
         event_type == "AmountNoted"
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], effects: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut amount = 0_i64;
         for event in batch {
             assert_eq!(event.event_type, "AmountNoted", "only wanted events are given");
@@ -230,7 +280,10 @@ impl Projection for Tally {
             amount += payload["amount"].as_i64().unwrap();
         }
         let positions: Vec<i64> = batch.iter().map(|event| event.position.as_i64()).collect();
-        sqlx::query(&format!("INSERT INTO {}_seen SELECT unnest($1::bigint[])", self.name)).bind(&positions).execute(&mut *connection).await?;
+        sqlx::query(&format!("INSERT INTO {}_seen SELECT unnest($1::bigint[])", self.name))
+            .bind(&positions)
+            .execute(&mut *connection)
+            .await?;
         sqlx::query(&format!("UPDATE {} SET events = events + $1, amount = amount + $2", self.name))
             .bind(i64::try_from(batch.len()).unwrap())
             .bind(amount)
