@@ -184,7 +184,9 @@ accounts! {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
     /// No account has this form.
-    #[error("no such form of account: see the chart of accounts, for instance assets:stripe:clearing or liabilities:creators:<creator>:pending")]
+    #[error(
+        "no such form of account: see the chart of accounts, for instance assets:stripe:clearing or liabilities:creators:<creator>:pending"
+    )]
     UnknownForm,
     /// The form is known, the id in it is not one.
     #[error("ill-formed id in an account")]
@@ -232,7 +234,9 @@ impl FromStr for Account {
             ["liabilities", "tax", jurisdiction] => Self::Tax(jurisdiction.parse()?),
             ["liabilities", "withholding", jurisdiction] => Self::Withholding(jurisdiction.parse()?),
             ["liabilities", "suspense", reason] => Self::Suspense(Suspense::from_text(reason)?),
-            ["equity", "fx", currency] if currency.bytes().all(|b| b.is_ascii_lowercase()) => Self::EquityFx(currency.parse()?),
+            ["equity", "fx", currency] if currency.bytes().all(|b| b.is_ascii_lowercase()) => {
+                Self::EquityFx(currency.parse()?)
+            }
             ["expenses", "processing-fees", kind] => Self::ProcessingFees(Processing::from_text(kind)?),
             _ => return Err(AccountError::UnknownForm),
         })
@@ -288,10 +292,21 @@ mod tests {
     #[test]
     fn texts_round_trip() {
         for text in [
-            "assets:stripe:clearing", "assets:stripe:reserved:risk", "assets:creators:crt_a-B_9:receivable", "assets:creators:allowance",
-            "assets:tax-recoverable:us-ca", "liabilities:creators:crt_1:pending", "liabilities:creators:crt_1:held",
-            "liabilities:fans:fan_1:credit", "liabilities:tax:unknown", "liabilities:withholding:de", "liabilities:suspense:unattributed",
-            "equity:fx:usd", "income:fx", "expenses:processing-fees:payments", "expenses:dispute-losses",
+            "assets:stripe:clearing",
+            "assets:stripe:reserved:risk",
+            "assets:creators:crt_a-B_9:receivable",
+            "assets:creators:allowance",
+            "assets:tax-recoverable:us-ca",
+            "liabilities:creators:crt_1:pending",
+            "liabilities:creators:crt_1:held",
+            "liabilities:fans:fan_1:credit",
+            "liabilities:tax:unknown",
+            "liabilities:withholding:de",
+            "liabilities:suspense:unattributed",
+            "equity:fx:usd",
+            "income:fx",
+            "expenses:processing-fees:payments",
+            "expenses:dispute-losses",
         ] {
             assert_eq!(text.parse::<Account>().unwrap().to_string(), text);
         }
@@ -300,8 +315,16 @@ mod tests {
     #[test]
     fn other_forms_are_refused() {
         for text in [
-            "", "assets", "assets:stripe:Clearing", "assets:stripe:reserved:luck", "liabilities:creators:fan_1:pending",
-            "liabilities:creators:crt_:pending", "liabilities:creators:crt_a b:pending", "liabilities:tax:US", "equity:fx:USD", "equity:fx:xxx",
+            "",
+            "assets",
+            "assets:stripe:Clearing",
+            "assets:stripe:reserved:luck",
+            "liabilities:creators:fan_1:pending",
+            "liabilities:creators:crt_:pending",
+            "liabilities:creators:crt_a b:pending",
+            "liabilities:tax:US",
+            "equity:fx:USD",
+            "equity:fx:xxx",
         ] {
             assert!(text.parse::<Account>().is_err(), "{text}");
         }

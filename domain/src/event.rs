@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::EntryPosted;
 use crate::facts::{
-    ApplicationFeeSnapshot, Attribution, BalanceTransaction, ChargeSnapshot, DisputeSnapshot, EventStamp, PayoutSnapshot, RefundSnapshot,
-    SourceOffer, TopupSnapshot, TransferSnapshot,
+    ApplicationFeeSnapshot, Attribution, BalanceTransaction, ChargeSnapshot, DisputeSnapshot, EventStamp,
+    PayoutSnapshot, RefundSnapshot, SourceOffer, TopupSnapshot, TransferSnapshot,
 };
 use crate::id::StripeId;
 use crate::time::Timestamp;
@@ -18,7 +18,9 @@ use crate::time::Timestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Written by a newer version of this program, or not by it at all.
-    #[error("unknown event {event_type} version {event_version}: written by a newer version of fanledger? upgrade this one")]
+    #[error(
+        "unknown event {event_type} version {event_version}: written by a newer version of fanledger? upgrade this one"
+    )]
     Unknown {
         /// The type.
         event_type: String,
@@ -67,6 +69,15 @@ macro_rules! events {
             pub fn decode(event_type: &str, event_version: &str, payload: &str) -> Result<Self, DecodeError> {
                 match (event_type, event_version) {
                     $( (stringify!($name), $version) => serde_json::from_str(payload).map(Self::$name)
+                        .map_err(|source| DecodeError::Payload { event_type: stringify!($name), event_version: $version, source }), )*
+                    _ => Err(DecodeError::Unknown { event_type: event_type.to_owned(), event_version: event_version.to_owned() }),
+                }
+            }
+
+            /// The same from parsed JSON, as postgres-es hands it out.
+            pub fn decode_value(event_type: &str, event_version: &str, payload: serde_json::Value) -> Result<Self, DecodeError> {
+                match (event_type, event_version) {
+                    $( (stringify!($name), $version) => serde_json::from_value(payload).map(Self::$name)
                         .map_err(|source| DecodeError::Payload { event_type: stringify!($name), event_version: $version, source }), )*
                     _ => Err(DecodeError::Unknown { event_type: event_type.to_owned(), event_version: event_version.to_owned() }),
                 }

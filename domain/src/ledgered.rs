@@ -118,7 +118,13 @@ impl<B: Books> Ledgered<B> {
         }
     }
 
-    fn entries(&self, object: &StripeId, books: &B, news: &[Event], stripe_event: Option<StripeId>) -> Result<Vec<Event>, LedgerError> {
+    fn entries(
+        &self,
+        object: &StripeId,
+        books: &B,
+        news: &[Event],
+        stripe_event: Option<StripeId>,
+    ) -> Result<Vec<Event>, LedgerError> {
         let first_sequence = self.sequence + 1;
         let facts: Vec<FactReference> = (first_sequence..)
             .zip(news)
@@ -171,7 +177,8 @@ fn postings(object: &StripeId, at: Timestamp, difference: &Balances) -> Result<V
         .iter()
         .map(|(account, currency, minor)| {
             let side = if minor > 0 { Side::Debit } else { Side::Credit };
-            let magnitude = i64::try_from(minor.abs()).map_err(|_| LedgerError::TooLarge { object: object.clone(), at, minor })?;
+            let magnitude =
+                i64::try_from(minor.abs()).map_err(|_| LedgerError::TooLarge { object: object.clone(), at, minor })?;
             Ok(Posting { account: account.clone(), side, money: Money::new(magnitude, currency) })
         })
         .collect::<Result<Vec<_>, LedgerError>>()?;
@@ -189,7 +196,9 @@ fn describe(object: &StripeId, news: &[Event]) -> String {
             Event::DisputeObserved(seen) => format!("dispute {} {}", seen.dispute.id, seen.dispute.status.as_str()),
             Event::BalanceTransactionObserved(seen) => format!("balance transaction {}", seen.transaction.id),
             Event::AttributionOffered(offered) => format!("attribution by {}", offered.from),
-            Event::CreatorAttributed(attributed) => format!("attributed to {} by finance", attributed.attribution.creator),
+            Event::CreatorAttributed(attributed) => {
+                format!("attributed to {} by finance", attributed.attribution.creator)
+            }
             Event::ChargeReleased(released) => format!("released through {}", released.through),
             Event::TransferObserved(seen) => format!("transfer, {} reversed", seen.transfer.amount_reversed),
             Event::PayoutObserved(seen) => format!("payout {}", seen.payout.status.as_str()),

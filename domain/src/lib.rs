@@ -19,6 +19,7 @@
 //! anything that a person reads (`fanledger-projections`).
 
 pub mod account;
+pub mod aggregate;
 pub mod books;
 pub mod entry;
 pub mod event;
@@ -31,4 +32,5 @@ pub mod policy;
 pub mod source;
 pub mod split;
 pub mod stripe;
+pub mod tie_out;
 pub mod time;

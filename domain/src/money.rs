@@ -52,7 +52,8 @@ impl Currency {
     /// How many decimals Stripe's minor unit has: 0, 2 or 3.
     pub fn exponent(self) -> u32 {
         match self.as_str() {
-            "bif" | "clp" | "djf" | "gnf" | "jpy" | "kmf" | "krw" | "mga" | "pyg" | "rwf" | "vnd" | "vuv" | "xaf" | "xof" | "xpf" => 0,
+            "bif" | "clp" | "djf" | "gnf" | "jpy" | "kmf" | "krw" | "mga" | "pyg" | "rwf" | "vnd" | "vuv" | "xaf"
+            | "xof" | "xpf" => 0,
             "bhd" | "jod" | "kwd" | "omr" | "tnd" => 3,
             _ => 2,
         }
@@ -178,7 +179,11 @@ impl Money {
     }
 
     fn same_currency(self, other: Self) -> Result<(), MoneyError> {
-        if self.currency == other.currency { Ok(()) } else { Err(MoneyError::CurrencyMismatch(self.currency, other.currency)) }
+        if self.currency == other.currency {
+            Ok(())
+        } else {
+            Err(MoneyError::CurrencyMismatch(self.currency, other.currency))
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{
-    ApplicationFeeSnapshot, ChargeSnapshot, ChargeStatus, DisputeSnapshot, DisputeStatus, EventStamp, PayoutSnapshot, PayoutStatus,
-    RefundSnapshot, RefundStatus, Stamp, TopupSnapshot, TopupStatus, TransferSnapshot,
+    ApplicationFeeSnapshot, ChargeSnapshot, ChargeStatus, DisputeSnapshot, DisputeStatus, EventStamp, PayoutSnapshot,
+    PayoutStatus, RefundSnapshot, RefundStatus, Stamp, TopupSnapshot, TopupStatus, TransferSnapshot,
 };
 use crate::time::Timestamp;
 

@@ -38,8 +38,10 @@ const DEFAULT_SHARE: BasisPoints = match BasisPoints::new(8000) {
 };
 
 /// Every version with the microsecond (since 1970) from which it is in force, oldest first. The first is in force since ever.
-const VERSIONS: &[(i64, Policy)] =
-    &[(i64::MIN, Policy { creator_share: DEFAULT_SHARE, tax_on_lost_dispute: TaxOnLostDispute::Return, holding_days: 0 })];
+const VERSIONS: &[(i64, Policy)] = &[(
+    i64::MIN,
+    Policy { creator_share: DEFAULT_SHARE, tax_on_lost_dispute: TaxOnLostDispute::Return, holding_days: 0 },
+)];
 
 /// The policy in force at `at`.
 pub fn in_force(at: Timestamp) -> Policy {

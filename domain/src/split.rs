@@ -62,8 +62,11 @@ pub fn allocate(whole: i128, weights: &[u64]) -> Vec<i128> {
         return weights.iter().enumerate().map(|(index, _)| if index == 0 { whole } else { 0 }).collect();
     }
     let mut parts: Vec<i128> = weights.iter().map(|weight| (whole * i128::from(*weight)).div_euclid(total)).collect();
-    let mut by_remainder: Vec<(i128, usize)> =
-        weights.iter().enumerate().map(|(index, weight)| ((whole * i128::from(*weight)).rem_euclid(total), index)).collect();
+    let mut by_remainder: Vec<(i128, usize)> = weights
+        .iter()
+        .enumerate()
+        .map(|(index, weight)| ((whole * i128::from(*weight)).rem_euclid(total), index))
+        .collect();
     by_remainder.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
     let left = whole - parts.iter().sum::<i128>();
     for (_, index) in by_remainder.into_iter().take(usize::try_from(left).unwrap_or(0)) {

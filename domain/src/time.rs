@@ -40,7 +40,11 @@ impl Timestamp {
 
     /// From microseconds since 1970.
     pub fn from_unix_micros(micros: i64) -> Result<Self, TimestampError> {
-        if (SECONDS_MIN..=SECONDS_MAX).contains(&micros.div_euclid(1_000_000)) { Ok(Self(micros)) } else { Err(TimestampError::Range) }
+        if (SECONDS_MIN..=SECONDS_MAX).contains(&micros.div_euclid(1_000_000)) {
+            Ok(Self(micros))
+        } else {
+            Err(TimestampError::Range)
+        }
     }
 
     /// Microseconds since 1970.

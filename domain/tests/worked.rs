@@ -1,10 +1,12 @@
 //! The worked examples of the ledger's design, each in every order of its facts, and a few more of the same kind.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::books::{Balances, Books};
 use fanledger_domain::entry::check_postings;
 use fanledger_domain::event::{
-    AttributionOffered, BalanceTransactionObserved, ChargeObserved, ChargeReleased, DisputeObserved, Event, RefundObserved,
+    AttributionOffered, BalanceTransactionObserved, ChargeObserved, ChargeReleased, DisputeObserved, Event,
+    RefundObserved,
 };
 use fanledger_domain::facts::*;
 use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
@@ -53,7 +55,15 @@ fn charge(currency: &str, amount: i64, offer: Offer) -> Event {
     ChargeObserved { stamp: stamp(1, "evt_ch"), charge: charge_snapshot(currency, amount, offer) }.into()
 }
 
-fn transaction(id: &str, owner: &str, category: Category, seconds: i64, currency: &str, amount: i64, fee: i64) -> Event {
+fn transaction(
+    id: &str,
+    owner: &str,
+    category: Category,
+    seconds: i64,
+    currency: &str,
+    amount: i64,
+    fee: i64,
+) -> Event {
     let fee_details = if fee == 0 { vec![] } else { vec![FeeDetail { fee_type: FeeType::Stripe, amount: fee }] };
     BalanceTransactionObserved {
         owner: owner.parse().unwrap(),
@@ -134,7 +144,9 @@ fn post_in_every_order(facts: &[Event]) -> Balances {
     for order in permutations(facts) {
         let mut aggregate = Ledgered::<Charge>::default();
         for fact in order.iter().chain(&order) {
-            let events = aggregate.decide(&object, LedgerCommand::Learn { facts: vec![fact.clone()], stripe_event: None }).unwrap();
+            let events = aggregate
+                .decide(&object, LedgerCommand::Learn { facts: vec![fact.clone()], stripe_event: None })
+                .unwrap();
             for event in &events {
                 if let Event::EntryPosted(entry) = event {
                     check_postings(&entry.postings).unwrap();
@@ -315,7 +327,10 @@ fn a_refund_whose_charge_is_unknown_is_in_suspense() {
         refund("re_1", "evt_r1", 100, "usd", 400, RefundStatus::Succeeded),
         transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -400, 0),
     ];
-    expect(&post_in_every_order(&facts), &[(CLEARING, "usd", -400), ("liabilities:suspense:unknown-charge", "usd", 400)]);
+    expect(
+        &post_in_every_order(&facts),
+        &[(CLEARING, "usd", -400), ("liabilities:suspense:unknown-charge", "usd", 400)],
+    );
 }
 
 #[test]
@@ -333,7 +348,8 @@ fn a_refund_that_fails_gives_back_what_it_took_at_the_instant_that_says_so() {
         &[(CLEARING, "usd", 941), (PROCESSING, "usd", 59), (PENDING, "usd", -800), (PLATFORM, "usd", -200)],
     );
     let mut aggregate = Ledgered::<Charge>::default();
-    let events = aggregate.decide(&"ch_1".parse().unwrap(), LedgerCommand::Learn { facts, stripe_event: None }).unwrap();
+    let events =
+        aggregate.decide(&"ch_1".parse().unwrap(), LedgerCommand::Learn { facts, stripe_event: None }).unwrap();
     events.iter().for_each(|event| aggregate.evolve(event));
     expect(
         &aggregate.posted_at(at(499)),

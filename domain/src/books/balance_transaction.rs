@@ -19,7 +19,11 @@ impl Books for OwnBalanceTransaction {
     const STREAM: &'static str = "stripe_balance_transaction";
 
     fn learn(&mut self, fact: &Event) -> bool {
-        if let Event::BalanceTransactionObserved(seen) = fact { self.transactions.learn(&seen.owner, &seen.transaction) } else { false }
+        if let Event::BalanceTransactionObserved(seen) = fact {
+            self.transactions.learn(&seen.owner, &seen.transaction)
+        } else {
+            false
+        }
     }
 
     fn instants(&self) -> BTreeSet<Timestamp> {

@@ -6,8 +6,8 @@ use crate::account::{Account, Bucket, Suspense};
 use crate::books::{Awaited, Balances, Books, Transactions, book_cash, close_residuals, confirm, unmatched};
 use crate::event::{CreatorAttributed, Event};
 use crate::facts::{
-    Attribution, AttributionProblem, BalanceTransaction, Category, ChargeSnapshot, DisputeSnapshot, DisputeStatus, EventStamp, Offer,
-    OfferRank, PaymentKind, RefundSnapshot, RefundStatus, SourceOffer,
+    Attribution, AttributionProblem, BalanceTransaction, Category, ChargeSnapshot, DisputeSnapshot, DisputeStatus,
+    EventStamp, Offer, OfferRank, PaymentKind, RefundSnapshot, RefundStatus, SourceOffer,
 };
 use crate::id::{CreatorId, Jurisdiction, StripeId, StripeKind};
 use crate::money::Currency;
@@ -82,10 +82,16 @@ impl Books for Charge {
     fn learn(&mut self, fact: &Event) -> bool {
         match fact {
             Event::ChargeObserved(seen) => self.charge.learn(&seen.stamp, &seen.charge),
-            Event::RefundObserved(seen) => self.refunds.entry(seen.refund.id.clone()).or_default().learn(&seen.stamp, &seen.refund),
-            Event::DisputeObserved(seen) => self.disputes.entry(seen.dispute.id.clone()).or_default().learn(&seen.stamp, &seen.dispute),
+            Event::RefundObserved(seen) => {
+                self.refunds.entry(seen.refund.id.clone()).or_default().learn(&seen.stamp, &seen.refund)
+            }
+            Event::DisputeObserved(seen) => {
+                self.disputes.entry(seen.dispute.id.clone()).or_default().learn(&seen.stamp, &seen.dispute)
+            }
             Event::BalanceTransactionObserved(seen) => self.transactions.learn(&seen.owner, &seen.transaction),
-            Event::AttributionOffered(offered) => learn_offer(&mut self.offers, &offered.stamp, &offered.from, &offered.offer),
+            Event::AttributionOffered(offered) => {
+                learn_offer(&mut self.offers, &offered.stamp, &offered.from, &offered.offer)
+            }
             Event::CreatorAttributed(attributed) => self.learn_by_finance(attributed),
             Event::ChargeReleased(released) => {
                 let earlier = self.released_through.is_none_or(|through| released.through < through);
@@ -110,7 +116,10 @@ impl Books for Charge {
 
     fn instants(&self) -> BTreeSet<Timestamp> {
         let charge = self.charge.instants().chain(self.charge.newest().map(|charge| charge.created));
-        let refunds = self.refunds.values().flat_map(|refund| refund.instants().chain(refund.newest().map(|newest| newest.created)));
+        let refunds = self
+            .refunds
+            .values()
+            .flat_map(|refund| refund.instants().chain(refund.newest().map(|newest| newest.created)));
         let disputes = self.disputes.values().flat_map(Observations::instants);
         charge.chain(refunds).chain(disputes).chain(self.transactions.instants()).chain(self.released_through).collect()
     }
@@ -127,7 +136,9 @@ impl Books for Charge {
         // One currency leaves nothing over, by construction of the lines.
         let presentment = self.charge.newest().map(|charge| charge.currency);
         debug_assert!(
-            presentment != settlement || settlement.is_none_or(|only| !books.is_only_in(only)) || books.residuals().is_empty(),
+            presentment != settlement
+                || settlement.is_none_or(|only| !books.is_only_in(only))
+                || books.residuals().is_empty(),
             "one currency, and it does not sum to zero: {books:?}"
         );
         close_residuals(&mut books, settlement);
@@ -136,10 +147,12 @@ impl Books for Charge {
 
     fn awaited(&self) -> Vec<Awaited> {
         let charge = self.charge.all().flat_map(|charge| {
-            self.transactions.missing(&charge.id, [charge.balance_transaction.as_ref(), charge.failure_balance_transaction.as_ref()])
+            self.transactions
+                .missing(&charge.id, [charge.balance_transaction.as_ref(), charge.failure_balance_transaction.as_ref()])
         });
         let refunds = self.refunds.values().flat_map(Observations::all).flat_map(|refund| {
-            self.transactions.missing(&refund.id, [refund.balance_transaction.as_ref(), refund.failure_balance_transaction.as_ref()])
+            self.transactions
+                .missing(&refund.id, [refund.balance_transaction.as_ref(), refund.failure_balance_transaction.as_ref()])
         });
         let disputes = self
             .disputes
@@ -229,7 +242,9 @@ impl Charge {
 
     /// The tax that the invoice states, else the checkout session.
     fn stated_tax(&self) -> Option<i64> {
-        let of = |rank| self.offers.iter().filter(move |((known, _), _)| *known == rank).find_map(|(_, (_, offer))| offer.tax_minor);
+        let of = |rank| {
+            self.offers.iter().filter(move |((known, _), _)| *known == rank).find_map(|(_, (_, offer))| offer.tax_minor)
+        };
         of(OfferRank::Invoice).or_else(|| of(OfferRank::CheckoutSession))
     }
 
@@ -245,7 +260,8 @@ impl Charge {
         self.released_through.is_none()
             && self.phase_at(through) == Phase::Live
             && charge_transactions.peek().is_some()
-            && charge_transactions.all(|(_, t)| t.available_on.max(policy::in_force(t.created).held_until(t.created)) <= through)
+            && charge_transactions
+                .all(|(_, t)| t.available_on.max(policy::in_force(t.created).held_until(t.created)) <= through)
     }
 
     /// Refunds and disputes: what they take back, and what their own balance transactions leave open.
@@ -258,7 +274,11 @@ impl Charge {
     ) -> Returned {
         let mut returned = Returned::default();
         let of = |object: &StripeId| -> Vec<&BalanceTransaction> {
-            transactions.iter().filter(|(owner, t)| *owner == object && !is_charge_category(t.category)).map(|(_, t)| *t).collect()
+            transactions
+                .iter()
+                .filter(|(owner, t)| *owner == object && !is_charge_category(t.category))
+                .map(|(_, t)| *t)
+                .collect()
         };
         for (id, refund) in &self.refunds {
             let Some(newest) = refund.newest() else { continue };
@@ -271,14 +291,16 @@ impl Charge {
             confirm(books, -amount, newest.currency, of(id));
         }
         let mut dispute_ids: BTreeSet<&StripeId> = self.disputes.keys().collect();
-        dispute_ids.extend(transactions.iter().map(|(owner, _)| *owner).filter(|owner| owner.kind() == StripeKind::Dispute));
+        dispute_ids
+            .extend(transactions.iter().map(|(owner, _)| *owner).filter(|owner| owner.kind() == StripeKind::Dispute));
         for id in &dispute_ids {
             self.book_dispute(books, at, phase, &mut returned, self.disputes.get(*id), &of(id));
         }
         // What belongs to neither the charge nor a refund or dispute that is known.
         for (owner, transaction) in transactions {
-            let is_claimed =
-                is_charge_category(transaction.category) || self.refunds.contains_key(*owner) || dispute_ids.contains(*owner);
+            let is_claimed = is_charge_category(transaction.category)
+                || self.refunds.contains_key(*owner)
+                || dispute_ids.contains(*owner);
             if !is_claimed {
                 unmatched(books, transaction);
             }
@@ -296,12 +318,16 @@ impl Charge {
         transactions: &[&BalanceTransaction],
     ) {
         // No balance transaction, no money: an inquiry moves none.
-        let Some(first) = transactions.iter().find(|transaction| transaction.amount < 0).or(transactions.first()) else { return };
+        let Some(first) = transactions.iter().find(|transaction| transaction.amount < 0).or(transactions.first())
+        else {
+            return;
+        };
         let newest = dispute.and_then(Observations::newest);
         let status = dispute.and_then(|dispute| dispute.newest_at(at)).map(|snapshot| snapshot.status);
         let own_currency = newest.map_or(first.currency, |snapshot| snapshot.currency);
         let currency = self.captured().map_or(own_currency, |charge| charge.currency);
-        let net: i128 = -transactions.iter().filter(|t| t.currency == first.currency).map(|t| i128::from(t.amount)).sum::<i128>();
+        let net: i128 =
+            -transactions.iter().filter(|t| t.currency == first.currency).map(|t| i128::from(t.amount)).sum::<i128>();
         let reinstated = transactions.iter().any(|transaction| transaction.amount > 0);
         let is_won_back = first.currency != currency && status == Some(DisputeStatus::Won) && reinstated;
         // In the presentment currency.
@@ -340,9 +366,13 @@ impl Charge {
         returned: Returned,
         transactions: &[(&StripeId, &BalanceTransaction)],
     ) -> Option<Currency> {
-        let own: Vec<&BalanceTransaction> =
-            transactions.iter().map(|(_, transaction)| *transaction).filter(|t| is_charge_category(t.category)).collect();
-        let gross: Vec<&BalanceTransaction> = own.iter().copied().filter(|t| t.category != Category::ChargeFailure).collect();
+        let own: Vec<&BalanceTransaction> = transactions
+            .iter()
+            .map(|(_, transaction)| *transaction)
+            .filter(|t| is_charge_category(t.category))
+            .collect();
+        let gross: Vec<&BalanceTransaction> =
+            own.iter().copied().filter(|t| t.category != Category::ChargeFailure).collect();
         match (phase, self.captured()) {
             (Phase::Live, Some(charge)) => {
                 let settlement = gross.first().map_or(charge.currency, |transaction| transaction.currency);
@@ -420,9 +450,17 @@ impl Charge {
             books.debit(Account::EquityFx(charge.currency), charge.currency, owed_as_invoiced);
             books.credit(Account::EquityFx(settlement), settlement, tax_owed);
         }
-        let bucket = if self.released_through.is_some_and(|through| through <= at) { Bucket::Available } else { Bucket::Pending };
+        let bucket = if self.released_through.is_some_and(|through| through <= at) {
+            Bucket::Available
+        } else {
+            Bucket::Pending
+        };
         books.credit(Account::Creator(split.creator.clone(), bucket), settlement, creator_share - from_creator(held));
-        books.credit(Account::Creator(split.creator, Bucket::Held), settlement, from_creator(held) - from_creator(lost));
+        books.credit(
+            Account::Creator(split.creator, Bucket::Held),
+            settlement,
+            from_creator(held) - from_creator(lost),
+        );
         books.credit(Account::PlatformFees, settlement, platform_share);
         books.debit(Account::Refunds, settlement, value(refunded) - from_creator(refunded) - from_tax(refunded));
         books.debit(

@@ -158,7 +158,11 @@ impl Transactions {
     }
 
     /// Of `named` those that are not here.
-    pub(crate) fn missing<'a>(&self, owner: &StripeId, named: impl IntoIterator<Item = Option<&'a StripeId>>) -> Vec<Awaited> {
+    pub(crate) fn missing<'a>(
+        &self,
+        owner: &StripeId,
+        named: impl IntoIterator<Item = Option<&'a StripeId>>,
+    ) -> Vec<Awaited> {
         named
             .into_iter()
             .flatten()

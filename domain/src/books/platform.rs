@@ -7,8 +7,8 @@ use crate::books::charge::learn_offer;
 use crate::books::{Awaited, Balances, Books, Transactions, book_cash, close_residuals, confirm, unmatched};
 use crate::event::Event;
 use crate::facts::{
-    ApplicationFeeSnapshot, BalanceTransaction, EventStamp, Offer, OfferRank, PayoutSnapshot, PayoutStatus, Reversal, SourceOffer,
-    TopupSnapshot, TopupStatus, TransferSnapshot,
+    ApplicationFeeSnapshot, BalanceTransaction, EventStamp, Offer, OfferRank, PayoutSnapshot, PayoutStatus, Reversal,
+    SourceOffer, TopupSnapshot, TopupStatus, TransferSnapshot,
 };
 use crate::id::{CreatorId, StripeId};
 use crate::money::Currency;
@@ -43,13 +43,20 @@ impl GivenBack {
 }
 
 /// Reversals merge by id (the greatest snapshot of each); the cumulative amount never shrinks.
-fn given_back<'a>(all: impl Iterator<Item = &'a [Reversal]>, cumulative: impl Iterator<Item = i64>, at: Timestamp) -> GivenBack {
+fn given_back<'a>(
+    all: impl Iterator<Item = &'a [Reversal]>,
+    cumulative: impl Iterator<Item = i64>,
+    at: Timestamp,
+) -> GivenBack {
     let mut by_id: BTreeMap<&StripeId, &Reversal> = BTreeMap::new();
     for reversal in all.flatten() {
         by_id.entry(&reversal.id).and_modify(|known| *known = (*known).max(reversal)).or_insert(reversal);
     }
-    let parts: Vec<(StripeId, i128)> =
-        by_id.values().filter(|reversal| reversal.created <= at).map(|reversal| (reversal.id.clone(), i128::from(reversal.amount))).collect();
+    let parts: Vec<(StripeId, i128)> = by_id
+        .values()
+        .filter(|reversal| reversal.created <= at)
+        .map(|reversal| (reversal.id.clone(), i128::from(reversal.amount)))
+        .collect();
     let known: i128 = parts.iter().map(|(_, amount)| amount).sum();
     let cumulative = cumulative.map(i128::from).max().unwrap_or(0);
     GivenBack { parts, beyond: (cumulative - known).max(0) }
@@ -102,7 +109,9 @@ impl Books for Transfer {
 
     fn instants(&self) -> BTreeSet<Timestamp> {
         let mut instants = instants_of(&self.transfer, self.transfer.newest().map(|transfer| transfer.created));
-        instants.extend(self.transfer.all().flat_map(|transfer| transfer.reversals.iter().map(|reversal| reversal.created)));
+        instants.extend(
+            self.transfer.all().flat_map(|transfer| transfer.reversals.iter().map(|reversal| reversal.created)),
+        );
         instants.extend(self.transactions.instants());
         instants
     }
@@ -132,14 +141,21 @@ impl Books for Transfer {
     }
 
     fn awaited(&self) -> Vec<Awaited> {
-        let own = self.transfer.all().flat_map(|transfer| self.transactions.missing(&transfer.id, [transfer.balance_transaction.as_ref()]));
-        let parts = self.transfer.all().flat_map(|transfer| missing_of_reversals(&self.transactions, &transfer.reversals));
+        let own = self
+            .transfer
+            .all()
+            .flat_map(|transfer| self.transactions.missing(&transfer.id, [transfer.balance_transaction.as_ref()]));
+        let parts =
+            self.transfer.all().flat_map(|transfer| missing_of_reversals(&self.transactions, &transfer.reversals));
         own.chain(parts).collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
 fn missing_of_reversals(transactions: &Transactions, reversals: &[Reversal]) -> Vec<Awaited> {
-    reversals.iter().flat_map(|reversal| transactions.missing(&reversal.id, [reversal.balance_transaction.as_ref()])).collect()
+    reversals
+        .iter()
+        .flat_map(|reversal| transactions.missing(&reversal.id, [reversal.balance_transaction.as_ref()]))
+        .collect()
 }
 
 fn learn_common(transactions: &mut Transactions, offers: &mut Offers, fact: &Event) -> bool {
@@ -207,7 +223,10 @@ impl Books for Payout {
         self.payout
             .all()
             .flat_map(|payout| {
-                self.transactions.missing(&payout.id, [payout.balance_transaction.as_ref(), payout.failure_balance_transaction.as_ref()])
+                self.transactions.missing(
+                    &payout.id,
+                    [payout.balance_transaction.as_ref(), payout.failure_balance_transaction.as_ref()],
+                )
             })
             .collect::<BTreeSet<_>>()
             .into_iter()
@@ -251,8 +270,11 @@ impl Books for ApplicationFee {
             transactions.iter().for_each(|(_, t)| unmatched(&mut books, t));
             return books;
         };
-        let back =
-            given_back(self.fee.all().map(|fee| fee.refunds.as_slice()), self.fee.up_to(at).map(|fee| fee.amount_refunded), at);
+        let back = given_back(
+            self.fee.all().map(|fee| fee.refunds.as_slice()),
+            self.fee.up_to(at).map(|fee| fee.amount_refunded),
+            at,
+        );
         let amount = i128::from(newest.amount);
         if self.fee.all().any(|fee| fee.originating_transaction.is_some()) {
             let account = creator_available(creator_of(&Offer::Silent, &self.offers));
@@ -307,7 +329,8 @@ impl Books for Topup {
             book_cash(&mut books, transaction);
             books.credit(Account::Bank, transaction.currency, i128::from(transaction.amount));
         }
-        let succeeded = self.topup.newest_at(at).filter(|topup| topup.created <= at && topup.status == TopupStatus::Succeeded);
+        let succeeded =
+            self.topup.newest_at(at).filter(|topup| topup.created <= at && topup.status == TopupStatus::Succeeded);
         if let Some(topup) = succeeded.filter(|_| transactions.is_empty()) {
             books.debit(Account::StripeUnconfirmed, topup.currency, i128::from(topup.amount));
             books.credit(Account::Bank, topup.currency, i128::from(topup.amount));

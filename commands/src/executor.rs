@@ -1,0 +1,373 @@
+//! Executes decisions: loads a stream, decides, appends, and does it again where somebody else was first.
+//!
+//! postgres-es loads; the append is our own, because only it knows positions. A command writes one stream; the ledger's commands
+//! are guarded by the period of the book, so that a close and a posting cannot interleave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cqrs_es::Aggregate;
+use cqrs_es::persist::{PersistedEventRepository, PersistenceError, SerializedEvent};
+use fanledger_domain::books::Books;
+use fanledger_domain::event::{
+    DecodeError, Event, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventReceived,
+};
+use fanledger_domain::id::StripeId;
+use fanledger_domain::ledgered::{LedgerCommand, LedgerError, Ledgered};
+use fanledger_domain::source::Source;
+use fanledger_domain::time::Timestamp;
+use fanledger_journal::append::{AppendError, Command, Guard, Outcome};
+use fanledger_journal::event::{Metadata, NewEvent, Position, StreamId};
+use fanledger_journal::reader::{ReadError, Reader};
+use fanledger_journal::writer::Writer;
+use postgres_es::PostgresEventRepository;
+use sqlx::PgPool;
+
+/// The one book that there is for now.
+const PERIOD: (&str, &str) = ("period", "platform");
+/// The streams of raw Stripe events.
+pub(crate) const STRIPE_EVENT: &str = "stripe_event";
+/// How often a command is decided anew before its stream is said to be contended.
+const ATTEMPTS_MAX: usize = 64;
+
+/// Why a command had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The stream could not be read.
+    #[error("load stream {stream}")]
+    Load {
+        /// Which.
+        stream: StreamId,
+        /// What the repository said.
+        #[source]
+        source: PersistenceError,
+    },
+    /// The stream could not be read.
+    #[error("read stream {stream}")]
+    Read {
+        /// Which.
+        stream: StreamId,
+        /// What the reader said.
+        #[source]
+        source: ReadError,
+    },
+    /// An event in the stream could not be read.
+    #[error("decode stream {stream}")]
+    Decode {
+        /// Which.
+        stream: StreamId,
+        /// What is wrong with the event.
+        #[source]
+        source: DecodeError,
+    },
+    /// An event could not be written as JSON.
+    #[error("write an event of stream {stream} as JSON")]
+    Encode {
+        /// Which.
+        stream: StreamId,
+        /// What serde said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The decision refused.
+    #[error("the ledger refused")]
+    Refused(#[source] LedgerError),
+    /// The journal did not take it.
+    #[error("append to stream {stream}")]
+    Append {
+        /// Which.
+        stream: StreamId,
+        /// Why.
+        #[source]
+        source: AppendError,
+    },
+    /// Others kept being first.
+    #[error("stream {stream} is contended: {ATTEMPTS_MAX} attempts lost; try again")]
+    Contended {
+        /// Which.
+        stream: StreamId,
+    },
+    /// A command without idempotency key was answered as if it had one.
+    #[error("the journal answered {outcome:?} to a command on {stream} that has no idempotency key")]
+    UnexpectedOutcome {
+        /// Which.
+        stream: StreamId,
+        /// What it answered.
+        outcome: Outcome,
+    },
+}
+
+impl ExecuteError {
+    /// Whether the same command may succeed later with nothing changed: infrastructure, not the command, is at fault.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Load { .. } | Self::Read { .. } | Self::Append { .. } | Self::Contended { .. } => true,
+            Self::Decode { .. } | Self::Encode { .. } | Self::Refused(_) | Self::UnexpectedOutcome { .. } => false,
+        }
+    }
+}
+
+/// What a command led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// The events appended, in order; none where nothing was new.
+    pub events: Vec<Event>,
+    /// The position of the last of them.
+    pub last: Option<Position>,
+}
+
+/// Loads, decides, appends. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    events: PostgresEventRepository,
+    reader: Reader,
+    writer: Writer,
+    /// The period's last sequence as this process last saw it; a conflict corrects it.
+    period_sequence: AtomicU64,
+}
+
+impl Executor {
+    /// Over the command role's pool, and a writer of the same role.
+    pub fn new(pool: PgPool, writer: Writer) -> Self {
+        let reader = Reader::new(pool.clone());
+        let events = PostgresEventRepository::new(pool).with_tables("journal.events", "journal.no_snapshots");
+        Self { inner: Arc::new(Inner { events, reader, writer, period_sequence: AtomicU64::new(0) }) }
+    }
+
+    /// The writer that commands go through.
+    pub fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+
+    /// An object that moves money, as its stream tells it.
+    pub async fn load<B: Books>(&self, object: &StripeId) -> Result<Ledgered<B>, ExecuteError> {
+        let mut aggregate = Ledgered::<B>::default();
+        for event in self.events_of::<Ledgered<B>>(object.as_str()).await? {
+            aggregate.evolve(&event);
+        }
+        Ok(aggregate)
+    }
+
+    /// Executes a ledger command.
+    pub async fn execute<B: Books>(
+        &self,
+        object: &StripeId,
+        command: LedgerCommand,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        self.decide_and_append::<B>(object, metadata, |aggregate| aggregate.decide(object, command.clone())).await
+    }
+
+    /// Releases a charge through a date, where it may be.
+    pub async fn release(
+        &self,
+        charge: &StripeId,
+        through: Timestamp,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        type Charge = fanledger_domain::books::charge::Charge;
+        self.decide_and_append::<Charge>(charge, metadata, |aggregate| aggregate.decide_release(charge, through)).await
+    }
+
+    async fn decide_and_append<B: Books>(
+        &self,
+        object: &StripeId,
+        metadata: &Metadata,
+        decide: impl Fn(&Ledgered<B>) -> Result<Vec<Event>, LedgerError>,
+    ) -> Result<Executed, ExecuteError> {
+        let stream = StreamId::new(B::STREAM, object.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            let aggregate = self.load::<B>(object).await?;
+            let events = decide(&aggregate).map_err(ExecuteError::Refused)?;
+            if events.is_empty() {
+                return Ok(Executed::default());
+            }
+            let guard = Guard {
+                stream: StreamId::new(PERIOD.0, PERIOD.1),
+                sequence: self.inner.period_sequence.load(Ordering::Acquire),
+            };
+            if let Some(last) = self.append(&stream, aggregate.sequence(), vec![guard], metadata, &events).await? {
+                return Ok(Executed { events, last: Some(last) });
+            }
+        }
+        Err(ExecuteError::Contended { stream })
+    }
+
+    /// Adds what is new of a source's facts (snapshots of what it says, links) to its stream; `None` for an object that is no source.
+    pub async fn learn_source(
+        &self,
+        object: &StripeId,
+        facts: Vec<Event>,
+        metadata: &Metadata,
+    ) -> Result<Option<Executed>, ExecuteError> {
+        let Some(stream_type) = Source::stream_type(object.kind()) else { return Ok(None) };
+        let stream = StreamId::new(stream_type, object.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            let mut source = Source::default();
+            for event in self.read(&stream).await? {
+                source.evolve(&event);
+            }
+            let events = source.decide(facts.clone());
+            if events.is_empty() {
+                return Ok(Some(Executed::default()));
+            }
+            if let Some(last) = self.append(&stream, source.sequence(), Vec::new(), metadata, &events).await? {
+                return Ok(Some(Executed { events, last: Some(last) }));
+            }
+        }
+        Err(ExecuteError::Contended { stream })
+    }
+
+    /// Records that a raw event led to no facts; nothing where the same was recorded by the same version before.
+    pub async fn record_not_translated(
+        &self,
+        fact: StripeEventNotTranslated,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let id = fact.id.clone();
+        let is_known = |event: &Event| {
+            if let Event::StripeEventNotTranslated(known) = event {
+                known.reason == fact.reason && known.translator_version == fact.translator_version
+            } else {
+                false
+            }
+        };
+        self.append_once(&id, fact.clone().into(), metadata, is_known).await
+    }
+
+    /// Records that an event id came with another body; nothing where that body was recorded before.
+    pub async fn record_body_differed(
+        &self,
+        fact: StripeEventBodyDiffered,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let id = fact.id.clone();
+        let is_known = |event: &Event| {
+            if let Event::StripeEventBodyDiffered(known) = event {
+                known.body_digest == fact.body_digest
+            } else {
+                false
+            }
+        };
+        self.append_once(&id, fact.clone().into(), metadata, is_known).await
+    }
+
+    async fn append_once(
+        &self,
+        stripe_event: &StripeId,
+        event: Event,
+        metadata: &Metadata,
+        is_known: impl Fn(&Event) -> bool,
+    ) -> Result<Executed, ExecuteError> {
+        let stream = StreamId::new(STRIPE_EVENT, stripe_event.as_str());
+        for _ in 0..ATTEMPTS_MAX {
+            let known = self.stripe_event(stripe_event).await?;
+            if known.iter().any(&is_known) {
+                return Ok(Executed::default());
+            }
+            let sequence = known.len() as u64;
+            if let Some(last) =
+                self.append(&stream, sequence, Vec::new(), metadata, std::slice::from_ref(&event)).await?
+            {
+                return Ok(Executed { events: vec![event], last: Some(last) });
+            }
+        }
+        Err(ExecuteError::Contended { stream })
+    }
+
+    /// The events of a raw Stripe event's stream: its receipt, and what became of it.
+    pub async fn stripe_event(&self, id: &StripeId) -> Result<Vec<Event>, ExecuteError> {
+        self.read(&StreamId::new(STRIPE_EVENT, id.as_str())).await
+    }
+
+    /// The receipt of a raw Stripe event and its position, where it was received.
+    pub(crate) async fn first_receipt(
+        &self,
+        id: &StripeId,
+    ) -> Result<Option<(Position, StripeEventReceived)>, ExecuteError> {
+        let stream = StreamId::new(STRIPE_EVENT, id.as_str());
+        let rows = self
+            .inner
+            .reader
+            .stream(&stream)
+            .await
+            .map_err(|source| ExecuteError::Read { stream: stream.clone(), source })?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let event = Event::decode(&row.event_type, &row.event_version, &row.payload)
+            .map_err(|source| ExecuteError::Decode { stream, source })?;
+        Ok(if let Event::StripeEventReceived(received) = event { Some((row.position, received)) } else { None })
+    }
+
+    /// The events of a stream that is no aggregate of the ledger.
+    async fn read(&self, stream: &StreamId) -> Result<Vec<Event>, ExecuteError> {
+        let rows = self
+            .inner
+            .reader
+            .stream(stream)
+            .await
+            .map_err(|source| ExecuteError::Read { stream: stream.clone(), source })?;
+        rows.iter()
+            .map(|row| {
+                Event::decode(&row.event_type, &row.event_version, &row.payload)
+                    .map_err(|source| ExecuteError::Decode { stream: stream.clone(), source })
+            })
+            .collect()
+    }
+
+    async fn events_of<A: Aggregate>(&self, id: &str) -> Result<Vec<Event>, ExecuteError> {
+        let stream = || StreamId::new(A::TYPE, id);
+        let rows: Vec<SerializedEvent> = self
+            .inner
+            .events
+            .get_events::<A>(id)
+            .await
+            .map_err(|source| ExecuteError::Load { stream: stream(), source })?;
+        rows.into_iter()
+            .map(|row| {
+                Event::decode_value(&row.event_type, &row.event_version, row.payload)
+                    .map_err(|source| ExecuteError::Decode { stream: stream(), source })
+            })
+            .collect()
+    }
+
+    /// Appends, or answers `None` where the stream or a guard has moved on.
+    async fn append(
+        &self,
+        stream: &StreamId,
+        expected: u64,
+        guards: Vec<Guard>,
+        metadata: &Metadata,
+        events: &[Event],
+    ) -> Result<Option<Position>, ExecuteError> {
+        let events = events
+            .iter()
+            .map(|event| {
+                let payload =
+                    event.to_payload().map_err(|source| ExecuteError::Encode { stream: stream.clone(), source })?;
+                Ok(NewEvent {
+                    event_type: event.type_name().to_owned(),
+                    event_version: event.version().to_owned(),
+                    payload,
+                })
+            })
+            .collect::<Result<Vec<_>, ExecuteError>>()?;
+        let command = Command { guards, ..Command::new(stream.clone(), expected, metadata.clone(), events) };
+        let outcome = self.inner.writer.append(command).await;
+        match outcome.map_err(|source| ExecuteError::Append { stream: stream.clone(), source })? {
+            Outcome::Appended { last, .. } => Ok(Some(last)),
+            Outcome::Conflict { stream: moved, actual } => {
+                if moved.aggregate_type == PERIOD.0 && moved.aggregate_id == PERIOD.1 {
+                    self.inner.period_sequence.store(actual, Ordering::Release);
+                }
+                Ok(None)
+            }
+            outcome @ (Outcome::Duplicate { .. } | Outcome::Misuse) => {
+                Err(ExecuteError::UnexpectedOutcome { stream: stream.clone(), outcome })
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The port to Stripe's API, and its client over HTTP.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable as _};
+use fanledger_domain::facts::BalanceTransaction;
+use fanledger_domain::id::StripeId;
+use fanledger_domain::stripe::{Unreadable, read_balance_transaction};
+use fanledger_domain::time::Timestamp;
+use reqwest::StatusCode;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+/// The API version that every request is pinned to.
+pub const API_VERSION: &str = "2026-10-28.endive";
+/// Stripe's own address.
+pub const DEFAULT_BASE: &str = "https://api.stripe.com";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tries after the first; what still fails then is tried again by the caller, later. Together at most a quarter of a minute of
+/// waiting, so that no transaction idles for long.
+const RETRIES: usize = 4;
+const PAGE: u32 = 100;
+
+/// Why Stripe's answer is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StripeApiError {
+    /// The request did not get an answer.
+    #[error("reach Stripe's API")]
+    Transport(#[source] reqwest::Error),
+    /// The client could not be made.
+    #[error("set up the client of Stripe's API")]
+    Client(#[source] reqwest::Error),
+    /// Stripe answered with an error that may pass: too many requests, or its own fault.
+    #[error("Stripe's API answered {0}; it is tried again")]
+    Unavailable(StatusCode),
+    /// Stripe refuses the key or the request.
+    #[error("Stripe's API answered {0}: check FANLEDGER_STRIPE_API_KEY, its mode and its rights")]
+    Refused(StatusCode),
+    /// The answer is not what Stripe documents.
+    #[error("read the answer of Stripe's API")]
+    Unreadable(#[source] Unreadable),
+}
+
+impl StripeApiError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::Unavailable(_) => true,
+            Self::Client(_) | Self::Refused(_) | Self::Unreadable(_) => false,
+        }
+    }
+}
+
+/// One page of a list, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The balance transactions.
+    pub transactions: Vec<BalanceTransaction>,
+    /// Those whose shape could not be read, by id where they have one.
+    pub unreadable: Vec<String>,
+    /// Where the next page begins; none where this is the last.
+    pub after: Option<String>,
+}
+
+/// What is asked of Stripe.
+#[async_trait]
+pub trait StripeApi: Send + Sync {
+    /// A balance transaction by id; none where Stripe has none of that id.
+    async fn balance_transaction(&self, id: &StripeId) -> Result<Option<BalanceTransaction>, StripeApiError>;
+
+    /// Balance transactions made at or after `since`, newest first, by pages.
+    async fn balance_transactions(&self, since: Option<Timestamp>, after: Option<&str>)
+    -> Result<Page, StripeApiError>;
+}
+
+/// Stripe's API over HTTP: key, pinned version, time-outs, retries with backoff and jitter, no redirects.
+pub struct HttpStripeApi {
+    client: reqwest::Client,
+    base: String,
+    key: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<serde_json::Value>,
+    has_more: bool,
+}
+
+impl HttpStripeApi {
+    /// A client of the API at `base` (without `/v1`), with a secret or restricted key.
+    pub fn new(base: &str, key: String) -> Result<Self, StripeApiError> {
+        // The process may have chosen a provider already; any is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(StripeApiError::Client)?;
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), key: Zeroizing::new(key) })
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Option<serde_json::Value>, StripeApiError> {
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(5))
+            .with_max_times(RETRIES)
+            .with_jitter();
+        (|| self.get_once(path, query))
+            .retry(backoff)
+            .when(StripeApiError::may_pass)
+            .notify(|error, delay| tracing::warn!(%error, ?delay, "Stripe's API is tried again"))
+            .await
+    }
+
+    async fn get_once(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Option<serde_json::Value>, StripeApiError> {
+        let request = self
+            .client
+            .get(format!("{}/v1/{path}", self.base))
+            .bearer_auth(self.key.as_str())
+            .header("Stripe-Version", API_VERSION)
+            .query(query);
+        let response = request.send().await.map_err(StripeApiError::Transport)?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => response.json().await.map(Some).map_err(StripeApiError::Transport),
+            status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+                Err(StripeApiError::Unavailable(status))
+            }
+            status => Err(StripeApiError::Refused(status)),
+        }
+    }
+}
+
+#[async_trait]
+impl StripeApi for HttpStripeApi {
+    async fn balance_transaction(&self, id: &StripeId) -> Result<Option<BalanceTransaction>, StripeApiError> {
+        // The form of an id leaves nothing that would need escaping in a path.
+        let answer = self.get(&format!("balance_transactions/{id}"), &[]).await?;
+        answer.map(|value| read_balance_transaction(&value).map_err(StripeApiError::Unreadable)).transpose()
+    }
+
+    async fn balance_transactions(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<&str>,
+    ) -> Result<Page, StripeApiError> {
+        let mut query = vec![("limit", PAGE.to_string())];
+        query.extend(since.map(|since| ("created[gte]", since.as_unix_seconds().to_string())));
+        query.extend(after.map(|after| ("starting_after", after.to_owned())));
+        let answer = self.get("balance_transactions", &query).await?;
+        let Some(list) = answer.and_then(|value| List::deserialize(value).ok()) else {
+            return Err(StripeApiError::Refused(StatusCode::NOT_FOUND));
+        };
+        let id_of = |value: &serde_json::Value| value.get("id").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let after = if list.has_more { list.data.last().and_then(id_of) } else { None };
+        let mut page = Page { transactions: Vec::new(), unreadable: Vec::new(), after };
+        for value in &list.data {
+            match read_balance_transaction(value) {
+                Ok(transaction) => page.transactions.push(transaction),
+                Err(_) => page.unreadable.push(id_of(value).unwrap_or_default()),
+            }
+        }
+        Ok(page)
+    }
+}

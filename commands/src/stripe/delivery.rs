@@ -1,0 +1,297 @@
+//! From what an event says to the streams that must learn it.
+//!
+//! Refunds and disputes belong to their charge's books, reversals to their transfer's, fee refunds to their fee's. Which one it
+//! is, is itself a fact (`StripeObjectsLinked`) in the small object's own stream, and until it is known the small object stands
+//! there alone: so a balance transaction that comes first has a place, and nothing is counted twice.
+
+use fanledger_domain::books::Books;
+use fanledger_domain::books::balance_transaction::OwnBalanceTransaction;
+use fanledger_domain::books::charge::Charge;
+use fanledger_domain::books::platform::{ApplicationFee, Payout, Topup, Transfer};
+use fanledger_domain::books::satellite::{Dispute, FeeRefund, Refund, Satellite, SatelliteKind, TransferReversal};
+use fanledger_domain::event::{
+    ApplicationFeeObserved, AttributionSourceObserved, BalanceTransactionObserved, ChargeObserved, DisputeObserved,
+    Event, PayoutObserved, RefundObserved, StripeObjectsLinked, TopupObserved, TransferObserved,
+};
+use fanledger_domain::facts::{BalanceTransaction, Category};
+use fanledger_domain::id::{StripeId, StripeKind};
+use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
+use fanledger_domain::source::Source;
+use fanledger_domain::stripe::{Observation, Translation};
+use fanledger_journal::event::Metadata;
+
+use crate::executor::{ExecuteError, Executed, Executor};
+
+/// What one object is to learn, together and in one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The object.
+    pub object: StripeId,
+    /// What it is to learn.
+    pub facts: Vec<Event>,
+}
+
+/// The object in whose stream a balance transaction's money stands: its owner, or itself where it belongs to none of ours.
+///
+/// A function of the transaction and its owner alone, so that the same one never lands in two places.
+fn place_of(owner: &StripeId, transaction: &BalanceTransaction) -> StripeId {
+    let belongs = match transaction.category {
+        Category::Charge
+        | Category::ChargeFailure
+        | Category::PartialCaptureReversal
+        | Category::Refund
+        | Category::RefundFailure
+        | Category::Dispute
+        | Category::DisputeReversal
+        | Category::Payout
+        | Category::PayoutReversal
+        | Category::Topup
+        | Category::TopupReversal
+        | Category::Transfer
+        | Category::TransferReversal
+        | Category::PlatformEarning
+        | Category::PlatformEarningRefund => true,
+        Category::ProductFee
+        | Category::DisputeFee
+        | Category::PayoutFee
+        | Category::FxFee
+        | Category::NetworkCost
+        | Category::Tax
+        | Category::TaxWithholding
+        | Category::OtherBalance
+        | Category::ConnectCollection
+        | Category::ReserveConnect
+        | Category::ReserveRisk
+        | Category::ReserveNetwork
+        | Category::ReserveMinimum
+        | Category::CurrencyConversion
+        | Category::Financing
+        | Category::Contribution
+        | Category::UnreconciledCustomerFunds
+        | Category::OtherIncome
+        | Category::Unknown => false,
+    };
+    let has_books = match owner.kind() {
+        StripeKind::Charge
+        | StripeKind::Refund
+        | StripeKind::Dispute
+        | StripeKind::Transfer
+        | StripeKind::TransferReversal
+        | StripeKind::Payout
+        | StripeKind::ApplicationFee
+        | StripeKind::FeeRefund
+        | StripeKind::Topup => true,
+        StripeKind::BalanceTransaction
+        | StripeKind::PaymentIntent
+        | StripeKind::CheckoutSession
+        | StripeKind::Invoice
+        | StripeKind::Subscription
+        | StripeKind::Account
+        | StripeKind::Other => false,
+    };
+    if belongs && has_books { owner.clone() } else { transaction.id.clone() }
+}
+
+/// A balance transaction, for the object in whose stream it belongs. `namer` is the object that named or embedded it; one that
+/// was only listed belongs to its source.
+pub fn of_balance_transaction(namer: Option<&StripeId>, transaction: BalanceTransaction) -> Delivery {
+    let owner = namer.or(transaction.source.as_ref()).unwrap_or(&transaction.id).clone();
+    let object = place_of(&owner, &transaction);
+    Delivery { object, facts: vec![BalanceTransactionObserved { owner, transaction }.into()] }
+}
+
+/// What each object is to learn from one event. Deliveries to one object are joined into one, and come in the order of the event.
+pub fn of_translation(translation: Translation) -> Vec<Delivery> {
+    let Translation { stamp, observations, links } = translation;
+    let mut deliveries: Vec<Delivery> = Vec::new();
+    let mut deliver = |object: &StripeId, fact: Event| match deliveries.iter_mut().find(|known| known.object == *object)
+    {
+        Some(known) => known.facts.push(fact),
+        None => deliveries.push(Delivery { object: object.clone(), facts: vec![fact] }),
+    };
+    let belongs =
+        |from: &StripeId, to: &StripeId| Event::from(StripeObjectsLinked { from: from.clone(), to: to.clone() });
+    for observation in observations {
+        let stamp = stamp.clone();
+        match observation {
+            Observation::Charge(charge) => deliver(&charge.id.clone(), ChargeObserved { stamp, charge }.into()),
+            Observation::Refund(refund) => {
+                if let Some(charge) = &refund.charge {
+                    deliver(&refund.id, belongs(&refund.id, charge));
+                }
+                let place = refund.charge.as_ref().unwrap_or(&refund.id).clone();
+                deliver(&place, RefundObserved { stamp, refund }.into());
+            }
+            Observation::Dispute(dispute) => {
+                if let Some(charge) = &dispute.charge {
+                    deliver(&dispute.id, belongs(&dispute.id, charge));
+                }
+                let place = dispute.charge.as_ref().unwrap_or(&dispute.id).clone();
+                deliver(&place, DisputeObserved { stamp, dispute }.into());
+            }
+            Observation::Transfer(transfer) => {
+                for reversal in &transfer.reversals {
+                    deliver(&reversal.id, belongs(&reversal.id, &transfer.id));
+                }
+                deliver(&transfer.id.clone(), TransferObserved { stamp, transfer }.into());
+            }
+            Observation::Payout(payout) => deliver(&payout.id.clone(), PayoutObserved { stamp, payout }.into()),
+            Observation::ApplicationFee(fee) => {
+                for refund in &fee.refunds {
+                    deliver(&refund.id, belongs(&refund.id, &fee.id));
+                }
+                deliver(&fee.id.clone(), ApplicationFeeObserved { stamp, fee }.into());
+            }
+            Observation::Topup(topup) => deliver(&topup.id.clone(), TopupObserved { stamp, topup }.into()),
+            Observation::BalanceTransaction { owner, transaction } => {
+                let Delivery { object, facts } = of_balance_transaction(Some(&owner), transaction);
+                facts.into_iter().for_each(|fact| deliver(&object, fact));
+            }
+            Observation::Source { object, offers } => {
+                deliver(&object.clone(), AttributionSourceObserved { stamp, object, offers }.into());
+            }
+        }
+    }
+    // What a charge, refund or transfer links to is in its snapshot; the links of the others are facts of their own.
+    for (from, to) in links {
+        if Source::stream_type(from.kind()).is_some() {
+            deliver(&from, belongs(&from, &to));
+        }
+    }
+    deliveries
+}
+
+impl Executor {
+    /// Delivers: the object learns the facts, or, where it belongs to another object's books, that one does.
+    pub async fn deliver(
+        &self,
+        delivery: Delivery,
+        cause: Option<&StripeId>,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let Delivery { object, facts } = delivery;
+        match object.kind() {
+            StripeKind::Charge => self.learn::<Charge>(&object, facts, cause, metadata).await,
+            StripeKind::Transfer => self.learn::<Transfer>(&object, facts, cause, metadata).await,
+            StripeKind::Payout => self.learn::<Payout>(&object, facts, cause, metadata).await,
+            StripeKind::ApplicationFee => self.learn::<ApplicationFee>(&object, facts, cause, metadata).await,
+            StripeKind::Topup => self.learn::<Topup>(&object, facts, cause, metadata).await,
+            StripeKind::Refund => self.learn_satellite::<Refund>(&object, facts, cause, metadata).await,
+            StripeKind::Dispute => self.learn_satellite::<Dispute>(&object, facts, cause, metadata).await,
+            StripeKind::TransferReversal => {
+                self.learn_satellite::<TransferReversal>(&object, facts, cause, metadata).await
+            }
+            StripeKind::FeeRefund => self.learn_satellite::<FeeRefund>(&object, facts, cause, metadata).await,
+            StripeKind::PaymentIntent
+            | StripeKind::CheckoutSession
+            | StripeKind::Invoice
+            | StripeKind::Subscription
+            | StripeKind::Account => Ok(self.learn_source(&object, facts, metadata).await?.unwrap_or_default()),
+            // A prefix that is not known can only be a balance transaction's: nothing else is delivered to.
+            StripeKind::BalanceTransaction | StripeKind::Other => {
+                self.learn::<OwnBalanceTransaction>(&object, facts, cause, metadata).await
+            }
+        }
+    }
+
+    async fn learn<B: Books>(
+        &self,
+        object: &StripeId,
+        facts: Vec<Event>,
+        cause: Option<&StripeId>,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        self.execute::<B>(object, LedgerCommand::Learn { facts, stripe_event: cause.cloned() }, metadata).await
+    }
+
+    /// A satellite whose owner is known hands money facts on to it; the link itself is its own.
+    async fn learn_satellite<K: SatelliteKind>(
+        &self,
+        object: &StripeId,
+        facts: Vec<Event>,
+        cause: Option<&StripeId>,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let (links, money): (Vec<Event>, Vec<Event>) =
+            facts.into_iter().partition(|fact| matches!(fact, Event::StripeObjectsLinked(_)));
+        let mut executed = Executed::default();
+        if !links.is_empty() {
+            executed = self.learn::<Satellite<K>>(object, links, cause, metadata).await?;
+        }
+        if money.is_empty() {
+            return Ok(executed);
+        }
+        let satellite: Ledgered<Satellite<K>> = self.load(object).await?;
+        let handed = match satellite.books().belongs_to() {
+            Some(owner) => self.learn_by_kind(&owner.clone(), money, cause, metadata).await?,
+            // Should the link be written between the load and this append, the facts wait in a stream whose books are empty;
+            // the translator hands them on when it comes by them.
+            None => self.learn::<Satellite<K>>(object, money, cause, metadata).await?,
+        };
+        executed.events.extend(handed.events);
+        executed.last = executed.last.max(handed.last);
+        Ok(executed)
+    }
+
+    async fn learn_by_kind(
+        &self,
+        owner: &StripeId,
+        facts: Vec<Event>,
+        cause: Option<&StripeId>,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        match owner.kind() {
+            StripeKind::Transfer => self.learn::<Transfer>(owner, facts, cause, metadata).await,
+            StripeKind::ApplicationFee => self.learn::<ApplicationFee>(owner, facts, cause, metadata).await,
+            StripeKind::Charge
+            | StripeKind::Refund
+            | StripeKind::Dispute
+            | StripeKind::TransferReversal
+            | StripeKind::Payout
+            | StripeKind::FeeRefund
+            | StripeKind::Topup
+            | StripeKind::BalanceTransaction
+            | StripeKind::PaymentIntent
+            | StripeKind::CheckoutSession
+            | StripeKind::Invoice
+            | StripeKind::Subscription
+            | StripeKind::Account
+            | StripeKind::Other => self.learn::<Charge>(owner, facts, cause, metadata).await,
+        }
+    }
+
+    /// Delivers what a satellite held while it stood alone to the object that it turned out to belong to.
+    pub async fn hand_on(&self, satellite: &StripeId, metadata: &Metadata) -> Result<Executed, ExecuteError> {
+        match satellite.kind() {
+            StripeKind::Refund => self.hand_on_of::<Refund>(satellite, metadata).await,
+            StripeKind::Dispute => self.hand_on_of::<Dispute>(satellite, metadata).await,
+            StripeKind::TransferReversal => self.hand_on_of::<TransferReversal>(satellite, metadata).await,
+            StripeKind::FeeRefund => self.hand_on_of::<FeeRefund>(satellite, metadata).await,
+            StripeKind::Charge
+            | StripeKind::Transfer
+            | StripeKind::Payout
+            | StripeKind::ApplicationFee
+            | StripeKind::Topup
+            | StripeKind::BalanceTransaction
+            | StripeKind::PaymentIntent
+            | StripeKind::CheckoutSession
+            | StripeKind::Invoice
+            | StripeKind::Subscription
+            | StripeKind::Account
+            | StripeKind::Other => Ok(Executed::default()),
+        }
+    }
+
+    async fn hand_on_of<K: SatelliteKind>(
+        &self,
+        satellite: &StripeId,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let loaded: Ledgered<Satellite<K>> = self.load(satellite).await?;
+        let facts = loaded.books().handed_on();
+        match loaded.books().belongs_to() {
+            Some(owner) if !facts.is_empty() => self.learn_by_kind(&owner.clone(), facts, None, metadata).await,
+            Some(_) | None => Ok(Executed::default()),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Which objects at Stripe belong together, and what each says about whose money a charge is: the translator's state.
+//!
+//! Rebuilt from events, never from bodies. Two tables: links, in both directions, and for each source the newest snapshot of
+//! what it says. A charge is reached from its payment intent and its invoice; from those, the checkout session and the
+//! invoice's subscription. Any of them may come first, hours apart.
+
+use std::collections::BTreeSet;
+
+use fanledger_domain::facts::{EventStamp, Offer, OfferRank, SourceOffer};
+use fanledger_domain::id::{IdError, StripeId, StripeKind};
+use sqlx::PgConnection;
+
+/// The tables, in the generation's schema.
+pub const TABLES: &str = "
+CREATE TABLE links (
+    a text COLLATE \"C\" NOT NULL,
+    b text COLLATE \"C\" NOT NULL,
+    PRIMARY KEY (a, b)
+);
+CREATE TABLE sources (
+    object text COLLATE \"C\" PRIMARY KEY,
+    -- The newest snapshot's stamp and what it says, as JSON.
+    stamp json NOT NULL,
+    offers json NOT NULL,
+    -- Whether any snapshot ever said something: a source that fell silent must be heard, one that always was need not.
+    ever_spoke boolean NOT NULL
+);
+";
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// Postgres.
+    #[error("read or write the translator's state")]
+    Database(#[from] sqlx::Error),
+    /// What was written before cannot be read.
+    #[error("read back the translator's state")]
+    Json(#[from] serde_json::Error),
+    /// An id that is none.
+    #[error("read back the translator's state")]
+    Id(#[from] IdError),
+}
+
+/// What a source says, with the stamp of the snapshot that says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The source.
+    pub object: StripeId,
+    /// Which snapshot.
+    pub stamp: EventStamp,
+    /// One offer for each rank.
+    pub offer: SourceOffer,
+}
+
+/// Notes that two objects belong together; false where it was known.
+pub async fn link(connection: &mut PgConnection, from: &StripeId, to: &StripeId) -> Result<bool, GraphError> {
+    let inserted = sqlx::query("INSERT INTO links (a, b) VALUES ($1, $2), ($2, $1) ON CONFLICT DO NOTHING")
+        .bind(from.as_str())
+        .bind(to.as_str())
+        .execute(connection)
+        .await?;
+    Ok(inserted.rows_affected() > 0)
+}
+
+/// Notes what a source says, where the snapshot is the newest; gives back whether that changes what charges are to be told.
+pub async fn observe(
+    connection: &mut PgConnection,
+    object: &StripeId,
+    stamp: &EventStamp,
+    offers: &[SourceOffer],
+) -> Result<bool, GraphError> {
+    let known: Option<(String, String, bool)> =
+        sqlx::query_as("SELECT stamp::text, offers::text, ever_spoke FROM sources WHERE object = $1")
+            .bind(object.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+    let (newest, said, ever_spoke) = match known {
+        None => (None, Vec::new(), false),
+        Some((stamp, offers, ever_spoke)) => (
+            Some(serde_json::from_str::<EventStamp>(&stamp)?),
+            serde_json::from_str::<Vec<SourceOffer>>(&offers)?,
+            ever_spoke,
+        ),
+    };
+    if newest.is_some_and(|newest| (&newest, &said) >= (stamp, &offers.to_vec())) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "INSERT INTO sources (object, stamp, offers, ever_spoke) VALUES ($1, $2::json, $3::json, $4)
+         ON CONFLICT (object) DO UPDATE SET stamp = excluded.stamp, offers = excluded.offers, ever_spoke = excluded.ever_spoke",
+    )
+    .bind(object.as_str())
+    .bind(serde_json::to_string(stamp)?)
+    .bind(serde_json::to_string(offers)?)
+    .bind(ever_spoke || offers.iter().any(speaks))
+    .execute(connection)
+    .await?;
+    Ok(said != offers)
+}
+
+/// Whether a charge that never heard of the source would learn anything: an attribution, a tax, or that there is an invoice.
+fn speaks(offer: &SourceOffer) -> bool {
+    offer.offer != Offer::Silent || offer.tax_minor.is_some() || offer.rank == OfferRank::Invoice
+}
+
+/// What all sources that reach `object` (a charge, transfer or application fee) say.
+pub async fn said_to(connection: &mut PgConnection, object: &StripeId) -> Result<Vec<Said>, GraphError> {
+    let mut sources = BTreeSet::new();
+    let nearest = neighbours(connection, std::slice::from_ref(object)).await?;
+    let accounts = of_kind(&nearest, StripeKind::Account);
+    let intents = of_kind(&nearest, StripeKind::PaymentIntent);
+    let by_intent = neighbours(connection, &intents).await?;
+    let invoices = [of_kind(&nearest, StripeKind::Invoice), of_kind(&by_intent, StripeKind::Invoice)].concat();
+    let by_invoice = neighbours(connection, &invoices).await?;
+    sources.extend(accounts);
+    sources.extend(intents);
+    sources.extend(invoices);
+    sources.extend(of_kind(&by_intent, StripeKind::CheckoutSession));
+    sources.extend(of_kind(&by_invoice, StripeKind::CheckoutSession));
+    sources.extend(of_kind(&by_invoice, StripeKind::Subscription));
+    said_by(connection, &sources.into_iter().collect::<Vec<_>>()).await
+}
+
+/// What these sources say, as far as it is worth a charge's hearing.
+pub async fn said_by(connection: &mut PgConnection, sources: &[StripeId]) -> Result<Vec<Said>, GraphError> {
+    let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
+        "SELECT object, stamp::text, offers::text, ever_spoke FROM sources WHERE object = ANY ($1) ORDER BY object",
+    )
+    .bind(texts(sources))
+    .fetch_all(connection)
+    .await?;
+    let mut all = Vec::new();
+    for (object, stamp, offers, ever_spoke) in rows {
+        let object: StripeId = object.parse()?;
+        let stamp: EventStamp = serde_json::from_str(&stamp)?;
+        for offer in serde_json::from_str::<Vec<SourceOffer>>(&offers)? {
+            if ever_spoke || speaks(&offer) {
+                all.push(Said { object: object.clone(), stamp: stamp.clone(), offer });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The charges, transfers and application fees that `object` reaches; itself where it is one.
+pub async fn reached_from(connection: &mut PgConnection, object: &StripeId) -> Result<Vec<StripeId>, GraphError> {
+    let start = vec![object.clone()];
+    let direct = neighbours(connection, &start).await?;
+    let (invoices, mut intents) = match object.kind() {
+        StripeKind::Charge | StripeKind::Transfer | StripeKind::ApplicationFee => return Ok(start),
+        StripeKind::Account => {
+            return Ok([of_kind(&direct, StripeKind::Transfer), of_kind(&direct, StripeKind::ApplicationFee)].concat());
+        }
+        StripeKind::PaymentIntent => (Vec::new(), start),
+        StripeKind::Invoice => (start, Vec::new()),
+        StripeKind::Subscription => (of_kind(&direct, StripeKind::Invoice), Vec::new()),
+        StripeKind::CheckoutSession => {
+            (of_kind(&direct, StripeKind::Invoice), of_kind(&direct, StripeKind::PaymentIntent))
+        }
+        StripeKind::Refund
+        | StripeKind::Dispute
+        | StripeKind::TransferReversal
+        | StripeKind::Payout
+        | StripeKind::FeeRefund
+        | StripeKind::Topup
+        | StripeKind::BalanceTransaction
+        | StripeKind::Other => return Ok(Vec::new()),
+    };
+    let by_invoice = neighbours(connection, &invoices).await?;
+    intents.extend(of_kind(&by_invoice, StripeKind::PaymentIntent));
+    let by_intent = neighbours(connection, &intents).await?;
+    let mut reached = BTreeSet::new();
+    reached.extend(of_kind(&by_invoice, StripeKind::Charge));
+    reached.extend(of_kind(&by_intent, StripeKind::Charge));
+    Ok(reached.into_iter().collect())
+}
+
+/// The objects of one kind that are linked to `object`.
+pub async fn linked(
+    connection: &mut PgConnection,
+    object: &StripeId,
+    kind: StripeKind,
+) -> Result<Vec<StripeId>, GraphError> {
+    Ok(of_kind(&neighbours(connection, std::slice::from_ref(object)).await?, kind))
+}
+
+async fn neighbours(connection: &mut PgConnection, objects: &[StripeId]) -> Result<Vec<StripeId>, GraphError> {
+    if objects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<String> = sqlx::query_scalar("SELECT DISTINCT b FROM links WHERE a = ANY ($1) ORDER BY b")
+        .bind(texts(objects))
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter().map(|id| id.parse().map_err(GraphError::Id)).collect()
+}
+
+fn texts(objects: &[StripeId]) -> Vec<&str> {
+    objects.iter().map(StripeId::as_str).collect()
+}
+
+fn of_kind(objects: &[StripeId], kind: StripeKind) -> Vec<StripeId> {
+    objects.iter().filter(|object| object.kind() == kind).cloned().collect()
+}

@@ -1,0 +1,383 @@
+//! The translator: from raw Stripe events to facts in the streams of the objects that they are about.
+//!
+//! A process manager, which is a checkpointed runner with effects. It is total: each raw event leads to facts and links (perhaps
+//! all known already) or to a recorded reason. And it reads its own facts back: links and snapshots of sources build the graph
+//! in which a charge finds its attribution, so that the graph is rebuilt from events and no body is needed for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fanledger_domain::event::{
+    AttributionOffered, AttributionSourceObserved, ChargeObserved, Event, NotTranslatedReason, RefundObserved,
+    StripeEventNotTranslated, StripeEventReceived, StripeObjectsLinked,
+};
+use fanledger_domain::id::{StripeId, StripeKind};
+use fanledger_domain::observations::{ChargePhase, Snapshot};
+use fanledger_domain::stripe::{TRANSLATOR_VERSION, translate};
+use fanledger_journal::event::{Metadata, RecordedEvent};
+use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sqlx::PgConnection;
+
+use crate::executor::{ExecuteError, Executor};
+use crate::stripe::delivery::{Delivery, of_translation};
+use crate::stripe::graph::{self, GraphError, Said};
+use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
+use crate::vault::{Vault, VaultError};
+
+/// How many objects' commands are under way at once, so that they share appends.
+const CONCURRENCY: usize = 32;
+
+/// The runner's name.
+pub const NAME: &str = "stripe_translator";
+
+/// See the module.
+pub struct Translator {
+    executor: Executor,
+    vault: Vault,
+    livemode: bool,
+}
+
+/// Something to do for one object. Those of one object are done in order.
+#[derive(Clone, Debug)]
+enum Task {
+    /// Take in facts.
+    Deliver { delivery: Delivery, cause: Option<StripeId>, metadata: Metadata },
+    /// Hand on what a satellite held.
+    HandOn { satellite: StripeId, metadata: Metadata },
+    /// Record that a raw event led to nothing.
+    NotTranslated(StripeEventNotTranslated),
+}
+
+impl Task {
+    fn object(&self) -> &StripeId {
+        match self {
+            Self::Deliver { delivery, .. } => &delivery.object,
+            Self::HandOn { satellite, .. } => satellite,
+            Self::NotTranslated(fact) => &fact.id,
+        }
+    }
+}
+
+/// What a raw event comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Facts, for these objects.
+    Facts(Vec<Delivery>),
+    /// None, and why.
+    Nothing(StripeEventNotTranslated),
+}
+
+/// Why a raw event could not even be judged: infrastructure.
+#[derive(Debug, thiserror::Error)]
+#[error("open the body of {event}")]
+pub struct JudgeError {
+    /// Which event.
+    event: StripeId,
+    /// What went wrong.
+    #[source]
+    source: VaultError,
+}
+
+/// Opens and translates one raw event.
+pub async fn judge(vault: &Vault, received: &StripeEventReceived, livemode: bool) -> Result<Verdict, JudgeError> {
+    let nothing = |reason, detail: String| {
+        Verdict::Nothing(StripeEventNotTranslated {
+            id: received.id.clone(),
+            reason,
+            detail,
+            translator_version: TRANSLATOR_VERSION,
+        })
+    };
+    let body = match vault.open(crate::executor::STRIPE_EVENT, received.id.as_str(), &received.sealed_body).await {
+        Ok(body) => body,
+        Err(VaultError::Erased) => {
+            return Ok(nothing(NotTranslatedReason::Erased, "the body's key was destroyed".to_owned()));
+        }
+        Err(source @ (VaultError::Read(_) | VaultError::Open | VaultError::Seal)) => {
+            return Err(JudgeError { event: received.id.clone(), source });
+        }
+    };
+    Ok(match translate(&body, livemode) {
+        Ok(translation) => Verdict::Facts(of_translation(translation)),
+        Err(none) => nothing(none.reason, none.detail),
+    })
+}
+
+impl Translator {
+    /// A translator that opens bodies with `vault` and sends commands through `executor`.
+    pub const fn new(executor: Executor, vault: Vault, livemode: bool) -> Self {
+        Self { executor, vault, livemode }
+    }
+
+    /// What the event at one position asks for, after the state has taken it in.
+    async fn tasks(
+        &self,
+        event: &Event,
+        effects: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Task>, StepError> {
+        match event {
+            Event::StripeEventReceived(received) => match effects {
+                Effects::Live => self.tasks_of_raw(received).await,
+                Effects::Muted => Ok(Vec::new()),
+            },
+            Event::ChargeObserved(seen) => tasks_of_charge(seen, connection).await,
+            Event::TransferObserved(seen) => {
+                tasks_of_account(&seen.transfer.id, seen.transfer.destination.as_ref(), connection).await
+            }
+            Event::ApplicationFeeObserved(seen) => {
+                tasks_of_account(&seen.fee.id, seen.fee.account.as_ref(), connection).await
+            }
+            Event::AttributionSourceObserved(seen) => tasks_of_source(seen, connection).await,
+            Event::StripeObjectsLinked(link) => tasks_of_link(link, connection).await,
+            Event::RefundObserved(seen) => tasks_of_refund(seen, connection).await,
+            Event::DisputeObserved(_)
+            | Event::BalanceTransactionObserved(_)
+            | Event::StripeEventBodyDiffered(_)
+            | Event::StripeEventNotTranslated(_)
+            | Event::AttributionOffered(_)
+            | Event::CreatorAttributed(_)
+            | Event::ChargeReleased(_)
+            | Event::PayoutObserved(_)
+            | Event::TopupObserved(_)
+            | Event::EntryPosted(_)
+            | Event::ProjectionEventSkipped(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn tasks_of_raw(&self, received: &StripeEventReceived) -> Result<Vec<Task>, StepError> {
+        let metadata = caused_by(TRANSLATOR_ACTOR, &received.id);
+        Ok(match judge(&self.vault, received, self.livemode).await? {
+            Verdict::Nothing(fact) => vec![Task::NotTranslated(fact)],
+            Verdict::Facts(deliveries) => deliveries
+                .into_iter()
+                .map(|delivery| Task::Deliver {
+                    delivery,
+                    cause: Some(received.id.clone()),
+                    metadata: metadata.clone(),
+                })
+                .collect(),
+        })
+    }
+
+    async fn perform(&self, task: Task) -> Result<(), ExecuteError> {
+        let (result, cause) = match task {
+            Task::NotTranslated(fact) => return self.record(fact).await,
+            Task::HandOn { satellite, metadata } => (self.executor.hand_on(&satellite, &metadata).await, None),
+            Task::Deliver { delivery, cause, metadata } => {
+                (self.executor.deliver(delivery, cause.as_ref(), &metadata).await, cause)
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_transient() => Err(error),
+            // A decision refused: the facts would break an invariant. It is recorded and raised; the translator goes on.
+            Err(error) => {
+                let detail = chain(&error);
+                tracing::error!(stripe_event = cause.as_ref().map(StripeId::as_str), detail, "facts were refused");
+                metrics::counter!("fanledger_translator_refused_total").increment(1);
+                let Some(id) = cause else { return Ok(()) };
+                let reason = NotTranslatedReason::Untranslatable;
+                self.record(StripeEventNotTranslated { id, reason, detail, translator_version: TRANSLATOR_VERSION })
+                    .await
+            }
+        }
+    }
+
+    async fn record(&self, fact: StripeEventNotTranslated) -> Result<(), ExecuteError> {
+        if matches!(fact.reason, NotTranslatedReason::Untranslatable | NotTranslatedReason::Undecodable) {
+            tracing::error!(stripe_event = %fact.id, detail = fact.detail, "a Stripe event cannot be translated");
+        }
+        metrics::counter!("fanledger_stripe_events_not_translated_total", "reason" => fact.reason.as_str())
+            .increment(1);
+        let metadata = caused_by(TRANSLATOR_ACTOR, &fact.id);
+        self.executor.record_not_translated(fact, &metadata).await.map(drop)
+    }
+}
+
+/// Why a batch could not be taken.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error("translate a raw event")]
+    Judge(#[from] JudgeError),
+    #[error("update the translator's state")]
+    Graph(#[from] GraphError),
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn offer_to(object: &StripeId, said: Vec<Said>) -> Vec<Task> {
+    if said.is_empty() {
+        return Vec::new();
+    }
+    let facts = said
+        .into_iter()
+        .map(|said| AttributionOffered { stamp: said.stamp, from: said.object, offer: said.offer }.into())
+        .collect();
+    vec![Task::Deliver {
+        delivery: Delivery { object: object.clone(), facts },
+        cause: None,
+        metadata: acted_by(TRANSLATOR_ACTOR),
+    }]
+}
+
+async fn tasks_of_charge(seen: &ChargeObserved, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
+    let charge = &seen.charge;
+    let mut is_news = false;
+    for other in charge.payment_intent.iter().chain(&charge.invoice) {
+        is_news |= graph::link(connection, &charge.id, other).await?;
+    }
+    let mut tasks = Vec::new();
+    if is_news {
+        tasks.extend(offer_to(&charge.id, graph::said_to(connection, &charge.id).await?));
+    }
+    // Refunds that named the payment intent only find their charge once it is captured.
+    if charge.status() == ChargePhase::Captured
+        && let Some(intent) = &charge.payment_intent
+    {
+        for refund in graph::linked(connection, intent, StripeKind::Refund).await? {
+            tasks.push(belongs(&refund, &charge.id));
+        }
+    }
+    Ok(tasks)
+}
+
+fn belongs(satellite: &StripeId, owner: &StripeId) -> Task {
+    let facts = vec![StripeObjectsLinked { from: satellite.clone(), to: owner.clone() }.into()];
+    Task::Deliver {
+        delivery: Delivery { object: satellite.clone(), facts },
+        cause: None,
+        metadata: acted_by(TRANSLATOR_ACTOR),
+    }
+}
+
+/// A refund that stands alone, since it names no charge: found by its payment intent.
+async fn tasks_of_refund(seen: &RefundObserved, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
+    let (None, Some(intent)) = (&seen.refund.charge, &seen.refund.payment_intent) else { return Ok(Vec::new()) };
+    graph::link(connection, &seen.refund.id, intent).await?;
+    let charges = graph::linked(connection, intent, StripeKind::Charge).await?;
+    // Several are attempts, of which one was captured: the one that says so links itself.
+    Ok(match charges.as_slice() {
+        [only] => vec![belongs(&seen.refund.id, only)],
+        [] | [_, ..] => Vec::new(),
+    })
+}
+
+async fn tasks_of_account(
+    object: &StripeId,
+    account: Option<&StripeId>,
+    connection: &mut PgConnection,
+) -> Result<Vec<Task>, StepError> {
+    let Some(account) = account else { return Ok(Vec::new()) };
+    let is_news = graph::link(connection, object, account).await?;
+    Ok(if is_news { offer_to(object, graph::said_to(connection, object).await?) } else { Vec::new() })
+}
+
+async fn tasks_of_source(
+    seen: &AttributionSourceObserved,
+    connection: &mut PgConnection,
+) -> Result<Vec<Task>, StepError> {
+    if !graph::observe(connection, &seen.object, &seen.stamp, &seen.offers).await? {
+        return Ok(Vec::new());
+    }
+    let said = graph::said_by(connection, std::slice::from_ref(&seen.object)).await?;
+    let reached = graph::reached_from(connection, &seen.object).await?;
+    Ok(reached.iter().flat_map(|object| offer_to(object, said.clone())).collect())
+}
+
+async fn tasks_of_link(link: &StripeObjectsLinked, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
+    if !graph::link(connection, &link.from, &link.to).await? {
+        return Ok(Vec::new());
+    }
+    let mut reached = graph::reached_from(connection, &link.from).await?;
+    reached.extend(graph::reached_from(connection, &link.to).await?);
+    reached.sort();
+    reached.dedup();
+    let mut tasks = Vec::new();
+    for object in reached {
+        tasks.extend(offer_to(&object, graph::said_to(connection, &object).await?));
+    }
+    Ok(tasks)
+}
+
+const fn is_satellite(kind: StripeKind) -> bool {
+    matches!(kind, StripeKind::Refund | StripeKind::Dispute | StripeKind::TransferReversal | StripeKind::FeeRefund)
+}
+
+#[async_trait]
+impl Projection for Translator {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn schema(&self) -> Schema {
+        Schema { create: graph::TABLES, views: &[] }
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        matches!(
+            event_type,
+            "StripeEventReceived"
+                | "ChargeObserved"
+                | "TransferObserved"
+                | "ApplicationFeeObserved"
+                | "RefundObserved"
+                | "DisputeObserved"
+                | "BalanceTransactionObserved"
+                | "AttributionSourceObserved"
+                | "StripeObjectsLinked"
+        )
+    }
+
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
+        let mut queues: BTreeMap<StripeId, Vec<Task>> = BTreeMap::new();
+        for recorded in batch {
+            let poison = |error: Box<dyn std::error::Error + Send + Sync>| ApplyError::poison(recorded.position, error);
+            let event = Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload)
+                .map_err(|error| poison(Box::new(error)))?;
+            let mut tasks = self.tasks(&event, effects, connection).await.map_err(|error| match error {
+                StepError::Judge(JudgeError { source: VaultError::Read(source), .. }) => ApplyError::from(source),
+                StepError::Graph(GraphError::Database(source)) => ApplyError::from(source),
+                error @ (StepError::Judge(_) | StepError::Graph(_)) => poison(Box::new(error)),
+            })?;
+            // Whatever a satellite's stream holds goes on to its owner, once that is known.
+            if let Ok(object) = recorded.stream.aggregate_id.parse::<StripeId>()
+                && is_satellite(object.kind())
+                && recorded.stream.aggregate_type != crate::executor::STRIPE_EVENT
+            {
+                tasks.push(Task::HandOn { satellite: object, metadata: acted_by(TRANSLATOR_ACTOR) });
+            }
+            for task in tasks {
+                queues.entry(task.object().clone()).or_default().push(task);
+            }
+        }
+        if effects == Effects::Muted {
+            return Ok(());
+        }
+        stream::iter(queues.into_values().map(Ok::<_, ExecuteError>))
+            .try_for_each_concurrent(CONCURRENCY, |tasks| async {
+                stream::iter(tasks).map(Ok).try_for_each(|task| self.perform(task)).await
+            })
+            .await
+            .map_err(ApplyError::transient)
+    }
+}

@@ -1,0 +1,172 @@
+//! Sealing: each raw webhook under a key of its own, which the vault key wraps.
+//!
+//! The body is encrypted with ChaCha20-Poly1305 under a random key that is used once, so the nonce is zero; that key is wrapped
+//! with XChaCha20-Poly1305 under the vault key, with a random 24-byte nonce in front. Both bind the stream's name, so that
+//! neither can be moved to another event. Destroying the wrapped key erases the body for good, and the chain stays intact.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, XChaCha20Poly1305};
+use hmac::{Hmac, Mac as _};
+use rand::RngCore as _;
+use sha2::Sha256;
+use sqlx::PgPool;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Bytes of the vault key, and of each body's own.
+pub const KEY_BYTES: usize = 32;
+const WRAP_NONCE_BYTES: usize = 24;
+
+/// The key that wraps all others. Never shown.
+#[derive(Clone)]
+pub struct VaultKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl VaultKey {
+    /// From its bytes.
+    pub fn new(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl fmt::Debug for VaultKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VaultKey(…)")
+    }
+}
+
+/// Why a body could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// Encryption failed; the library says no more.
+    #[error("seal a body")]
+    Seal,
+    /// The database could not be asked for the key.
+    #[error("read the wrapped key from the vault")]
+    Read(#[source] sqlx::Error),
+    /// The key was destroyed, or never was.
+    #[error("the body is erased: its key is not in the vault")]
+    Erased,
+    /// The stored form is broken, or another vault key wrapped it.
+    #[error("open a sealed body: is FANLEDGER_VAULT_KEY the key that it was sealed with?")]
+    Open,
+}
+
+/// A sealed body and its wrapped key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Base64 of the ciphertext with its tag.
+    pub ciphertext: String,
+    /// Nonce and wrapped key, for `vault.keys`.
+    pub wrapped_key: Vec<u8>,
+}
+
+/// Seals and opens; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    key: VaultKey,
+    pool: PgPool,
+}
+
+impl Vault {
+    /// A vault over the command role's pool.
+    pub const fn new(key: VaultKey, pool: PgPool) -> Self {
+        Self { key, pool }
+    }
+
+    /// Seals `body` for the stream of this name.
+    pub fn seal(&self, stream: &str, body: &[u8]) -> Result<Sealed, VaultError> {
+        let mut body_key = [0_u8; KEY_BYTES];
+        rand::rng().fill_bytes(&mut body_key);
+        let mut nonce = [0_u8; WRAP_NONCE_BYTES];
+        rand::rng().fill_bytes(&mut nonce);
+        let aad = stream.as_bytes();
+        let sealed = ChaCha20Poly1305::new(&body_key.into()).encrypt(&[0; 12].into(), Payload { msg: body, aad });
+        let wrapped =
+            XChaCha20Poly1305::new((&*self.key.0).into()).encrypt(&nonce.into(), Payload { msg: &body_key, aad });
+        body_key.zeroize();
+        let (Ok(ciphertext), Ok(wrapped)) = (sealed, wrapped) else { return Err(VaultError::Seal) };
+        Ok(Sealed { ciphertext: BASE64.encode(ciphertext), wrapped_key: [nonce.as_slice(), &wrapped].concat() })
+    }
+
+    /// Opens the body that was sealed for this stream.
+    pub async fn open(&self, stream_type: &str, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
+        let wrapped: Option<Option<Vec<u8>>> =
+            sqlx::query_scalar("SELECT wrapped_key FROM vault.open(ARRAY[$1::text], ARRAY[$2::text])")
+                .bind(stream_type)
+                .bind(stream_id)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(VaultError::Read)?;
+        let wrapped = wrapped.flatten().ok_or(VaultError::Erased)?;
+        self.unseal(&format!("{stream_type}/{stream_id}"), &wrapped, ciphertext)
+    }
+
+    fn unseal(&self, stream: &str, wrapped: &[u8], ciphertext: &str) -> Result<Vec<u8>, VaultError> {
+        let aad = stream.as_bytes();
+        let (nonce, wrapped) = wrapped.split_first_chunk::<WRAP_NONCE_BYTES>().ok_or(VaultError::Open)?;
+        let mut body_key = XChaCha20Poly1305::new((&*self.key.0).into())
+            .decrypt(&(*nonce).into(), Payload { msg: wrapped, aad })
+            .map_err(|_| VaultError::Open)?;
+        let ciphertext = BASE64.decode(ciphertext).map_err(|_| VaultError::Open)?;
+        let cipher = ChaCha20Poly1305::new_from_slice(&body_key).map_err(|_| VaultError::Open)?;
+        body_key.zeroize();
+        cipher.decrypt(&[0; 12].into(), Payload { msg: &ciphertext, aad }).map_err(|_| VaultError::Open)
+    }
+
+    /// A keyed digest of a body, hex: tells the same body from another after it was erased, and tells nobody without the key anything.
+    pub fn body_digest(&self, body: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new(&hmac_key(&self.key.0));
+        mac.update(body);
+        hex::encode(mac.finalize().into_bytes())
+    }
+}
+
+/// HMAC's block, with a label in front, so that the vault key itself is used for one thing only.
+fn hmac_key(key: &[u8; KEY_BYTES]) -> hmac::digest::Key<Hmac<Sha256>> {
+    let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+    let label = b"fanledger body digest v1";
+    block[..label.len()].copy_from_slice(label);
+    block[label.len()..label.len() + KEY_BYTES].copy_from_slice(key);
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vault() -> Vault {
+        let pool = sqlx::postgres::PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        Vault::new(VaultKey::new([7; KEY_BYTES]), pool)
+    }
+
+    #[tokio::test]
+    async fn opens_only_what_it_sealed_for_this_stream() {
+        let vault = vault();
+        let sealed = vault.seal("stripe_event/evt_1", b"{\"name\":\"Jane\"}").unwrap();
+        assert_eq!(
+            vault.unseal("stripe_event/evt_1", &sealed.wrapped_key, &sealed.ciphertext).unwrap(),
+            b"{\"name\":\"Jane\"}"
+        );
+        assert!(matches!(
+            vault.unseal("stripe_event/evt_2", &sealed.wrapped_key, &sealed.ciphertext),
+            Err(VaultError::Open)
+        ));
+        let other = Vault::new(VaultKey::new([8; KEY_BYTES]), vault.pool.clone());
+        assert!(matches!(
+            other.unseal("stripe_event/evt_1", &sealed.wrapped_key, &sealed.ciphertext),
+            Err(VaultError::Open)
+        ));
+        assert!(matches!(vault.unseal("stripe_event/evt_1", &[1, 2, 3], &sealed.ciphertext), Err(VaultError::Open)));
+    }
+
+    #[tokio::test]
+    async fn the_same_body_has_the_same_digest_and_another_ciphertext() {
+        let vault = vault();
+        assert_eq!(vault.body_digest(b"a"), vault.body_digest(b"a"));
+        assert_ne!(vault.body_digest(b"a"), vault.body_digest(b"b"));
+        assert_ne!(vault.seal("s/1", b"a").unwrap().ciphertext, vault.seal("s/1", b"a").unwrap().ciphertext);
+    }
+}
