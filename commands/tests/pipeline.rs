@@ -1,0 +1,144 @@
+//! From signed webhooks to balances, over a real Postgres and a stand-in for Stripe's API that speaks HTTP.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use fanledger_commands::operations;
+use fanledger_devkit::history;
+use fanledger_domain::event::Event;
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use support::Pipeline;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_by_webhook_ends_in_balanced_books() {
+    let history = history::random(1, 20);
+    let mut pipeline = Pipeline::start(Some(&history.balance_transactions)).await;
+    for event in &history.events {
+        pipeline.receive(event).await.unwrap();
+    }
+    pipeline.settle().await;
+    let trial = pipeline.trial().await;
+    assert!(trial.keys().any(|(account, _)| account == "assets:stripe:clearing"), "{trial:?}");
+    // Every raw event led to facts, to a reason, or told nothing that was not known.
+    let events = pipeline.events().await;
+    let caused: std::collections::BTreeSet<String> = events
+        .iter()
+        .filter(|(_, event)| !matches!(event, Event::StripeEventReceived(_)))
+        .filter_map(|(recorded, _)| {
+            let metadata: serde_json::Value = serde_json::from_str(&recorded.metadata).unwrap();
+            metadata["causation_id"].as_str().map(str::to_owned)
+        })
+        .collect();
+    for event in &history.events {
+        let id = event["id"].as_str().unwrap();
+        // Of a source only the newest snapshot matters: an older one that comes later is known already.
+        let may_be_known =
+            ["payment_intent.", "checkout.session.", "invoice.", "customer.subscription.", "invoice_payment."]
+                .iter()
+                .any(|prefix| event["type"].as_str().unwrap().starts_with(prefix));
+        assert!(may_be_known || caused.contains(id), "{id} {} led to nothing", event["type"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_order_with_duplicates_ends_the_same() {
+    let history = history::random(7, 40);
+    let mut expected = None;
+    for seed in 0..4_u64 {
+        let mut events = history.events.clone();
+        if seed > 0 {
+            events.extend(history.events.iter().step_by(3).cloned());
+            events.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
+        }
+        let mut pipeline = Pipeline::start(Some(&history.balance_transactions)).await;
+        for (index, event) in events.iter().enumerate() {
+            pipeline.receive(event).await.unwrap();
+            // Translate in between, at places that differ by seed.
+            if seed > 1 && (index as u64 + seed).is_multiple_of(17) {
+                pipeline.settle().await;
+            }
+        }
+        pipeline.settle().await;
+        operations::sync(&pipeline.executor, pipeline.api.as_deref().unwrap(), None, |_| {}).await.unwrap();
+        pipeline.settle().await;
+        let trial = pipeline.trial().await;
+        match &expected {
+            None => expected = Some(trial),
+            Some(expected) => assert_eq!(*expected, trial, "seed {seed}"),
+        }
+        // The books are what the code says today, and saying it again posts nothing.
+        let converged =
+            operations::converge(&pipeline.executor, &pipeline.reader, "system:test", false, |_| {}).await.unwrap();
+        assert_eq!((converged.differing.len(), converged.entries, converged.refused.len()), (0, 0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn translating_again_posts_nothing_twice() {
+    let history = history::random(11, 25);
+    let mut pipeline = Pipeline::start(Some(&history.balance_transactions)).await;
+    for event in &history.events {
+        pipeline.receive(event).await.unwrap();
+    }
+    let head = pipeline.settle().await;
+    let filter = operations::RetranslateFilter::default();
+    let again = operations::retranslate(&pipeline.executor, &pipeline.reader, &pipeline.vault, false, &filter, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(again.events, history.events.len() as u64);
+    assert_eq!(again.appended, 0);
+    assert_eq!(pipeline.settle().await, head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_id_again_is_a_duplicate_and_another_body_is_recorded_once() {
+    let pipeline = Pipeline::start(None).await;
+    let first =
+        serde_json::json!({"id": "evt_1", "object": "event", "type": "charge.succeeded", "data": {"object": {}}});
+    let mut other = first.clone();
+    other["created"] = 5.into();
+    let receipt = pipeline.receive(&first).await.unwrap();
+    assert_eq!((receipt.position.get(), receipt.duplicate, receipt.conflict), (1, false, false));
+    let receipt = pipeline.receive(&first).await.unwrap();
+    assert_eq!((receipt.position.get(), receipt.duplicate, receipt.conflict), (1, true, false));
+    for _ in 0..2 {
+        let receipt = pipeline.receive(&other).await.unwrap();
+        assert_eq!((receipt.position.get(), receipt.duplicate, receipt.conflict), (1, true, true));
+    }
+    let differed =
+        pipeline.events().await.iter().filter(|(_, event)| matches!(event, Event::StripeEventBodyDiffered(_))).count();
+    assert_eq!(differed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_stored_named_and_passed() {
+    let mut pipeline = Pipeline::start(None).await;
+    let bodies: [&[u8]; 5] = [
+        br#"{"id":"evt_a","object":"event","type":"charge.succeeded","created":1,"livemode":false,"data":{"object":{"id":"ch_1","object":"charge","currency":"usd"}}}"#,
+        br#"{"id":"evt_b","object":"event","type":"charge.succeeded","created":1,"livemode":false,"data":{"object":{"id":"ch_1","object":"charge","amount":9223372036854775807,"currency":"usd"}}}"#,
+        br#"{"id":"evt_c","object":"v2.core.event","type":"v1.billing.meter"}"#,
+        br#"{"id":"evt_d","object":"event","type":"customer.created","created":1,"livemode":false,"data":{"object":{"id":"cus_1","object":"customer"}}}"#,
+        br#"{"id":"evt_e","type":"charge.succeeded","data":{"object":"#,
+    ];
+    for body in bodies {
+        assert!(!pipeline.receive_bytes(body).await.unwrap().duplicate);
+    }
+    pipeline.settle().await;
+    let reasons: Vec<String> = pipeline
+        .events()
+        .await
+        .into_iter()
+        .filter_map(|(_, event)| match event {
+            Event::StripeEventNotTranslated(fact) => Some(format!("{} {}", fact.id, fact.reason)),
+            _ => None,
+        })
+        .collect();
+    let mut sorted = reasons.clone();
+    sorted.sort();
+    assert_eq!(
+        sorted,
+        ["evt_a untranslatable", "evt_b untranslatable", "evt_c thin_event", "evt_d unused_type", "evt_e undecodable",]
+    );
+    assert!(pipeline.receive_bytes(b"{}").await.is_err());
+}
