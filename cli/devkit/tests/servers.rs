@@ -1,11 +1,12 @@
 //! The private servers start, answer, survive kills and stop.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
 use fanledger_devkit::servers::{Servers, StartOptions};
 use fanledger_devkit::{TestDatabase, TestNats};
 use sqlx::Connection;
+use tokio::io::AsyncBufReadExt;
 
 #[tokio::test]
 async fn two_test_databases_are_apart() {
@@ -64,6 +65,47 @@ async fn private_servers_keep_what_was_committed_over_a_kill_and_a_stop() {
     let servers = Servers::start(StartOptions::new(&dir.0)).await.unwrap();
     assert_eq!(servers.database_url(), url, "the port and the password are kept");
     assert!(has_table(&url).await);
+    servers.stop().await.unwrap();
+}
+
+/// Started by the test below as a process of its own, which that test kills.
+#[tokio::test]
+#[ignore = "needs the directory that its parent names"]
+async fn owner_that_is_killed() {
+    let dir = std::env::var("FANLEDGER_DEVKIT_OWNED").unwrap();
+    let servers = Servers::start(StartOptions::new(&dir)).await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&servers.database_url()).await.unwrap();
+    sqlx::query("CREATE TABLE IF NOT EXISTS kept (n int)").execute(&mut connection).await.unwrap();
+    println!("ready {} {}", servers.database_url(), servers.nats_url());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn servers_of_a_killed_owner_are_recovered_by_the_next_start() {
+    let dir = Scratch::new();
+    let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner_that_is_killed", "--ignored", "--nocapture"])
+        .env("FANLEDGER_DEVKIT_OWNED", &dir.0)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(owner.stdout.take().unwrap()).lines();
+    let (postgres, nats) = loop {
+        let line = lines.next_line().await.unwrap().expect("the owner ended before it was ready");
+        if let Some((_, urls)) = line.split_once("ready ") {
+            let (postgres, nats) = urls.split_once(' ').unwrap();
+            break (postgres.to_owned(), nats.to_owned());
+        }
+    };
+    assert!(greets(&nats).await);
+    owner.start_kill().unwrap();
+    owner.wait().await.unwrap();
+    // Whatever still runs, or is just stopping, is taken over.
+    let servers = Servers::start(StartOptions::new(&dir.0)).await.unwrap();
+    assert_eq!(servers.database_url(), postgres);
+    assert!(has_table(&postgres).await);
+    assert!(greets(&servers.nats_url()).await);
     servers.stop().await.unwrap();
 }
 

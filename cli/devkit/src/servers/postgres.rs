@@ -62,8 +62,8 @@ impl Postgres {
     pub async fn start(options: PostgresOptions) -> Result<Self, Error> {
         create_dir(&options.data_dir)?;
         let run_as = RunAs::for_postgres().await?;
-        let (home, options) = reachable(&run_as, options).await?;
         let password = kept_secret(&options.data_dir.join("password"), new_password)?;
+        let (home, options) = reachable(&run_as, options, &password).await?;
         let mut postgres = Self { options, run_as, home, password, port: 0, server: None };
         match std::fs::read_to_string(postgres.cluster().join("PG_VERSION")) {
             Ok(version) if version.trim() == postgres.options.programs.major.to_string() => {}
@@ -87,13 +87,14 @@ impl Postgres {
     pub async fn attach(options: PostgresOptions) -> Result<Option<Self>, Error> {
         create_dir(&options.data_dir)?;
         let run_as = RunAs::for_postgres().await?;
-        let (home, options) = reachable(&run_as, options).await?;
         let read = |name: &str| std::fs::read_to_string(options.data_dir.join(name)).ok();
         let (Some(password), Some(port)) = (read("password"), read("port").and_then(|text| text.trim().parse().ok()))
         else {
             return Ok(None);
         };
-        let postgres = Self { home, run_as, password: password.trim().to_owned(), port, server: None, options };
+        let password = password.trim().to_owned();
+        let (home, options) = reachable(&run_as, options, &password).await?;
+        let postgres = Self { home, run_as, password, port, server: None, options };
         if postgres.postmaster_pid().is_none() {
             return Ok(None);
         }
@@ -108,10 +109,11 @@ impl Postgres {
     pub async fn remove(options: PostgresOptions) -> Result<(), Error> {
         create_dir(&options.data_dir)?;
         let run_as = RunAs::for_postgres().await?;
-        let (home, options) = reachable(&run_as, options).await?;
-        let mut postgres = Self { home, run_as, password: String::new(), port: 0, server: None, options };
+        let password = kept_secret(&options.data_dir.join("password"), new_password)?;
+        let (home, options) = reachable(&run_as, options, &password).await?;
+        let mut postgres = Self { home, run_as, password, port: 0, server: None, options };
         postgres.stop().await?;
-        remove_dir(&postgres.cluster())?;
+        remove_dir(&postgres.home)?;
         remove_dir(&postgres.options.data_dir)
     }
 
@@ -339,27 +341,49 @@ impl Drop for Postgres {
 /// Where the cluster lies, and programs that the user can run.
 ///
 /// Under a folder that only root may enter (a clone in root's home) the other user reaches neither; both then go
-/// under /var/tmp, in a directory named after the one that was asked for.
-async fn reachable(run_as: &RunAs, mut options: PostgresOptions) -> Result<(PathBuf, PostgresOptions), Error> {
-    let digest = Sha256::digest(options.data_dir.as_os_str().as_encoded_bytes());
-    let elsewhere = Path::new("/var/tmp").join(format!("fanledger-{}", &hex::encode(digest)[..16]));
+/// under /var/tmp. The name there is of the directory that was asked for, and of its password: when somebody removes
+/// that directory to start anew, the cluster under /var/tmp is not the one of the new password, and is removed.
+async fn reachable(
+    run_as: &RunAs,
+    mut options: PostgresOptions,
+    password: &str,
+) -> Result<(PathBuf, PostgresOptions), Error> {
     run_as.give(&options.data_dir)?;
-    let mut home = options.data_dir.clone();
-    if !run_as.reaches(&home).await {
-        tracing::info!("Postgres's user cannot enter {}; its data lies in {}", home.display(), elsewhere.display());
-        home.clone_from(&elsewhere);
-        create_own_dir(&home, run_as)?;
+    let programs_reached = run_as.reaches(&options.programs.program("postgres")).await;
+    let data_reached = run_as.reaches(&options.data_dir).await;
+    if programs_reached && data_reached {
+        return Ok((options.data_dir.clone(), options));
     }
-    if !run_as.reaches(&options.programs.program("postgres")).await {
+    let short = |bytes: &[u8]| hex::encode(&Sha256::digest(bytes)[..6]);
+    let of_directory = format!("fanledger-{}-", short(options.data_dir.as_os_str().as_encoded_bytes()));
+    let name = format!("{of_directory}{}", short(password.as_bytes()));
+    let elsewhere = Path::new("/var/tmp").join(&name);
+    if !elsewhere.exists() {
+        tracing::info!("Postgres's user cannot enter {}; using {}", options.data_dir.display(), elsewhere.display());
+        remove_earlier(&of_directory);
+    }
+    create_own_dir(&elsewhere, run_as)?;
+    if !programs_reached {
         let Some(root) = options.programs.fetched_root.clone() else {
             return Err(Error::NoUnprivilegedUser {
                 reason: format!("the user it would run as cannot reach {}", options.programs.dir.display()),
             });
         };
-        create_own_dir(&elsewhere, run_as)?;
         options.programs.dir = copied_programs(&root, &options.programs.dir, &elsewhere).await?;
     }
-    Ok((home, options))
+    Ok((if data_reached { options.data_dir.clone() } else { elsewhere }, options))
+}
+
+/// Removes what a directory's earlier clusters left under /var/tmp, as far as nothing runs there. Best effort: it is
+/// room that is gained, no more.
+fn remove_earlier(prefix: &str) {
+    for entry in std::fs::read_dir("/var/tmp").into_iter().flatten().flatten() {
+        let path = entry.path();
+        let earlier = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
+        if earlier && !path.join("cluster").join("postmaster.pid").exists() {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// /var/tmp is everybody's: a directory or link that somebody else put there is not used, least of all by root.
@@ -382,7 +406,6 @@ async fn copied_programs(root: &Path, dir: &Path, elsewhere: &Path) -> Result<Pa
     let copy = elsewhere.join(name);
     let copied_dir = copy.join(dir.strip_prefix(root).unwrap_or(Path::new("")));
     if !copy.exists() {
-        tracing::info!("Postgres's user cannot reach {}; copying its programs to {}", root.display(), copy.display());
         let part = elsewhere.join("programs.part");
         remove_dir(&part)?;
         let mut cp = std::process::Command::new("cp");
