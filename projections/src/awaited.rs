@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use fanledger_domain::event::{BalanceTransactionObserved, Event};
 use fanledger_domain::facts::{
-    ApplicationFeeSnapshot, Category, ChargeSnapshot, ChargeStatus, EventStamp, PayoutSnapshot, PayoutStatus, RefundSnapshot,
-    RefundStatus, Reversal, Stamp, TopupSnapshot, TopupStatus, TransferSnapshot,
+    ApplicationFeeSnapshot, Category, ChargeSnapshot, ChargeStatus, EventStamp, PayoutSnapshot, PayoutStatus,
+    RefundSnapshot, RefundStatus, Reversal, Stamp, TopupSnapshot, TopupStatus, TransferSnapshot,
 };
 use fanledger_domain::id::{StripeId, StripeKind};
 use fanledger_domain::money::Currency;
@@ -99,19 +99,36 @@ impl Projection for Awaited {
         )
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        _: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut snapshots = Vec::new();
         let mut transactions = Vec::new();
         for recorded in batch {
             let event = decode::event(recorded)?;
             match &event {
                 Event::BalanceTransactionObserved(observed) => transactions.extend(seen(observed)),
-                Event::ChargeObserved(observed) => snapshots.push(charge(&observed.stamp, &observed.charge, &recorded.stream)),
-                Event::RefundObserved(observed) => snapshots.push(refund(&observed.stamp, &observed.refund, &recorded.stream)),
-                Event::PayoutObserved(observed) => snapshots.push(payout(&observed.stamp, &observed.payout, &recorded.stream)),
-                Event::TopupObserved(observed) => snapshots.push(topup(&observed.stamp, &observed.topup, &recorded.stream)),
-                Event::TransferObserved(observed) => snapshots.extend(transfer(&observed.stamp, &observed.transfer, &recorded.stream)),
-                Event::ApplicationFeeObserved(observed) => snapshots.extend(fee(&observed.stamp, &observed.fee, &recorded.stream)),
+                Event::ChargeObserved(observed) => {
+                    snapshots.push(charge(&observed.stamp, &observed.charge, &recorded.stream))
+                }
+                Event::RefundObserved(observed) => {
+                    snapshots.push(refund(&observed.stamp, &observed.refund, &recorded.stream))
+                }
+                Event::PayoutObserved(observed) => {
+                    snapshots.push(payout(&observed.stamp, &observed.payout, &recorded.stream))
+                }
+                Event::TopupObserved(observed) => {
+                    snapshots.push(topup(&observed.stamp, &observed.topup, &recorded.stream))
+                }
+                Event::TransferObserved(observed) => {
+                    snapshots.extend(transfer(&observed.stamp, &observed.transfer, &recorded.stream))
+                }
+                Event::ApplicationFeeObserved(observed) => {
+                    snapshots.extend(fee(&observed.stamp, &observed.fee, &recorded.stream))
+                }
                 Event::StripeEventReceived(_)
                 | Event::StripeEventBodyDiffered(_)
                 | Event::StripeEventNotTranslated(_)
@@ -127,7 +144,8 @@ impl Projection for Awaited {
         }
         store::insert_transactions(&transactions, connection).await?;
 
-        let mut objects = store::load_objects(snapshots.iter().map(|snapshot| snapshot.object.as_str()), connection).await?;
+        let mut objects =
+            store::load_objects(snapshots.iter().map(|snapshot| snapshot.object.as_str()), connection).await?;
         for snapshot in snapshots {
             let merged = match objects.remove(snapshot.object.as_str()) {
                 Some(known) => merge(known, snapshot),
@@ -270,7 +288,12 @@ fn fee(stamp: &EventStamp, fee: &ApplicationFeeSnapshot, stream: &StreamId) -> V
         stamp,
         stream,
         fee.currency,
-        &Reversal { id: fee.id.clone(), created: fee.created, amount: fee.amount, balance_transaction: fee.balance_transaction.clone() },
+        &Reversal {
+            id: fee.id.clone(),
+            created: fee.created,
+            amount: fee.amount,
+            balance_transaction: fee.balance_transaction.clone(),
+        },
     );
     let parts = fee.refunds.iter().map(|part| lasting(stamp, stream, fee.currency, part));
     std::iter::once(whole).chain(parts).collect()
@@ -317,13 +340,23 @@ impl Part {
             | Category::Topup
             | Category::Transfer
             | Category::PlatformEarning => Self::Movement,
-            Category::ChargeFailure | Category::RefundFailure | Category::PayoutReversal | Category::TopupReversal => Self::Return,
+            Category::ChargeFailure | Category::RefundFailure | Category::PayoutReversal | Category::TopupReversal => {
+                Self::Return
+            }
             // Of a reversal it is the movement itself; an old balance transaction has the transfer itself for its source.
             Category::TransferReversal => {
-                if object.kind() == StripeKind::TransferReversal { Self::Movement } else { Self::Return }
+                if object.kind() == StripeKind::TransferReversal {
+                    Self::Movement
+                } else {
+                    Self::Return
+                }
             }
             Category::PlatformEarningRefund => {
-                if object.kind() == StripeKind::FeeRefund { Self::Movement } else { Self::Return }
+                if object.kind() == StripeKind::FeeRefund {
+                    Self::Movement
+                } else {
+                    Self::Return
+                }
             }
             Category::PartialCaptureReversal
             | Category::Dispute
@@ -365,7 +398,11 @@ fn seen(observed: &BalanceTransactionObserved) -> Vec<Seen> {
     let objects: BTreeSet<&StripeId> = std::iter::once(&observed.owner).chain(&transaction.source).collect();
     objects
         .into_iter()
-        .map(|object| Seen { transaction: transaction.id.clone(), object: object.clone(), part: Part::of(transaction.category, object) })
+        .map(|object| Seen {
+            transaction: transaction.id.clone(),
+            object: object.clone(),
+            part: Part::of(transaction.category, object),
+        })
         .collect()
 }
 

@@ -90,14 +90,22 @@ impl Projection for Balances {
     }
 
     fn schema(&self) -> Schema {
-        Schema { create: CREATE, views: &["balance_totals", "balance_sums", "balance_lines", "balance_hours", "balance_firsts"] }
+        Schema {
+            create: CREATE,
+            views: &["balance_totals", "balance_sums", "balance_lines", "balance_hours", "balance_firsts"],
+        }
     }
 
     fn wants(&self, event_type: &str) -> bool {
         event_type == decode::ENTRY_POSTED
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        _: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut fold = Fold::default();
         for recorded in batch {
             fold.add(recorded.position, recorded.recorded_at, &decode::entry(recorded)?);
@@ -240,7 +248,9 @@ impl Fold {
     }
 
     fn names(&self, keys: impl Iterator<Item = Key>) -> (Vec<&str>, Vec<&str>) {
-        keys.filter_map(|key| self.keys.get(key)).map(|(account, currency)| (account.as_str(), currency.as_str())).unzip()
+        keys.filter_map(|key| self.keys.get(key))
+            .map(|(account, currency)| (account.as_str(), currency.as_str()))
+            .unzip()
     }
 
     async fn write_totals(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -287,7 +297,8 @@ impl Fold {
     async fn write_lines(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let (accounts, currencies) = self.names(self.lines.iter().map(|line| line.key));
         let (debits, credits) = texts(self.lines.iter().map(|line| &line.turnover));
-        let [occurred, effective, recorded] = [0, 1, 2].map(|axis| self.lines.iter().map(|line| line.times[axis]).collect::<Vec<_>>());
+        let [occurred, effective, recorded] =
+            [0, 1, 2].map(|axis| self.lines.iter().map(|line| line.times[axis]).collect::<Vec<_>>());
         sqlx::query(
             "INSERT INTO balance_lines (account, currency, position, occurred_at, effective_at, recorded_at, debits, credits)
              SELECT d.account, d.currency, d.position, d.occurred_at, d.effective_at, d.recorded_at,

@@ -47,7 +47,11 @@ struct Fact<'a> {
 /// there as here.
 fn fact<'a>(entry: &RecordedEvent, fact: &'a FactReference) -> Fact<'a> {
     let before = entry.sequence.saturating_sub(fact.sequence);
-    Fact { event_type: &fact.event_type, sequence: fact.sequence, position: Position::new(entry.position.get().saturating_sub(before)) }
+    Fact {
+        event_type: &fact.event_type,
+        sequence: fact.sequence,
+        position: Position::new(entry.position.get().saturating_sub(before)),
+    }
 }
 
 #[derive(Default)]
@@ -84,7 +88,12 @@ impl Projection for Entries {
         event_type == decode::ENTRY_POSTED
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        _: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut rows = Rows::default();
         for recorded in batch {
             let entry = decode::entry(recorded)?;

@@ -72,7 +72,12 @@ impl Projection for Postings {
         event_type == decode::ENTRY_POSTED
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        _: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut rows = Rows::default();
         for recorded in batch {
             let entry = decode::entry(recorded)?;

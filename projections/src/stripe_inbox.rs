@@ -92,18 +92,27 @@ impl Projection for StripeInbox {
         meaning(event_type) != Meaning::Nothing
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        _: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut received = Vec::new();
         let mut changes: BTreeMap<String, Change> = BTreeMap::new();
         for recorded in batch {
             match meaning(&recorded.event_type) {
                 Meaning::Nothing => {}
                 Meaning::Received => match decode::event(recorded)? {
-                    Event::StripeEventReceived(event) => received.push((recorded.position, recorded.recorded_at, event)),
+                    Event::StripeEventReceived(event) => {
+                        received.push((recorded.position, recorded.recorded_at, event))
+                    }
                     other => return Err(decode::unwanted(recorded, &other)),
                 },
                 Meaning::BodyDiffered => match decode::event(recorded)? {
-                    Event::StripeEventBodyDiffered(event) => changes.entry(event.id.into()).or_default().differing_bodies += 1,
+                    Event::StripeEventBodyDiffered(event) => {
+                        changes.entry(event.id.into()).or_default().differing_bodies += 1
+                    }
                     other => return Err(decode::unwanted(recorded, &other)),
                 },
                 Meaning::NotTranslated => match decode::event(recorded)? {
@@ -135,7 +144,8 @@ impl Projection for StripeInbox {
 
 /// What led to an event: a webhook's id, or something that is none of ours here, which then matches no row.
 fn cause(recorded: &RecordedEvent) -> Result<Option<String>, ApplyError> {
-    let metadata: Metadata = serde_json::from_str(&recorded.metadata).map_err(|error| ApplyError::poison(recorded.position, BadMetadata(error)))?;
+    let metadata: Metadata = serde_json::from_str(&recorded.metadata)
+        .map_err(|error| ApplyError::poison(recorded.position, BadMetadata(error)))?;
     Ok(metadata.causation_id)
 }
 
@@ -161,7 +171,10 @@ const fn flag(flag: ReceivedFlag) -> &'static str {
     }
 }
 
-async fn insert(received: &[(Position, DateTime<Utc>, StripeEventReceived)], connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn insert(
+    received: &[(Position, DateTime<Utc>, StripeEventReceived)],
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
     if received.is_empty() {
         return Ok(());
     }
@@ -230,10 +243,17 @@ mod tests {
 
     #[test]
     fn only_these_are_no_facts() {
-        let others: Vec<_> = EVENT_TYPES.iter().map(|(name, _)| *name).filter(|name| meaning(name) != Meaning::Fact).collect();
+        let others: Vec<_> =
+            EVENT_TYPES.iter().map(|(name, _)| *name).filter(|name| meaning(name) != Meaning::Fact).collect();
         assert_eq!(
             others,
-            ["StripeEventReceived", "StripeEventBodyDiffered", "StripeEventNotTranslated", "EntryPosted", "ProjectionEventSkipped"]
+            [
+                "StripeEventReceived",
+                "StripeEventBodyDiffered",
+                "StripeEventNotTranslated",
+                "EntryPosted",
+                "ProjectionEventSkipped"
+            ]
         );
     }
 }

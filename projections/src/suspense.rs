@@ -61,7 +61,12 @@ impl Projection for Suspense {
         event_type == decode::ENTRY_POSTED
     }
 
-    async fn apply(&mut self, batch: &[Arc<RecordedEvent>], _: Effects, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        _: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
         let mut moves = Vec::new();
         for recorded in batch {
             let entry = decode::entry(recorded)?;
@@ -99,7 +104,10 @@ fn step(open: Option<Open>, position: Position, at: DateTime<Utc>, delta: i128) 
     (balance != 0).then_some(Open { balance, since, last_position: position })
 }
 
-async fn load<'a>(keys: impl Iterator<Item = &'a Key>, connection: &mut PgConnection) -> Result<BTreeMap<Key, Option<Open>>, ApplyError> {
+async fn load<'a>(
+    keys: impl Iterator<Item = &'a Key>,
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<Key, Option<Open>>, ApplyError> {
     let mut state: BTreeMap<Key, Option<Open>> = keys.map(|key| (key.clone(), None)).collect();
     let (accounts, objects, currencies) = columns(state.keys());
     let rows = sqlx::query(
@@ -113,8 +121,14 @@ async fn load<'a>(keys: impl Iterator<Item = &'a Key>, connection: &mut PgConnec
     .await?;
     for row in rows {
         let balance: String = row.try_get("balance")?;
-        let balance = balance.parse().map_err(|error| sqlx::Error::ColumnDecode { index: "balance".to_owned(), source: Box::new(error) })?;
-        let open = Open { balance, since: row.try_get("since")?, last_position: Position::from_i64(row.try_get("last_position")?) };
+        let balance = balance
+            .parse()
+            .map_err(|error| sqlx::Error::ColumnDecode { index: "balance".to_owned(), source: Box::new(error) })?;
+        let open = Open {
+            balance,
+            since: row.try_get("since")?,
+            last_position: Position::from_i64(row.try_get("last_position")?),
+        };
         state.insert((row.try_get("account")?, row.try_get("object")?, row.try_get("currency")?), Some(open));
     }
     Ok(state)

@@ -27,7 +27,10 @@ pub(super) async fn insert_transactions(seen: &[Seen], connection: &mut PgConnec
     Ok(())
 }
 
-pub(super) async fn load_objects(ids: impl Iterator<Item = &str>, connection: &mut PgConnection) -> Result<Objects, sqlx::Error> {
+pub(super) async fn load_objects(
+    ids: impl Iterator<Item = &str>,
+    connection: &mut PgConnection,
+) -> Result<Objects, sqlx::Error> {
     let ids: BTreeSet<&str> = ids.collect();
     if ids.is_empty() {
         return Ok(Objects::new());
@@ -82,7 +85,8 @@ fn parse<T>(column: &str, text: &str) -> Result<T, sqlx::Error>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
-    text.parse().map_err(|error: T::Err| sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) })
+    text.parse()
+        .map_err(|error: T::Err| sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) })
 }
 
 pub(super) async fn upsert_objects<'a>(
@@ -124,7 +128,10 @@ pub(super) async fn upsert_objects<'a>(
 }
 
 /// The objects that wait for one of these by name.
-pub(super) async fn awaiting(transactions: &BTreeSet<&str>, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+pub(super) async fn awaiting(
+    transactions: &BTreeSet<&str>,
+    connection: &mut PgConnection,
+) -> Result<Vec<String>, sqlx::Error> {
     if transactions.is_empty() {
         return Ok(Vec::new());
     }

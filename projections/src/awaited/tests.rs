@@ -67,5 +67,9 @@ fn a_refund_awaits_its_movement_and_then_its_return() {
     let names_both = refund_at(2, RefundStatus::Failed, Some("txn_1"), Some("txn_2"));
     let both = [(Part::Movement, Some("txn_1".to_owned())), (Part::Return, Some("txn_2".to_owned()))];
     assert_eq!(parts(&names_both, &nothing), both);
-    assert_eq!(parts(&names_both, &seen_of("ch_9", &[("txn_1", Part::Other)])), both[1..], "by its name, whoever owns it");
+    assert_eq!(
+        parts(&names_both, &seen_of("ch_9", &[("txn_1", Part::Other)])),
+        both[1..],
+        "by its name, whoever owns it"
+    );
 }
