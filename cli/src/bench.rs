@@ -1,0 +1,95 @@
+//! `fanledger bench append | webhook | lag`: our figures beside baselines taken in the same run, on private servers.
+//!
+//! Read in this order: [`ground`] (the servers), [`load`] (the HTTP generator, the same for both sides), then one file per
+//! bench, and what it is measured against under `baseline`. Rounds alternate between the sides, figures are medians, and
+//! everything is bounded in time. Durability is on for both sides. Nothing here asserts: a bench tells, a person judges.
+#![allow(clippy::float_arithmetic, reason = "rates and latencies; there is no money in this module")]
+
+mod append;
+mod baseline;
+mod events;
+mod ground;
+mod lag;
+mod load;
+mod report;
+mod webhook;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// Measure against baselines in the same run.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// P1, P2: durable commands a second beside postgres-es, and one command alone beside pgbench
+    Append(Rounds),
+    /// P3: signed webhooks over HTTP beside a FastAPI handler
+    Webhook(WebhookArgs),
+    /// P5: from an acknowledged webhook until the gateway shows it, at a steady rate
+    Lag(LagArgs),
+}
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Rounds {
+    /// Rounds; the figures are their medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds per measurement.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+}
+
+impl Rounds {
+    fn duration(self) -> Duration {
+        Duration::from_secs(u64::from(self.seconds))
+    }
+}
+
+/// How to measure webhooks.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WebhookArgs {
+    /// How long.
+    #[command(flatten)]
+    rounds: Rounds,
+    /// Connections that the generator keeps open, to either side.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// Leave the baseline out; it needs Python and PyPI.
+    #[arg(long)]
+    no_baseline: bool,
+}
+
+/// How to measure lag.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LagArgs {
+    /// How long.
+    #[command(flatten)]
+    rounds: Rounds,
+    /// Webhooks a second while it is measured.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    rate: u32,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When the private servers or a baseline cannot be started, or an answer is not the expected one.
+pub async fn run(command: BenchCommand, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let ground = ground::Ground::start(settings).await?;
+    let result = match command {
+        BenchCommand::Append(rounds) => append::run(rounds, &ground, output).await,
+        BenchCommand::Webhook(args) => webhook::run(args, settings, &ground, output).await,
+        BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
+    };
+    // The servers are stopped and their data removed however it went; the first failure is the one to tell.
+    let stopped = ground.stop().await;
+    let report = result?;
+    stopped?;
+    report.print(output)?;
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,245 @@
+//! The checks. Each ends in a finding; none ends the others.
+
+use fanledger_journal::database::{self, Role};
+use fanledger_journal::runner::{self, RunnerState};
+use sqlx::{PgPool, Row};
+
+use super::Check;
+use crate::clock;
+use crate::failure::one_line;
+use crate::roles::schema_version_needed;
+use crate::settings::{Environment, Need, Secret, Settings, SettingsError};
+
+/// Beyond this the writer refuses to append.
+const CLOCK_SKEW_SECONDS_MAX: i64 = 60;
+/// What `journal.append` and `sha256()` in SQL were tested on.
+const POSTGRES_VERSION_MIN: i32 = 150_000;
+
+/// A failed check for each bad or missing setting.
+pub(super) fn settings_problems(error: &SettingsError) -> Vec<Check> {
+    error
+        .problems
+        .iter()
+        .map(|problem| Check::failed("settings", problem, "set it in the environment or in fanledger.toml"))
+        .collect()
+}
+
+/// All of them, in the order in which one needs the other.
+pub(super) async fn all(settings: &Settings, checks: &mut Vec<Check>) {
+    let needs = [
+        Need::Database(Role::Gateway),
+        Need::Database(Role::Command),
+        Need::Database(Role::Projector),
+        Need::Nats,
+        Need::WebhookSecrets,
+        Need::JwtKey,
+        Need::VaultKey,
+        Need::CheckpointKey,
+    ];
+    match settings.require(&needs) {
+        Ok(()) => checks.push(Check::ok("settings", "all that the roles need is set")),
+        Err(error) => checks.extend(settings_problems(&error)),
+    }
+    checks.push(keys(settings));
+    match &settings.stripe_api_key {
+        Some(_) => checks.push(Check::ok("stripe", "there is an API key: balance transactions are fetched")),
+        None => checks.push(Check::warning(
+            "stripe",
+            "no API key: balance transactions that webhooks only name are awaited",
+            "set FANLEDGER_STRIPE_API_KEY to a restricted key that may read balance transactions",
+        )),
+    }
+    for role in Role::ALL {
+        if let Some(pool) = login(settings, role, checks).await {
+            if role == Role::Operator {
+                postgres(settings, &pool, checks).await;
+            }
+            if role == Role::Gateway {
+                checks.push(gateway_rights(&pool).await);
+            }
+        }
+    }
+    checks.push(nats(settings).await);
+}
+
+fn keys(settings: &Settings) -> Check {
+    let tried = [
+        settings.jwt_key().map(drop),
+        settings.vault_key().map(drop),
+        settings.checkpoint_key().map(drop),
+        settings.webhook_secrets().map(drop),
+    ];
+    match (tried.into_iter().find_map(Result::err), settings.environment) {
+        (Some(error), _) => Check::failed("keys", one_line(&error), "give the roles their keys"),
+        (None, Environment::Production) => Check::ok("keys", "all are set"),
+        (None, Environment::Development) => {
+            Check::ok("keys", "set, or made and kept in the data directory (development)")
+        }
+    }
+}
+
+async fn login(settings: &Settings, role: Role, checks: &mut Vec<Check>) -> Option<PgPool> {
+    // A missing setting was named already.
+    let url = settings.database_url_for(role).ok()?;
+    match database::connect(&url, 1).await {
+        Ok(pool) => Some(pool),
+        Err(error) => {
+            let remedy =
+                format!("is Postgres running, and migrated (`fanledger migrate`), and may {} log in?", role.name());
+            checks.push(Check::failed("postgres", format!("{}: {}", role.name(), one_line(&error)), remedy));
+            None
+        }
+    }
+}
+
+async fn postgres(settings: &Settings, pool: &PgPool, checks: &mut Vec<Check>) {
+    let asked = sqlx::query(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('fsync'), \
+         current_setting('full_page_writes'), current_setting('synchronous_commit'), \
+         extract(epoch FROM clock_timestamp())::bigint, coalesce(control.schema_version(), 0)::bigint, \
+         current_setting('synchronous_standby_names')",
+    )
+    .fetch_one(pool)
+    .await;
+    let row = match asked {
+        Ok(row) => row,
+        Err(error) => {
+            checks.push(Check::failed("postgres", one_line(&error), "run `fanledger migrate`"));
+            return;
+        }
+    };
+    let text = |index: usize| row.try_get::<String, _>(index).unwrap_or_default();
+    let number = row.try_get::<i32, _>(0).unwrap_or_default();
+    checks.push(if number >= POSTGRES_VERSION_MIN {
+        Check::ok("postgres", format!("version {}", text(1)))
+    } else {
+        Check::failed("postgres", format!("version {}", text(1)), "Postgres 15 or newer is needed")
+    });
+    checks.push(durability(settings, &text(2), &text(3), &text(4), &text(7)));
+    let skew = (row.try_get::<i64, _>(5).unwrap_or_default() - clock::unix_seconds()).abs();
+    checks.push(match skew {
+        0..=2 => Check::ok("clock", "this machine's and the database's agree"),
+        3..=CLOCK_SKEW_SECONDS_MAX => {
+            Check::warning("clock", format!("{skew} s from the database's"), "set both by NTP")
+        }
+        _ => Check::failed("clock", format!("{skew} s from the database's: appends are refused"), "set both by NTP"),
+    });
+    let (found, needed) = (row.try_get::<i64, _>(6).unwrap_or_default(), schema_version_needed());
+    checks.push(if found < needed {
+        Check::failed("schema", format!("version {found}, this program needs {needed}"), "run `fanledger migrate`")
+    } else if found > needed {
+        Check::warning("schema", format!("version {found}, this program knows {needed}"), "upgrade this program")
+    } else {
+        Check::ok("schema", format!("version {found}"))
+    });
+    runners(pool, checks).await;
+}
+
+fn durability(settings: &Settings, fsync: &str, pages: &str, commit: &str, standbys: &str) -> Check {
+    let found = format!("fsync {fsync}, full_page_writes {pages}, synchronous_commit {commit}");
+    // `local` and `remote_write` are durable here; they weaken only what a standby promises.
+    let durable = fsync == "on" && pages == "on" && commit != "off";
+    match (durable, settings.environment) {
+        (false, Environment::Production) => Check::failed(
+            "durability",
+            found,
+            "acknowledged webhooks could be lost in a power cut: switch all three on",
+        ),
+        (false, Environment::Development) => {
+            Check::warning("durability", found, "switch all three on before production")
+        }
+        (true, Environment::Production) if standbys.is_empty() => Check::warning(
+            "durability",
+            format!("{found}; no synchronous standby"),
+            "with one machine the last seconds can be lost with its disk: state that RPO, or set synchronous_standby_names",
+        ),
+        (true, _) => Check::ok("durability", found),
+    }
+}
+
+async fn gateway_rights(pool: &PgPool) -> Check {
+    let asked: Result<bool, sqlx::Error> = sqlx::query_scalar(
+        "SELECT has_schema_privilege('journal', 'USAGE') OR has_schema_privilege('vault', 'USAGE') \
+         OR has_schema_privilege('control', 'USAGE') OR NOT has_schema_privilege('read', 'USAGE')",
+    )
+    .fetch_one(pool)
+    .await;
+    match asked {
+        Ok(false) => Check::ok("rights", "the gateway's role reads `read` and nothing else"),
+        Ok(true) => Check::failed(
+            "rights",
+            "the gateway's login may do more, or less, than read `read`",
+            "let it log in as fanledger_gateway; `fanledger migrate` gives that role its rights",
+        ),
+        Err(error) => Check::failed("rights", one_line(&error), "run `fanledger migrate`"),
+    }
+}
+
+async fn runners(pool: &PgPool, checks: &mut Vec<Check>) {
+    let runners = match runner::status(pool).await {
+        Ok(runners) => runners,
+        Err(error) => {
+            checks.push(Check::failed("projections", one_line(&error), "run `fanledger migrate`"));
+            return;
+        }
+    };
+    if runners.is_empty() {
+        checks.push(Check::warning(
+            "projections",
+            "none has run yet",
+            "start the roles projector and manager, or `fanledger dev`",
+        ));
+    }
+    for runner in &runners {
+        let at = format!("{} at {} of {}", runner.name, runner.position, runner.head);
+        checks.push(match (runner.state, &runner.error) {
+            (RunnerState::Live, _) => Check::ok("projections", at),
+            (RunnerState::CatchingUp, _) => {
+                Check::warning("projections", format!("{at}, catching up"), "is its role running? else give it time")
+            }
+            (RunnerState::Paused, _) => Check::warning(
+                "projections",
+                format!("{at}, paused"),
+                format!("`fanledger projections resume {}`", runner.name),
+            ),
+            (RunnerState::Halted, Some(halt)) => Check::failed(
+                "projections",
+                format!("{at}, halted: {halt}"),
+                format!("mend the cause, then `fanledger projections resume {}`", runner.name),
+            ),
+            (RunnerState::Halted, None) => Check::failed("projections", format!("{at}, halted"), "see its log"),
+        });
+    }
+}
+
+async fn nats(settings: &Settings) -> Check {
+    let Some(url) = settings.nats_url.as_ref().map(Secret::reveal) else {
+        return Check::failed("nats", "not known", "set FANLEDGER_NATS_URL");
+    };
+    let address = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let address = address.rsplit_once('@').map_or(address, |(_, address)| address).trim_end_matches('/');
+    // Whether it speaks NATS is in its first line; the login is the relay's affair, and in its log.
+    match greeting(address).await {
+        Ok(version) => Check::ok("nats", format!("version {version}")),
+        Err(error) => Check::warning(
+            "nats",
+            format!("{address}: {error}"),
+            "is nats-server running there? until then projections read Postgres, at the cost of latency",
+        ),
+    }
+}
+
+async fn greeting(address: &str) -> std::io::Result<String> {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let talk = async {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).await?;
+        let info: serde_json::Value =
+            serde_json::from_str(line.trim_start_matches("INFO ")).map_err(std::io::Error::other)?;
+        Ok(info["version"].as_str().unwrap_or("unknown").to_owned())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(3), talk)
+        .await
+        .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
+}

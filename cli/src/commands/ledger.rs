@@ -1,0 +1,187 @@
+//! `fanledger ledger trial-balance | account | entry | awaited | suspense | converge | release`.
+
+mod act;
+mod show;
+
+use chrono::{DateTime, NaiveDate, NaiveTime};
+use clap::{Args, Subcommand, ValueEnum};
+use fanledger_domain::account::Account;
+use fanledger_domain::id::EntryId;
+use fanledger_domain::money::Currency;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway::read::{AsOf, By};
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// Trial balance, accounts, entries, what is awaited and in suspense; release, converge.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Every account's balance by currency; debits equal credits in each
+    #[command(after_help = "Examples:\n  fanledger ledger trial-balance\n  \
+        fanledger ledger trial-balance --as-of 2026-09-30T23:59:59Z --by occurred --currency usd\n  \
+        fanledger ledger trial-balance --as-of 1000 --json      # as it was known at position 1000")]
+    TrialBalance(AsOfArgs),
+    /// One account: its balance, and every posting that led to it
+    #[command(after_help = "Examples:\n  fanledger ledger account assets:stripe:clearing --currency usd\n  \
+        fanledger ledger account liabilities:creators:crt_aurora:pending")]
+    Account(AccountArgs),
+    /// One entry: its postings, and the Stripe object, facts and webhooks that caused it
+    Entry(EntryArgs),
+    /// Balance transactions that objects imply and that were not seen yet
+    Awaited,
+    /// Money in suspense, by reason and object, oldest first
+    Suspense,
+    /// Evaluate every object's books again and post what they differ by; exit code 1 if any is refused
+    Converge(ConvergeArgs),
+    /// Make charges available for payout whose money Stripe has made available by a date
+    #[command(after_help = "Example:\n  fanledger ledger release --through 2026-10-31")]
+    Release(ReleaseArgs),
+}
+
+/// As of when, and in which currency.
+#[derive(Debug, Args)]
+pub struct AsOfArgs {
+    /// An instant (RFC 3339) or a position of the journal, inclusive; now where it is not given.
+    #[arg(long, value_parser = parse_as_of, value_name = "TIME|POSITION")]
+    as_of: Option<AsOf>,
+    /// Which of an entry's times an instant is compared with.
+    #[arg(long, value_enum, default_value_t = Axis::Effective)]
+    by: Axis,
+    /// Only this currency.
+    #[arg(long, value_parser = parse_currency)]
+    currency: Option<Currency>,
+}
+
+/// An entry's three times.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Axis {
+    /// When it counts: the same as it occurred, or the first open instant where that period was closed.
+    Effective,
+    /// When it happened at Stripe.
+    Occurred,
+    /// When the journal recorded it.
+    Recorded,
+}
+
+impl From<Axis> for By {
+    fn from(axis: Axis) -> Self {
+        match axis {
+            Axis::Effective => Self::Effective,
+            Axis::Occurred => Self::Occurred,
+            Axis::Recorded => Self::Recorded,
+        }
+    }
+}
+
+/// Which account.
+#[derive(Debug, Args)]
+pub struct AccountArgs {
+    /// The account, such as assets:stripe:clearing.
+    #[arg(value_parser = parse_account)]
+    account: Account,
+    /// As of when.
+    #[command(flatten)]
+    as_of: AsOfArgs,
+}
+
+/// Which entry.
+#[derive(Debug, Args)]
+pub struct EntryArgs {
+    /// Its id, as `ledger account` lists it.
+    #[arg(value_parser = parse_entry_id)]
+    entry_id: EntryId,
+}
+
+/// Whether to post.
+#[derive(Debug, Args)]
+pub struct ConvergeArgs {
+    /// Say what would be posted, and post nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Through when.
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    /// A date, whose end in UTC is meant, or an instant (RFC 3339).
+    #[arg(long, value_parser = parse_through, value_name = "DATE")]
+    through: Timestamp,
+}
+
+fn parse_as_of(text: &str) -> Result<AsOf, String> {
+    if let Ok(position) = text.parse() {
+        return Ok(AsOf::Position(position));
+    }
+    text.parse::<Timestamp>().map(AsOf::Instant).map_err(|_| {
+        "expected a position, or a time in RFC 3339 with an offset, such as 2026-01-31T12:00:00Z".to_owned()
+    })
+}
+
+fn parse_through(text: &str) -> Result<Timestamp, String> {
+    let expected = |_| "expected a date such as 2026-01-31, or a time in RFC 3339 with an offset".to_owned();
+    match text.parse::<NaiveDate>() {
+        Ok(date) => {
+            // Stripe's times are whole seconds, so the day's last second is its end.
+            let end = date.and_time(NaiveTime::MIN).and_utc().timestamp() + 86_399;
+            Timestamp::from_unix_seconds(end).map_err(|error| error.to_string())
+        }
+        Err(_) => {
+            let time = DateTime::parse_from_rfc3339(text).map_err(expected)?;
+            Timestamp::from_chrono(time.to_utc()).map_err(|error| error.to_string())
+        }
+    }
+}
+
+fn parse_currency(text: &str) -> Result<Currency, String> {
+    text.parse::<Currency>().map_err(|error| error.to_string())
+}
+
+fn parse_account(text: &str) -> Result<Account, String> {
+    text.parse::<Account>().map_err(|error| error.to_string())
+}
+
+fn parse_entry_id(text: &str) -> Result<EntryId, String> {
+    text.parse::<EntryId>().map_err(|error| error.to_string())
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When Postgres cannot be asked, or the question has no answer.
+pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    match command {
+        LedgerCommand::TrialBalance(args) => show::trial_balance(&args, settings, output).await,
+        LedgerCommand::Account(args) => show::account(&args, settings, output).await,
+        LedgerCommand::Entry(args) => show::entry(&args, settings, output).await,
+        LedgerCommand::Awaited => show::awaited(settings, output).await,
+        LedgerCommand::Suspense => show::suspense(settings, output).await,
+        LedgerCommand::Converge(args) => act::converge(&args, settings, output).await,
+        LedgerCommand::Release(args) => act::release(&args, settings, output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_of_is_a_position_or_an_instant() {
+        assert_eq!(parse_as_of("17"), Ok(AsOf::Position(17)));
+        assert_eq!(
+            parse_as_of("2026-01-31T13:00:00+01:00"),
+            Ok(AsOf::Instant("2026-01-31T12:00:00Z".parse().unwrap()))
+        );
+        for bad in ["", "-1", "yesterday", "2026-01-31", "2026-01-31T12:00:00"] {
+            assert!(parse_as_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_date_means_its_end() {
+        assert_eq!(parse_through("2028-02-29"), Ok("2028-02-29T23:59:59Z".parse().unwrap()));
+        assert_eq!(parse_through("2026-01-31T12:00:00Z"), Ok("2026-01-31T12:00:00Z".parse().unwrap()));
+        assert!(parse_through("2026-02-30").is_err());
+    }
+}

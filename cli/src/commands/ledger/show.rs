@@ -1,0 +1,243 @@
+//! What finance reads. The JSON is the contract's, the same numbers as over HTTP.
+
+use fanledger_gateway::read::{self, AsOf, ReadError, Slice};
+use fanledger_gateway_api::{AwaitedPart, Entry, MinorNumber, Side};
+use fanledger_journal::database::{self, Role};
+use sqlx::PgPool;
+
+use super::{AccountArgs, AsOfArgs, EntryArgs};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Align, Output, amount_of};
+use crate::settings::{Need, Settings};
+
+/// Lines asked for at a time.
+const PAGE: u32 = 500;
+
+async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
+    settings.require(&[Need::Database(Role::Finance)])?;
+    Ok(database::connect(&settings.database_url_for(Role::Finance)?, 1).await?)
+}
+
+/// A question without an answer is usage; a database that does not answer is not.
+fn failed(error: ReadError) -> Failure {
+    match error {
+        ReadError::Query { .. } | ReadError::NotBuilt { .. } => Failure::from(error),
+        ReadError::BeforeFirstEntry { .. }
+        | ReadError::AsOfPositionAhead { .. }
+        | ReadError::UnknownAccount(_)
+        | ReadError::UnknownEntry(_)
+        | ReadError::UnknownStripeEvent(_) => Failure::usage(error),
+    }
+}
+
+pub(super) async fn trial_balance(args: &AsOfArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let as_of = args.as_of.unwrap_or(AsOf::Latest);
+    let balance =
+        read::trial_balance::<MinorNumber>(&pool, as_of, args.by.into(), args.currency).await.map_err(failed)?.value;
+    if output.is_json() {
+        output.json(&balance)?;
+        return Ok(Outcome::Fine);
+    }
+    output.line(format_args!("Trial balance at position {}{}", balance.position, as_of_text(args)))?;
+    if balance.currencies.is_empty() {
+        output.line("The ledger is empty.")?;
+    }
+    for currency in &balance.currencies {
+        output.line("")?;
+        let money = |minor: MinorNumber| amount_of(minor.0, &currency.currency);
+        let blank_if =
+            |minor: MinorNumber, blank: bool| if blank { String::new() } else { money(MinorNumber(minor.0.abs())) };
+        let mut rows: Vec<Vec<String>> = currency
+            .accounts
+            .iter()
+            .map(|account| {
+                let balance = account.balance_minor;
+                vec![account.account.clone(), blank_if(balance, balance.0 < 0), blank_if(balance, balance.0 >= 0)]
+            })
+            .collect();
+        // The columns show balances, so their sums are of balances; turnover is in --json.
+        let sum = |sign: i128| {
+            let positive =
+                currency.accounts.iter().map(|account| account.balance_minor.0 * sign).filter(|minor| *minor > 0);
+            money(MinorNumber(positive.sum()))
+        };
+        rows.push(vec!["total".to_owned(), sum(1), sum(-1)]);
+        let title = format!("{} account", currency.currency);
+        output.table(&[(&title, Align::Left), ("debit", Align::Right), ("credit", Align::Right)], rows)?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn as_of_text(args: &AsOfArgs) -> String {
+    match args.as_of {
+        None | Some(AsOf::Latest) => String::new(),
+        Some(AsOf::Position(position)) => format!(", as it was known at position {position}"),
+        Some(AsOf::Instant(at)) => format!(", as of {at} by {} time", read::By::from(args.by).as_str()),
+    }
+}
+
+pub(super) async fn account(args: &AccountArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let as_of = args.as_of.as_of.unwrap_or(AsOf::Latest);
+    let statements =
+        read::statement::<MinorNumber>(&pool, &args.account, args.as_of.currency, as_of, args.as_of.by.into())
+            .await
+            .map_err(failed)?;
+    if output.is_json() {
+        output.json(&statements.value)?;
+        return Ok(Outcome::Fine);
+    }
+    output.line(format_args!("{} at position {}{}", args.account, statements.position, as_of_text(&args.as_of)))?;
+    for statement in &statements.value {
+        output.line("")?;
+        let money = |minor: MinorNumber| amount_of(minor.0, &statement.currency);
+        let rows = statement.postings.iter().map(|line| {
+            let side = match line.side {
+                Side::Debit => "debit",
+                Side::Credit => "credit",
+            };
+            vec![
+                line.effective_at.clone(),
+                side.to_owned(),
+                money(line.amount_minor),
+                money(line.balance_minor),
+                line.entry_id.clone(),
+                line.description.clone(),
+            ]
+        });
+        let columns = [
+            ("effective", Align::Left),
+            ("", Align::Left),
+            ("amount", Align::Right),
+            ("balance", Align::Right),
+            ("entry", Align::Left),
+            ("", Align::Left),
+        ];
+        output.table(&columns, rows.collect())?;
+        output.line(format_args!("balance {} {}", money(statement.balance_minor), statement.currency))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let entry: Entry<MinorNumber> = read::entry(&pool, &args.entry_id).await.map_err(failed)?.value;
+    if output.is_json() {
+        output.json(&entry)?;
+        return Ok(Outcome::Fine);
+    }
+    output.line(format_args!("{}  {}", entry.entry_id, entry.description))?;
+    output.line(format_args!("occurred   {}", entry.occurred_at))?;
+    output.line(format_args!("effective  {}", entry.effective_at))?;
+    output.line(format_args!("recorded   {}, position {}", entry.recorded_at, entry.position))?;
+    output.line(format_args!("object     {} (stream {})", entry.cause.object, entry.stream))?;
+    for fact in &entry.cause.facts {
+        output.line(format_args!("fact       {} #{}, position {}", fact.fact, fact.sequence, fact.position))?;
+    }
+    for event in &entry.cause.stripe_events {
+        let position =
+            event.position.map_or_else(|| "not listed yet".to_owned(), |position| format!("position {position}"));
+        output.line(format_args!("webhook    {}, {position}", event.id))?;
+    }
+    output.line("")?;
+    let rows = entry.postings.iter().map(|posting| {
+        let money = amount_of(posting.amount_minor.0, &posting.currency);
+        let (debit, credit) = match posting.side {
+            Side::Debit => (money, String::new()),
+            Side::Credit => (String::new(), money),
+        };
+        vec![posting.account.clone(), debit, credit, posting.currency.clone()]
+    });
+    let columns = [("account", Align::Left), ("debit", Align::Right), ("credit", Align::Right), ("", Align::Left)];
+    output.table(&columns, rows.collect())?;
+    Ok(Outcome::Fine)
+}
+
+pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let mut items = Vec::new();
+    let mut after = None;
+    loop {
+        let Slice { items: page, next } =
+            read::awaited::<MinorNumber>(&pool, after.as_ref(), PAGE).await.map_err(failed)?.value;
+        items.extend(page);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.json(&items)?;
+        return Ok(Outcome::Fine);
+    }
+    if items.is_empty() {
+        output.line("Nothing is awaited: every object that moved money has its balance transactions.")?;
+        return Ok(Outcome::Fine);
+    }
+    let rows = items.iter().map(|item| {
+        let part = match item.part {
+            AwaitedPart::Movement => "its own",
+            AwaitedPart::Return => "its return",
+        };
+        vec![
+            item.since.clone(),
+            item.object.clone(),
+            part.to_owned(),
+            amount_of(item.amount_minor.0, &item.currency),
+            item.currency.clone(),
+            item.balance_transaction.clone().unwrap_or_else(|| "not named".to_owned()),
+        ]
+    });
+    let columns = [
+        ("since", Align::Left),
+        ("object", Align::Left),
+        ("awaited", Align::Left),
+        ("amount", Align::Right),
+        ("", Align::Left),
+        ("balance transaction", Align::Left),
+    ];
+    output.table(&columns, rows.collect())?;
+    Ok(Outcome::Fine)
+}
+
+pub(super) async fn suspense(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let mut items = Vec::new();
+    let mut after = None;
+    loop {
+        let Slice { items: page, next } =
+            read::suspense::<MinorNumber>(&pool, after.as_ref(), PAGE).await.map_err(failed)?.value;
+        items.extend(page);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.json(&items)?;
+        return Ok(Outcome::Fine);
+    }
+    if items.is_empty() {
+        output.line("No money is in suspense.")?;
+        return Ok(Outcome::Fine);
+    }
+    let rows = items.iter().map(|item| {
+        vec![
+            item.since.clone(),
+            item.account.clone(),
+            item.object.clone(),
+            amount_of(item.balance_minor.0, &item.currency),
+            item.currency.clone(),
+        ]
+    });
+    let columns = [
+        ("since", Align::Left),
+        ("account", Align::Left),
+        ("object", Align::Left),
+        ("balance", Align::Right),
+        ("", Align::Left),
+    ];
+    output.table(&columns, rows.collect())?;
+    Ok(Outcome::Fine)
+}
