@@ -44,20 +44,19 @@ AS $$
     ORDER BY e.number
 $$;
 
--- Arguments are parallel arrays: p_stream_types … p_expected one element per command; p_event_* one per event, with the
--- number of its command, in order; p_key_*, p_vault_* and p_guard_* only for those commands that have one.
+-- Parallel arrays in, parallel arrays out. p_stream_types … p_event_counts have one element per command; p_event_ids …
+-- p_metadata one per event, those of the first command first; p_key_*, p_guard_* and p_vault_* only for the commands
+-- that have one, which they name by number. Out: one element per command; `outcomes` is appended, duplicate (both with
+-- positions), conflict (with the stream and its actual sequence) or misuse; the conflict arrays are null if there is none.
 CREATE FUNCTION journal.append(
     p_writer_clock timestamptz,
-    p_stream_types text[], p_stream_ids text[], p_expected bigint[],
-    p_event_commands int[], p_event_ids uuid[], p_event_types text[], p_event_versions text[], p_payloads text[], p_metadata text[],
+    p_stream_types text[], p_stream_ids text[], p_expected bigint[], p_event_counts int[],
+    p_event_ids uuid[], p_event_types text[], p_event_versions text[], p_payloads text[], p_metadata text[],
     p_key_commands int[], p_keys bytea[], p_requests bytea[],
     p_guard_commands int[], p_guard_types text[], p_guard_ids text[], p_guard_sequences bigint[],
-    p_vault_commands int[], p_vault_keys bytea[]
-)
--- outcome: appended, duplicate (both with positions), conflict (with the stream and its actual sequence), misuse.
-RETURNS TABLE (
-    outcome text, first_position bigint, last_position bigint,
-    conflict_type text, conflict_id text, conflict_sequence bigint
+    p_vault_commands int[], p_vault_keys bytea[],
+    OUT outcomes text[], OUT first_positions bigint[], OUT last_positions bigint[],
+    OUT conflict_types text[], OUT conflict_ids text[], OUT conflict_sequences bigint[]
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -73,27 +72,21 @@ AS $$
 #variable_conflict use_column
 DECLARE
     n_commands  constant int := cardinality(p_stream_types);
-    n_events    constant int := cardinality(p_event_commands);
-    total_bytes bigint;
+    n_events    constant int := cardinality(p_event_ids);
     fault       text;
-    sequences   bigint[];
-    leaves      bytea[];
-    outcomes    text[];
-    firsts      bigint[];
-    lasts       bigint[];
-    at_types    text[];
-    at_ids      text[];
-    actual      bigint[];
+    commands    int[];    -- Per event: the number of its command, …
+    sequences   bigint[]; -- … its sequence, …
+    leaves      bytea[];  -- … its leaf, …
+    payloads    json[];   -- … and its payload, parsed.
+    actual      bigint[]; -- Per command: the last sequence of its stream.
+    kept        int[];    -- The numbers of the events that are appended, …
+    chains      bytea[];  -- … and their chains.
     head        bigint;
     head_at     timestamptz;
     running     bytea;
     at          timestamptz;
-    time_bytes      bytea;
-    before      bigint;
-    positions   bigint[];
-    chains      bytea[];
-    c           int;
-    last_c      int := 0;
+    time_bytes  bytea;
+    i           int;
     hit         record;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -107,12 +100,13 @@ BEGIN
 
     -- The call's shape. A writer never gets this wrong; somebody with the right to execute might.
     fault := CASE
-        WHEN n_commands NOT BETWEEN 1 AND 256 THEN 'a batch holds 1 to 256 commands'
-        WHEN n_events NOT BETWEEN n_commands AND 4096 THEN 'a batch holds at least one event per command and at most 4096'
-        WHEN (n_commands, n_commands) IS DISTINCT FROM (cardinality(p_stream_ids), cardinality(p_expected))
+        WHEN (n_commands BETWEEN 1 AND 256) IS NOT TRUE THEN 'a batch holds 1 to 256 commands'
+        WHEN (n_events BETWEEN 1 AND 4096) IS NOT TRUE THEN 'a batch holds 1 to 4096 events'
+        WHEN (n_commands, n_commands, n_commands) IS DISTINCT FROM
+            (cardinality(p_stream_ids), cardinality(p_expected), cardinality(p_event_counts))
             THEN 'the command arrays differ in length'
-        WHEN (n_events, n_events, n_events, n_events, n_events) IS DISTINCT FROM
-            (cardinality(p_event_ids), cardinality(p_event_types), cardinality(p_event_versions), cardinality(p_payloads), cardinality(p_metadata))
+        WHEN (n_events, n_events, n_events, n_events) IS DISTINCT FROM
+            (cardinality(p_event_types), cardinality(p_event_versions), cardinality(p_payloads), cardinality(p_metadata))
             THEN 'the event arrays differ in length'
         WHEN (cardinality(p_keys), cardinality(p_requests)) IS DISTINCT FROM (cardinality(p_key_commands), cardinality(p_key_commands))
             THEN 'the key arrays differ in length'
@@ -120,21 +114,23 @@ BEGIN
             IS DISTINCT FROM (cardinality(p_guard_commands), cardinality(p_guard_commands), cardinality(p_guard_commands))
             THEN 'the guard arrays differ in length'
         WHEN cardinality(p_vault_keys) IS DISTINCT FROM cardinality(p_vault_commands) THEN 'the vault arrays differ in length'
-        WHEN (SELECT count(*) FROM (SELECT DISTINCT s.t, s.i FROM unnest(p_stream_types, p_stream_ids) AS s (t, i)) AS streams) <> n_commands
+        WHEN 1 > ANY (p_event_counts) OR array_position(p_event_counts, NULL) IS NOT NULL
+          OR (SELECT sum(n) FROM unnest(p_event_counts) AS n) IS DISTINCT FROM n_events
+            THEN 'each command has at least one event, and the counts add up to the events'
+        WHEN (SELECT count(*) FROM (SELECT DISTINCT unnest(p_stream_types), unnest(p_stream_ids)) AS streams) <> n_commands
             THEN 'two commands of the batch write one stream'
-        WHEN p_event_commands[1] <> 1 OR p_event_commands[n_events] <> n_commands OR EXISTS (
-            SELECT FROM (SELECT e.c - lag(e.c) OVER (ORDER BY e.n) AS step FROM unnest(p_event_commands) WITH ORDINALITY AS e (c, n)) AS steps
-            WHERE steps.step NOT IN (0, 1))
-            THEN 'the events are not in the order of their commands, at least one for each'
-        WHEN EXISTS (SELECT FROM unnest(p_key_commands || p_guard_commands || p_vault_commands) AS x (c) WHERE (x.c BETWEEN 1 AND n_commands) IS NOT TRUE)
-            THEN 'a key, guard or vault key names a command that is not there'
-        WHEN (SELECT count(DISTINCT k) FROM unnest(p_keys) AS k) <> cardinality(p_keys)
-          OR (SELECT count(DISTINCT k) FROM unnest(p_key_commands) AS k) <> cardinality(p_key_commands)
-            THEN 'two commands of the batch share a key, or one has two'
-        WHEN cardinality(p_guard_commands) > 0 AND EXISTS (
-            SELECT FROM unnest(p_guard_types, p_guard_ids) AS g (t, i) JOIN unnest(p_stream_types, p_stream_ids) AS s (t, i) USING (t, i))
-            THEN 'a command of the batch writes a stream that is guarded in it'
     END;
+    IF fault IS NULL AND cardinality(p_key_commands || p_guard_commands || p_vault_commands) > 0 THEN
+        fault := CASE
+            WHEN EXISTS (SELECT FROM unnest(p_key_commands || p_guard_commands || p_vault_commands) AS c WHERE (c BETWEEN 1 AND n_commands) IS NOT TRUE)
+                THEN 'a key, guard or vault key names a command that is not there'
+            WHEN (SELECT count(DISTINCT k) FROM unnest(p_keys) AS k) <> cardinality(p_keys)
+              OR (SELECT count(DISTINCT c) FROM unnest(p_key_commands) AS c) <> cardinality(p_key_commands)
+                THEN 'two commands of the batch share a key, or one has two'
+            WHEN EXISTS (SELECT unnest(p_guard_types), unnest(p_guard_ids) INTERSECT SELECT unnest(p_stream_types), unnest(p_stream_ids))
+                THEN 'a command of the batch writes a stream that is guarded in it'
+        END;
+    END IF;
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION 'malformed call of journal.append: %', fault USING ERRCODE = 'FL003';
     END IF;
@@ -149,6 +145,10 @@ BEGIN
             USING ERRCODE = 'FL005', HINT = 'A migration registers stream types in journal.stream_types.';
     END IF;
 
+    IF (SELECT sum(octet_length(p)::bigint) FROM unnest(p_payloads || p_metadata) AS p) > 4194304 THEN
+        RAISE EXCEPTION 'the batch holds more than 4 MiB of payload and metadata' USING ERRCODE = 'FL004';
+    END IF;
+
     IF 'EntryPosted' = ANY (p_event_types) THEN
         SELECT f.fault INTO fault
         FROM journal.entry_faults(ARRAY(
@@ -159,29 +159,35 @@ BEGIN
         END IF;
     END IF;
 
-    -- The leaves are computed before the lock is taken: nothing in them depends on the place in the journal.
-    SELECT array_agg(e.sequence ORDER BY e.n),
-           array_agg(sha256(
-               '\x66616e6c65646765722f6c6561662f763100'::bytea
-               || int8send(octet_length(e.stream_type)) || convert_to(e.stream_type, 'UTF8')
-               || int8send(octet_length(e.stream_id)) || convert_to(e.stream_id, 'UTF8')
-               || int8send(e.sequence)
-               || int8send(octet_length(e.event_type)) || convert_to(e.event_type, 'UTF8')
-               || int8send(octet_length(e.event_version)) || convert_to(e.event_version, 'UTF8')
-               || uuid_send(e.event_id)
-               || int8send(octet_length(e.payload)) || convert_to(e.payload, 'UTF8')
-               || int8send(octet_length(e.metadata)) || convert_to(e.metadata, 'UTF8')) ORDER BY e.n),
-           sum(octet_length(e.payload)::bigint + octet_length(e.metadata))
-    INTO sequences, leaves, total_bytes
+    -- What does not depend on the place in the journal is done before the lock is taken: leaves, and parsing. Sets that
+    -- are unnested in one SELECT list advance together and are never sorted, so the arrays stay parallel.
+    SELECT array_agg(e.command), array_agg(e.expected + e.number)
+    INTO commands, sequences
     FROM (
-        SELECT x.*, p_stream_types[x.command] AS stream_type, p_stream_ids[x.command] AS stream_id,
-               p_expected[x.command] + row_number() OVER (PARTITION BY x.command ORDER BY x.n) AS sequence
-        FROM unnest(p_event_commands, p_event_ids, p_event_types, p_event_versions, p_payloads, p_metadata)
-            WITH ORDINALITY AS x (command, event_id, event_type, event_version, payload, metadata, n)
+        SELECT c.command, c.expected, generate_series(1, c.events) AS number
+        FROM unnest(p_expected, p_event_counts) WITH ORDINALITY AS c (expected, events, command)
     ) AS e;
-    IF total_bytes > 4194304 THEN
-        RAISE EXCEPTION 'the batch holds % bytes of payload and metadata; the limit is 4 MiB', total_bytes USING ERRCODE = 'FL004';
-    END IF;
+    payloads := p_payloads::json[];
+    SELECT array_agg(sha256(
+        '\x66616e6c65646765722f6c6561662f763100'::bytea
+        || int8send(octet_length(e.stream_type)) || convert_to(e.stream_type, 'UTF8')
+        || int8send(octet_length(e.stream_id)) || convert_to(e.stream_id, 'UTF8')
+        || int8send(e.sequence)
+        || int8send(octet_length(e.event_type)) || convert_to(e.event_type, 'UTF8')
+        || int8send(octet_length(e.event_version)) || convert_to(e.event_version, 'UTF8')
+        || uuid_send(e.event_id)
+        || int8send(octet_length(e.payload)) || convert_to(e.payload, 'UTF8')
+        || int8send(octet_length(e.metadata)) || convert_to(e.metadata, 'UTF8')))
+    INTO leaves
+    FROM (
+        SELECT p_stream_types[x.command] AS stream_type, p_stream_ids[x.command] AS stream_id, x.*
+        FROM (
+            SELECT unnest(commands) AS command, unnest(sequences) AS sequence, unnest(p_event_ids) AS event_id,
+                   unnest(p_event_types) AS event_type, unnest(p_event_versions) AS event_version,
+                   unnest(p_payloads) AS payload, unnest(p_metadata) AS metadata
+        ) AS x
+        OFFSET 0
+    ) AS e;
 
     PERFORM FROM journal.lock FOR UPDATE;
 
@@ -191,25 +197,26 @@ BEGIN
         head := 0;
         running := '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea;
     END IF;
-    before := head;
     at := greatest(head_at, clock_timestamp());
 
     -- Every probe is one descent of the index: ORDER BY … LIMIT 1 inside a scalar subquery leaves the planner no choice.
-    SELECT array_agg(CASE WHEN s.actual = s.expected THEN 'appended' ELSE 'conflict' END ORDER BY s.n), array_agg(s.actual ORDER BY s.n)
-    INTO outcomes, actual
-    FROM (
-        SELECT x.n, x.expected, coalesce((
-            SELECT e.sequence FROM journal.events AS e
-            WHERE e.aggregate_type = x.stream_type AND e.aggregate_id = x.stream_id
-            ORDER BY e.sequence DESC LIMIT 1), 0) AS actual
-        FROM unnest(p_stream_types, p_stream_ids, p_expected) WITH ORDINALITY AS x (stream_type, stream_id, expected, n)
-    ) AS s;
-    at_types := p_stream_types;
-    at_ids := p_stream_ids;
-    firsts := array_fill(NULL::bigint, ARRAY[n_commands]);
-    lasts := firsts;
+    SELECT array_agg(coalesce((
+        SELECT e.sequence FROM journal.events AS e
+        WHERE e.aggregate_type = x.stream_type AND e.aggregate_id = x.stream_id
+        ORDER BY e.sequence DESC LIMIT 1), 0))
+    INTO actual
+    FROM (SELECT unnest(p_stream_types) AS stream_type, unnest(p_stream_ids) AS stream_id) AS x;
 
-    IF cardinality(p_guard_commands) > 0 THEN
+    IF actual = p_expected AND cardinality(p_guard_commands || p_key_commands) = 0 THEN
+        outcomes := array_fill('appended'::text, ARRAY[n_commands]);
+        kept := ARRAY(SELECT generate_series(1, n_events));
+    ELSE
+        outcomes := ARRAY(
+            SELECT CASE WHEN x.actual = x.expected THEN 'appended' ELSE 'conflict' END
+            FROM (SELECT unnest(actual) AS actual, unnest(p_expected) AS expected) AS x);
+        conflict_types := p_stream_types;
+        conflict_ids := p_stream_ids;
+        conflict_sequences := actual;
         FOR hit IN
             SELECT * FROM (
                 SELECT g.*, coalesce((
@@ -218,78 +225,71 @@ BEGIN
                     ORDER BY e.sequence DESC LIMIT 1), 0) AS actual
                 FROM unnest(p_guard_commands, p_guard_types, p_guard_ids, p_guard_sequences)
                     WITH ORDINALITY AS g (command, stream_type, stream_id, sequence, n)
+                OFFSET 0
             ) AS guards
             WHERE guards.actual IS DISTINCT FROM guards.sequence
             ORDER BY guards.n
         LOOP
             IF outcomes[hit.command] = 'appended' THEN
                 outcomes[hit.command] := 'conflict';
-                at_types[hit.command] := hit.stream_type;
-                at_ids[hit.command] := hit.stream_id;
-                actual[hit.command] := hit.actual;
+                conflict_types[hit.command] := hit.stream_type;
+                conflict_ids[hit.command] := hit.stream_id;
+                conflict_sequences[hit.command] := hit.actual;
             END IF;
         END LOOP;
-    END IF;
-
-    -- A key that was seen outweighs a conflict: the stream has moved on because the first request was appended.
-    IF cardinality(p_key_commands) > 0 THEN
+        -- A key that was seen outweighs a conflict: the stream has moved on because the first request was appended.
         FOR hit IN
-            SELECT x.command, k.request = x.request AS same_request, k.first_position, k.last_position
+            SELECT x.command, k.request = x.request AS same_request
             FROM unnest(p_key_commands, p_keys, p_requests) AS x (command, key, request)
             JOIN journal.idempotency_keys AS k ON k.key = x.key
         LOOP
-            IF hit.same_request THEN
-                outcomes[hit.command] := 'duplicate';
-                firsts[hit.command] := hit.first_position;
-                lasts[hit.command] := hit.last_position;
-            ELSE
-                outcomes[hit.command] := 'misuse';
-            END IF;
+            outcomes[hit.command] := CASE WHEN hit.same_request THEN 'duplicate' ELSE 'misuse' END;
         END LOOP;
+        kept := ARRAY(
+            SELECT x.number FROM unnest(commands) WITH ORDINALITY AS x (command, number)
+            WHERE outcomes[x.command] = 'appended' ORDER BY x.number);
     END IF;
 
-    -- Number and chain what is appended. The chain is a fold, so this part is a loop.
-    time_bytes := int8send((extract(epoch FROM at) * 1000000)::bigint);
-    positions := array_fill(NULL::bigint, ARRAY[n_events]);
-    chains := array_fill(NULL::bytea, ARRAY[n_events]);
-    FOR i IN 1 .. n_events LOOP
-        c := p_event_commands[i];
-        IF outcomes[c] = 'appended' THEN
-            head := head + 1;
-            running := sha256('\x66616e6c65646765722f636861696e2f763100'::bytea || running || int8send(head) || time_bytes || leaves[i]);
-            positions[i] := head;
-            chains[i] := running;
-            IF c <> last_c THEN
-                firsts[c] := head;
-                last_c := c;
-            END IF;
-            lasts[c] := head;
-        END IF;
-    END LOOP;
+    SELECT array_agg(CASE WHEN x.outcome = 'appended' THEN head + x.so_far - x.events + 1 END),
+           array_agg(CASE WHEN x.outcome = 'appended' THEN head + x.so_far END)
+    INTO first_positions, last_positions
+    FROM (
+        SELECT c.outcome, c.events, sum(c.events) FILTER (WHERE c.outcome = 'appended') OVER (ROWS UNBOUNDED PRECEDING) AS so_far
+        FROM (SELECT unnest(outcomes) AS outcome, unnest(p_event_counts) AS events) AS c
+    ) AS x;
 
-    IF head > before THEN
+    IF cardinality(kept) > 0 THEN
+        -- The chain is a fold, so this part is a loop.
+        time_bytes := int8send((extract(epoch FROM at) * 1000000)::bigint);
+        chains := array_fill(NULL::bytea, ARRAY[cardinality(kept)]);
+        FOR n IN 1 .. cardinality(kept) LOOP
+            running := sha256(
+                '\x66616e6c65646765722f636861696e2f763100'::bytea || running || int8send(head + n) || time_bytes || leaves[kept[n]]);
+            chains[n] := running;
+        END LOOP;
+
         INSERT INTO journal.events (
             position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
             event_id, recorded_at, leaf, chain)
-        SELECT e.position, p_stream_types[e.command], p_stream_ids[e.command], e.sequence, e.event_type, e.event_version,
-               e.payload::json, e.metadata::json, e.event_id, at, e.leaf, e.chain
-        FROM unnest(positions, p_event_commands, sequences, p_event_types, p_event_versions, p_payloads, p_metadata,
-                    p_event_ids, leaves, chains)
-            AS e (position, command, sequence, event_type, event_version, payload, metadata, event_id, leaf, chain)
-        WHERE e.position IS NOT NULL;
+        SELECT head + e.n, p_stream_types[commands[e.number]], p_stream_ids[commands[e.number]], sequences[e.number],
+               p_event_types[e.number], p_event_versions[e.number], payloads[e.number], p_metadata[e.number]::json,
+               p_event_ids[e.number], at, leaves[e.number], e.chain
+        FROM (
+            SELECT generate_series(1, cardinality(kept)) AS n, unnest(kept) AS number, unnest(chains) AS chain
+        ) AS e;
 
         INSERT INTO journal.batches (last_position, first_position, recorded_at, chain)
-        VALUES (head, before + 1, at, running);
+        VALUES (head + cardinality(kept), head + 1, at, running);
 
         IF 'EntryPosted' = ANY (p_event_types) THEN
             INSERT INTO journal.entry_ids (entry_id, position)
-            SELECT e.payload::json ->> 'entry_id', e.position
-            FROM unnest(positions, p_event_types, p_payloads) AS e (position, event_type, payload)
-            WHERE e.position IS NOT NULL AND e.event_type = 'EntryPosted';
+            SELECT payloads[e.number] ->> 'entry_id', head + e.n
+            FROM unnest(kept) WITH ORDINALITY AS e (number, n)
+            WHERE p_event_types[e.number] = 'EntryPosted';
         END IF;
         IF cardinality(p_key_commands) > 0 THEN
             INSERT INTO journal.idempotency_keys (key, request, first_position, last_position, created_at)
-            SELECT x.key, x.request, firsts[x.command], lasts[x.command], at
+            SELECT x.key, x.request, first_positions[x.command], last_positions[x.command], at
             FROM unnest(p_key_commands, p_keys, p_requests) AS x (command, key, request)
             WHERE outcomes[x.command] = 'appended';
         END IF;
@@ -301,14 +301,17 @@ BEGIN
         END IF;
     END IF;
 
-    RETURN QUERY
-    SELECT r.outcome, r.first_position, r.last_position,
-           CASE WHEN r.outcome = 'conflict' THEN r.stream_type END,
-           CASE WHEN r.outcome = 'conflict' THEN r.stream_id END,
-           CASE WHEN r.outcome = 'conflict' THEN r.actual END
-    FROM unnest(outcomes, firsts, lasts, at_types, at_ids, actual) WITH ORDINALITY
-        AS r (outcome, first_position, last_position, stream_type, stream_id, actual, n)
-    ORDER BY r.n;
+    IF 'duplicate' = ANY (outcomes) THEN
+        FOR hit IN
+            SELECT x.command, k.first_position, k.last_position
+            FROM unnest(p_key_commands, p_keys) AS x (command, key)
+            JOIN journal.idempotency_keys AS k ON k.key = x.key
+            WHERE outcomes[x.command] = 'duplicate'
+        LOOP
+            first_positions[hit.command] := hit.first_position;
+            last_positions[hit.command] := hit.last_position;
+        END LOOP;
+    END IF;
 END
 $$;
 

@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -81,19 +82,19 @@ pub(crate) fn take_batch(waiting: &mut VecDeque<Pending>) -> Batch {
 }
 
 /// One statement, so that the journal's lock is held for the server's own work and one flush only.
-const APPEND: &str = "SELECT outcome, first_position, last_position, conflict_type, conflict_id, conflict_sequence \
+const APPEND: &str = "SELECT outcomes, first_positions, last_positions, conflict_types, conflict_ids, conflict_sequences \
      FROM journal.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
 impl Batch {
     /// Calls `journal.append`. One outcome per command, in order.
     pub async fn call(&self, connection: &mut PgConnection, clock: DateTime<Utc>) -> Result<Vec<Outcome>, sqlx::Error> {
         let arguments = Arguments::of(&self.pending);
-        let rows = sqlx::query(APPEND)
+        let row = sqlx::query(APPEND)
             .bind(clock)
             .bind(&arguments.stream_types)
             .bind(&arguments.stream_ids)
             .bind(&arguments.expected)
-            .bind(&arguments.event_commands)
+            .bind(&arguments.event_counts)
             .bind(&arguments.event_ids)
             .bind(&arguments.event_types)
             .bind(&arguments.event_versions)
@@ -108,16 +109,15 @@ impl Batch {
             .bind(&arguments.guard_sequences)
             .bind(&arguments.vault_commands)
             .bind(&arguments.vault_keys)
-            .fetch_all(connection)
+            .fetch_one(connection)
             .await?;
-        if rows.len() != self.pending.len() {
-            return Err(sqlx::Error::Protocol(format!(
-                "journal.append answered {} of {} commands",
-                rows.len(),
-                self.pending.len()
-            )));
+        let outcomes = outcomes(&row)?;
+        if outcomes.len() == self.pending.len() {
+            Ok(outcomes)
+        } else {
+            let (answered, sent) = (outcomes.len(), self.pending.len());
+            Err(sqlx::Error::Protocol(format!("journal.append answered {answered} of {sent} commands")))
         }
-        rows.iter().map(outcome).collect()
     }
 
     /// Both halves of a batch of at least two.
@@ -150,7 +150,7 @@ struct Arguments<'a> {
     stream_types: Vec<&'a str>,
     stream_ids: Vec<&'a str>,
     expected: Vec<i64>,
-    event_commands: Vec<i32>,
+    event_counts: Vec<i32>,
     event_ids: Vec<Uuid>,
     event_types: Vec<&'a str>,
     event_versions: Vec<&'a str>,
@@ -174,8 +174,9 @@ impl<'a> Arguments<'a> {
             all.stream_types.push(&command.stream.aggregate_type);
             all.stream_ids.push(&command.stream.aggregate_id);
             all.expected.push(command.expected.cast_signed());
+            // At most BATCH_EVENTS_MAX, so nothing is cut off.
+            all.event_counts.push(i32::try_from(command.events.len()).unwrap_or(i32::MAX));
             for event in &command.events {
-                all.event_commands.push(number);
                 all.event_ids.push(Uuid::now_v7());
                 all.event_types.push(&event.event_type);
                 all.event_versions.push(&event.event_version);
@@ -202,16 +203,33 @@ impl<'a> Arguments<'a> {
     }
 }
 
-fn outcome(row: &sqlx::postgres::PgRow) -> Result<Outcome, sqlx::Error> {
-    let position = |column: usize| row.try_get::<i64, _>(column).map(Position::from_i64);
-    match row.try_get::<&str, _>(0)? {
-        "appended" => Ok(Outcome::Appended { first: position(1)?, last: position(2)? }),
-        "duplicate" => Ok(Outcome::Duplicate { first: position(1)?, last: position(2)? }),
-        "conflict" => Ok(Outcome::Conflict {
-            stream: StreamId::new(row.try_get::<String, _>(3)?, row.try_get::<String, _>(4)?),
-            actual: row.try_get::<i64, _>(5)?.cast_unsigned(),
-        }),
-        "misuse" => Ok(Outcome::Misuse),
-        other => Err(sqlx::Error::Protocol(format!("journal.append answered {other:?}"))),
-    }
+/// Reads the parallel arrays that `journal.append` answers with.
+fn outcomes(row: &PgRow) -> Result<Vec<Outcome>, sqlx::Error> {
+    let words: Vec<String> = row.try_get(0)?;
+    let firsts: Vec<Option<i64>> = row.try_get(1)?;
+    let lasts: Vec<Option<i64>> = row.try_get(2)?;
+    // Null as a whole when there is no conflict.
+    let types: Vec<String> = row.try_get::<Option<_>, _>(3)?.unwrap_or_default();
+    let ids: Vec<String> = row.try_get::<Option<_>, _>(4)?.unwrap_or_default();
+    let sequences: Vec<i64> = row.try_get::<Option<_>, _>(5)?.unwrap_or_default();
+    let lacks = |what: &str| sqlx::Error::Protocol(format!("journal.append answered without {what}"));
+    let position = |of: &[Option<i64>], n: usize| {
+        of.get(n).copied().flatten().map(Position::from_i64).ok_or_else(|| lacks("a position"))
+    };
+    words
+        .iter()
+        .enumerate()
+        .map(|(n, word)| match word.as_str() {
+            "appended" => Ok(Outcome::Appended { first: position(&firsts, n)?, last: position(&lasts, n)? }),
+            "duplicate" => Ok(Outcome::Duplicate { first: position(&firsts, n)?, last: position(&lasts, n)? }),
+            "conflict" => match (types.get(n), ids.get(n), sequences.get(n)) {
+                (Some(aggregate_type), Some(id), Some(actual)) => {
+                    Ok(Outcome::Conflict { stream: StreamId::new(aggregate_type, id), actual: actual.cast_unsigned() })
+                }
+                _ => Err(lacks("the stream of a conflict")),
+            },
+            "misuse" => Ok(Outcome::Misuse),
+            other => Err(sqlx::Error::Protocol(format!("journal.append answered {other:?}"))),
+        })
+        .collect()
 }
