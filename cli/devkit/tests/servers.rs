@@ -68,6 +68,32 @@ async fn private_servers_keep_what_was_committed_over_a_kill_and_a_stop() {
     servers.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_server_that_dies_is_started_again() {
+    let dir = Scratch::new();
+    let mut servers = Servers::start(StartOptions::new(&dir.0)).await.unwrap();
+    let (postgres, nats) = (servers.database_url(), servers.nats_url());
+    let postmaster = dir.0.join("postgres").join("cluster").join("postmaster.pid");
+    let first_line = |path: &std::path::Path| {
+        std::fs::read_to_string(path).ok().and_then(|text| Some(text.lines().next()?.trim().to_owned()))
+    };
+    let old = [first_line(&postmaster).unwrap(), first_line(&dir.0.join("nats").join("pid")).unwrap()];
+    std::process::Command::new("kill").arg("-9").args(&old).status().unwrap();
+    let both_answer = async {
+        while first_line(&postmaster).is_none_or(|pid| pid == old[0])
+            || sqlx::PgConnection::connect(&postgres).await.is_err()
+            || !greets(&nats).await
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        error = servers.keep_running() => panic!("{error}"),
+        answered = tokio::time::timeout(Duration::from_secs(60), both_answer) => answered.unwrap(),
+    }
+    servers.stop().await.unwrap();
+}
+
 /// Started by the test below as a process of its own, which that test kills.
 #[tokio::test]
 #[ignore = "needs the directory that its parent names"]

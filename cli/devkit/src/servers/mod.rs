@@ -122,6 +122,26 @@ impl Servers {
         &mut self.nats
     }
 
+    /// Restarts whichever server dies, on its port, for as long as this is awaited. Returns only when one cannot be
+    /// started again.
+    pub async fn keep_running(&mut self) -> Error {
+        loop {
+            let restarted = tokio::select! {
+                () = self.postgres.until_died() => {
+                    tracing::warn!("Postgres died; starting it again");
+                    self.postgres.restart().await
+                }
+                () = self.nats.until_died() => {
+                    tracing::warn!("NATS died; starting it again");
+                    self.nats.restart().await
+                }
+            };
+            if let Err(error) = restarted {
+                return error;
+            }
+        }
+    }
+
     /// Stops both, NATS first. Bounded: what has not stopped in time is killed, which costs the next start a
     /// recovery and loses nothing that was committed.
     ///

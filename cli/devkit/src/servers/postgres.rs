@@ -146,6 +146,14 @@ impl Postgres {
         connection.close().await.map_err(failed)
     }
 
+    /// Waits until it ends without being stopped; for ever if it is not ours to wait for.
+    pub(super) async fn until_died(&mut self) {
+        match &mut self.server {
+            Some(server) => server.until_ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whether it has ended without being stopped.
     pub fn has_died(&self) -> bool {
         self.server.as_ref().is_some_and(|server| server.ended().is_some())

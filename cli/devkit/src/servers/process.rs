@@ -95,6 +95,12 @@ impl Server {
         *self.ended.borrow()
     }
 
+    /// Waits for its end, however long that takes.
+    pub(super) async fn until_ended(&mut self) {
+        // The sender goes away only after it has sent the end.
+        let _ = self.ended.wait_for(Option::is_some).await;
+    }
+
     /// Waits for its end at most `patience`; whether it ended.
     pub(super) async fn wait(&mut self, patience: Duration) -> bool {
         tokio::time::timeout(patience, self.ended.wait_for(Option::is_some)).await.is_ok()
