@@ -234,6 +234,16 @@ pub(crate) async fn halt(
     Ok(())
 }
 
+/// Lets a generation go on whose reason to halt has gone.
+pub(crate) async fn clear_halt(connection: &mut PgConnection, name: &str, generation: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE control.runners SET error = NULL WHERE name = $1 AND generation = $2")
+        .bind(name)
+        .bind(generation)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Takes a lock that lasts as long as the connection does, if nobody holds it. Who waits for it asks again: waiting inside
 /// Postgres would hold a snapshot, and with it back vacuum.
 pub(crate) async fn try_lock(connection: &mut PgConnection, what: &str) -> Result<bool, sqlx::Error> {

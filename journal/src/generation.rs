@@ -220,7 +220,7 @@ pub async fn rebuild(context: &RunnerContext, projection: &mut dyn Projection) -
 fn explain(name: &'static str, stop: Stop) -> RebuildError {
     match stop {
         Stop::SteppedDown | Stop::Paused => RebuildError::Lost(name),
-        Stop::Halted(halt) => RebuildError::Halted { name, halt },
+        Stop::Halted(halt) | Stop::StillHalted(halt) => RebuildError::Halted { name, halt },
         Stop::Failed(error) => RebuildError::Failed(error),
     }
 }

@@ -264,7 +264,7 @@ async fn hold_and_follow(
         match stop {
             Stop::SteppedDown => return Ok(()),
             Stop::Failed(error) => return Err(error),
-            Stop::Paused => {}
+            Stop::Paused | Stop::StillHalted(_) => {}
             Stop::Halted(halt) => session.record(&halt).await?,
         }
         if !session.wait_for_operator().await? {
@@ -301,6 +301,7 @@ pub async fn catch_up(context: &RunnerContext, projection: &mut dyn Projection) 
             session.record(&halt).await?;
             Err(CatchUpError::Halted { name, halt })
         }
+        Err(Stop::StillHalted(halt)) => Err(CatchUpError::Halted { name, halt }),
         Err(Stop::Failed(error)) => Err(CatchUpError::Failed(error)),
     }
 }

@@ -1,6 +1,8 @@
 //! Everything at once, with parts of it killed, stopped and wiped at random moments, and an end state that equals a fresh
 //! rebuild. Short here; `FANLEDGER_FULL=1` makes it the longer run.
 
+#![allow(clippy::unwrap_used, reason = "a test's helper fails its test")]
+
 mod transport;
 
 use std::time::Duration;

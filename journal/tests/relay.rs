@@ -1,5 +1,7 @@
 //! The relay against a real Postgres and a real NATS.
 
+#![allow(clippy::unwrap_used, reason = "a test's helper fails its test")]
+
 mod transport;
 
 use async_nats::jetstream;
@@ -151,6 +153,36 @@ async fn a_stream_that_is_lost_while_the_relay_runs_is_filled_anew() {
     let position = world.append(1).await;
     relay.until("fills anew", |status| status.refills == 3 && status.position == position).await;
     assert_mirrors(&nats.url(), &world.reader, 1).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_files_were_cut_is_completed() {
+    let (world, mut nats) = (World::new().await, TestNats::start().await);
+    let before = world.append(200).await;
+    let mut relay = RunningRelay::start(&world.projector, RelayOptions::new(nats.url()));
+    relay.reached(before).await;
+    nats.kill().await;
+    let mut cut = 0;
+    for file in files_under(&nats.store()) {
+        if file.extension().is_some_and(|extension| extension == "blk") {
+            let file = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+            cut += 1;
+        }
+    }
+    assert!(cut > 0, "messages lie in files");
+    nats.restart().await;
+    let position = world.append(10).await;
+    relay.until("completes the stream", |status| status.connected && status.position == position).await;
+    let mut stream = stream(&nats.url()).await;
+    let state = stream.info().await.unwrap().state.clone();
+    assert_eq!(state.last_sequence, position.get());
+    assert_mirrors(&nats.url(), &world.reader, state.first_sequence).await;
+}
+
+fn files_under(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::{ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY};
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Halt, HaltKind, Moved, RunnerRow, advance, halt, run_sql};
+use crate::checkpoint::{Checkpoint, Halt, HaltKind, Moved, RunnerRow, advance, clear_halt, halt, run_sql};
 use crate::event::{Position, RecordedEvent};
 use crate::feed::FeedMessage;
 use crate::generation::schema_name;
@@ -33,8 +33,10 @@ pub(crate) enum Stop {
     SteppedDown,
     /// An operator paused it.
     Paused,
-    /// It cannot go on without an operator.
+    /// It cannot go on without an operator; this is to be written down.
     Halted(Halt),
+    /// It was halted already. Not written again: an operator may have resumed it this very moment.
+    StillHalted(Halt),
     /// Something that will pass.
     Failed(RunnerError),
 }
@@ -94,8 +96,13 @@ impl<'a> Session<'a> {
         if self.serves && !row.live {
             return Err(Stop::SteppedDown);
         }
-        if let Some(halt) = row.error {
-            return Err(Stop::Halted(halt));
+        match row.error {
+            // The program of that version is back.
+            Some(halt) if halt.kind == HaltKind::VersionChanged && row.version == self.projection.version() => {
+                clear_halt(&mut self.connection, self.name, self.generation).await.map_err(RunnerError::Checkpoint)?;
+            }
+            Some(halt) => return Err(Stop::StillHalted(halt)),
+            None => {}
         }
         if row.paused {
             return Err(Stop::Paused);
