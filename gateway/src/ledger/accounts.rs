@@ -1,0 +1,39 @@
+//! `GET /api/v1/ledger/accounts`.
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use fanledger_gateway_api::{AccountBalance, Page, Problem};
+
+use crate::params::{MinPosition, Params, Positioned};
+use crate::read::{self, AccountKey, Read, Slice, answered_from::BALANCES};
+use crate::state::Queries;
+
+/// Accounts with their balances.
+///
+/// Each account in each of its currencies, in the order of their names. An account with turnover is listed though its
+/// balance is zero. A page may hold fewer than `limit` while more follow.
+#[utoipa::path(
+    get, path = "/api/v1/ledger/accounts", tag = "ledger", operation_id = "list_accounts",
+    params(
+        ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
+        ("by" = Option<String>, Query, description = "Which time counts: `effective` (default), `occurred` or `recorded`"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same path and filters"),
+        ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
+    ),
+    responses(
+        (status = 200, description = "A page of accounts.", body = Page<AccountBalance>),
+        (status = 400, description = "`cursor-invalid`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`parameters-invalid`, `as-of-out-of-range`", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list_accounts(
+    State(queries): State<Queries>,
+    MinPosition(min_position): MinPosition,
+    mut params: Params,
+) -> Result<impl IntoResponse, crate::problem::Problem> {
+    let (as_of, by) = (params.as_of(), params.by());
+    let paging = params.paging::<AccountKey>(&queries.cursors)?;
+    let question = read::accounts(queries.pool(), as_of, by, paging.after.as_ref(), paging.limit);
+    let Read { position, value } = queries.answer::<Slice<AccountBalance, _>>(min_position, BALANCES, question).await?;
+    Ok(Positioned(position, paging.page(&queries.cursors, value)?))
+}

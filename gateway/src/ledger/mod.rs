@@ -1,0 +1,11 @@
+//! For those who read the books.
+
+pub(crate) mod account;
+pub(crate) mod accounts;
+pub(crate) mod awaited;
+pub(crate) mod entry;
+pub(crate) mod postings;
+pub(crate) mod stripe_event;
+pub(crate) mod stripe_events;
+pub(crate) mod suspense;
+pub(crate) mod trial_balance;

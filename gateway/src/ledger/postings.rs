@@ -1,0 +1,44 @@
+//! `GET /api/v1/ledger/accounts/{account}/postings`.
+
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use fanledger_domain::account::Account;
+use fanledger_gateway_api::{Page, PostingLine, Problem};
+
+use crate::params::{MinPosition, Params, Positioned, path_part};
+use crate::read::{self, PostingKey, Read, Slice, answered_from::POSTINGS};
+use crate::state::Queries;
+
+/// What moved an account.
+///
+/// The lines of its statement, newest first, each with the balance right after it and what led to it.
+#[utoipa::path(
+    get, path = "/api/v1/ledger/accounts/{account}/postings", tag = "ledger", operation_id = "list_postings",
+    params(
+        ("account" = String, Path, description = "The account, `assets:stripe:clearing`"),
+        ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
+        ("by" = Option<String>, Query, description = "Which time counts: `effective` (default), `occurred` or `recorded`"),
+        ("currency" = Option<String>, Query, description = "Only this currency, lowercase"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same path and filters"),
+        ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
+    ),
+    responses(
+        (status = 200, description = "A page of lines.", body = Page<PostingLine>),
+        (status = 400, description = "`cursor-invalid`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not-found`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`parameters-invalid`, `as-of-out-of-range`", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list_postings(
+    State(queries): State<Queries>,
+    MinPosition(min_position): MinPosition,
+    Path(name): Path<String>,
+    mut params: Params,
+) -> Result<impl IntoResponse, crate::problem::Problem> {
+    let (as_of, by, currency) = (params.as_of(), params.by(), params.currency());
+    let paging = params.paging::<PostingKey>(&queries.cursors)?;
+    let account: Account = path_part("account", &name)?;
+    let question = read::postings(queries.pool(), &account, currency, as_of, by, paging.after.as_ref(), paging.limit);
+    let Read { position, value } = queries.answer::<Slice<PostingLine, _>>(min_position, POSTINGS, question).await?;
+    Ok(Positioned(position, paging.page(&queries.cursors, value)?))
+}

@@ -1,0 +1,5 @@
+//! For those who keep it running.
+
+pub(crate) mod control;
+pub(crate) mod journal;
+pub(crate) mod projections;

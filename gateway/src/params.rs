@@ -1,0 +1,239 @@
+//! What requests carry: query parameters judged all at once, the positions in headers, and answers with their position.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use fanledger_domain::money::Currency;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::Page;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cursor::{Cursors, List};
+use crate::problem::{Kind, Problem};
+use crate::read::{AsOf, By, ReadError, Slice};
+
+const JOURNAL_POSITION: HeaderName = HeaderName::from_static("journal-position");
+const JOURNAL_MIN_POSITION: HeaderName = HeaderName::from_static("journal-min-position");
+const LIMIT_DEFAULT: u32 = 50;
+const LIMIT_MAX: u32 = 500;
+
+/// An answer with the `Journal-Position` that it reflects, or that a command came to.
+pub(crate) struct Positioned<T>(pub(crate) u64, pub(crate) T);
+
+impl<T: IntoResponse> IntoResponse for Positioned<T> {
+    fn into_response(self) -> Response {
+        ([(JOURNAL_POSITION, HeaderValue::from(self.0))], self.1).into_response()
+    }
+}
+
+/// `Journal-Min-Position`, where it was sent.
+pub(crate) struct MinPosition(pub(crate) Option<u64>);
+
+impl<S: Sync> FromRequestParts<S> for MinPosition {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(header) = parts.headers.get(JOURNAL_MIN_POSITION) else { return Ok(Self(None)) };
+        let position = header.to_str().ok().and_then(|text| position(text).ok());
+        match position {
+            Some(position) => Ok(Self(Some(position))),
+            None => Err(Problem::new(Kind::ParametersInvalid, "The header Journal-Min-Position is not valid.")
+                .with_error("Journal-Min-Position", POSITION_FORM)),
+        }
+    }
+}
+
+const POSITION_FORM: &str = "expected a journal position: digits only, at most 9223372036854775807";
+
+/// Digits only: `u64` itself would also take a plus sign.
+fn position(text: &str) -> Result<u64, &'static str> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let position = text.parse::<u64>().ok().filter(|position| digits && *position <= i64::MAX as u64);
+    position.ok_or(POSITION_FORM)
+}
+
+/// The query string. Each parameter is taken once and by name; what is wrong, unknown or given twice is told all at once.
+pub(crate) struct Params {
+    path: String,
+    given: BTreeMap<String, Vec<String>>,
+    filters: Vec<(&'static str, String)>,
+    faults: Vec<(String, String)>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut faults = Vec::new();
+        match Query::<Vec<(String, String)>>::try_from_uri(&parts.uri) {
+            Ok(Query(pairs)) => pairs.into_iter().for_each(|(name, value)| given.entry(name).or_default().push(value)),
+            Err(_) => faults.push(("query".to_owned(), "expected name=value pairs, percent-encoded UTF-8".to_owned())),
+        }
+        Ok(Self { path: parts.uri.path().to_owned(), given, filters: Vec::new(), faults })
+    }
+}
+
+impl Params {
+    fn take<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let values = self.given.remove(name)?;
+        let [value] = values.as_slice() else {
+            self.faults.push((name.to_owned(), "given more than once".to_owned()));
+            return None;
+        };
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(fault) => {
+                self.faults.push((name.to_owned(), fault));
+                None
+            }
+        }
+    }
+
+    /// A parameter that changes what the list is: a cursor holds only with the same value.
+    pub(crate) fn filter<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.given.get(name).and_then(|values| values.first().cloned());
+        let parsed = self.take(name, parse)?;
+        self.filters.push((name, text.unwrap_or_default()));
+        Some(parsed)
+    }
+
+    /// `as_of`: an instant or a position; without it, everything.
+    pub(crate) fn as_of(&mut self) -> AsOf {
+        let parse = |text: &str| {
+            if text.bytes().all(|b| b.is_ascii_digit()) {
+                return Ok(AsOf::Position(position(text)?));
+            }
+            Timestamp::from_str(text).map(AsOf::Instant).map_err(|_| {
+                "expected RFC 3339 with an offset, such as 2026-01-31T12:00:00Z (write + as %2B), or a journal position".to_owned()
+            })
+        };
+        self.filter("as_of", parse).unwrap_or(AsOf::Latest)
+    }
+
+    /// `by`: which of an entry's times counts.
+    pub(crate) fn by(&mut self) -> By {
+        let parse = |text: &str| match text {
+            "effective" => Ok(By::Effective),
+            "occurred" => Ok(By::Occurred),
+            "recorded" => Ok(By::Recorded),
+            _ => Err("expected effective, occurred or recorded".to_owned()),
+        };
+        self.filter("by", parse).unwrap_or(By::Effective)
+    }
+
+    /// `currency`.
+    pub(crate) fn currency(&mut self) -> Option<Currency> {
+        self.filter("currency", |text| {
+            from_str(text, "expected a lowercase currency code that Stripe knows, such as usd")
+        })
+    }
+
+    /// `cursor` and `limit`, and everything else is known: tells what is wrong.
+    pub(crate) fn paging<K: DeserializeOwned>(mut self, cursors: &Cursors) -> Result<Paging<K>, Problem> {
+        let limit = self.take("limit", |text| {
+            let limit = text.parse::<u32>().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+            limit.ok_or_else(|| format!("expected a number from 1 to {LIMIT_MAX}"))
+        });
+        let cursor = self.take("cursor", |text| Ok(text.to_owned()));
+        let list = List(serde_json::json!([self.path, self.filters]).to_string());
+        self.finish()?;
+        let after = cursor.map(|cursor| cursors.open(&list, &cursor)).transpose()?;
+        Ok(Paging { list, after, limit: limit.unwrap_or(LIMIT_DEFAULT) })
+    }
+
+    /// Every known parameter was taken: what is left is unknown. Tells everything that is wrong.
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        let unknown = self.given.into_keys().map(|name| {
+            // A name is the client's own text: it is told back only where it can be one.
+            let plain = (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            (if plain { name } else { "query".to_owned() }, "no such parameter here".to_owned())
+        });
+        let mut faults = self.faults;
+        faults.extend(unknown);
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let problem = Problem::new(Kind::ParametersInvalid, "See errors for each field.");
+        Err(faults.into_iter().fold(problem, |problem, (field, message)| problem.with_error(&field, message)))
+    }
+}
+
+/// Which part of a list is asked for.
+pub(crate) struct Paging<K> {
+    list: List,
+    /// The key of the last item that the client has.
+    pub(crate) after: Option<K>,
+    /// How many items at most.
+    pub(crate) limit: u32,
+}
+
+impl<K: Serialize> Paging<K> {
+    /// A page, with the cursor for what follows it.
+    pub(crate) fn page<T>(&self, cursors: &Cursors, slice: Slice<T, K>) -> Result<Json<Page<T>>, Problem> {
+        let next_cursor = slice.next.as_ref().map(|key| cursors.seal(&self.list, key)).transpose()?;
+        Ok(Json(Page { items: slice.items, next_cursor }))
+    }
+}
+
+/// A value by its `FromStr`, with what was expected where it is none.
+pub(crate) fn from_str<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+/// One part of the path as the id that it must be.
+pub(crate) fn path_part<T>(name: &str, text: &str) -> Result<T, Problem>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    text.parse().map_err(|error: T::Err| {
+        Problem::new(Kind::ParametersInvalid, "See errors for each field.").with_error(name, error.to_string())
+    })
+}
+
+/// What a failed read means to a client.
+pub(crate) fn problem_of_read(error: ReadError) -> Problem {
+    let text = error.to_string();
+    match error {
+        ReadError::Query { ref source, .. } if is_momentary(source) => Problem::unavailable(&error),
+        ReadError::Query { .. } => Problem::internal(&error),
+        ReadError::NotBuilt { .. } => Problem::new(Kind::Unavailable, sentence(&text)).retry_after_seconds(5),
+        ReadError::BeforeFirstEntry { .. } | ReadError::AsOfPositionAhead { .. } => {
+            Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("as_of", text)
+        }
+        ReadError::UnknownAccount(_) | ReadError::UnknownEntry(_) | ReadError::UnknownStripeEvent(_) => {
+            Problem::new(Kind::NotFound, sentence(&text))
+        }
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// Whether the same question may have an answer in a moment: the connection failed, or the server had no room or no time.
+fn is_momentary(error: &sqlx::Error) -> bool {
+    match error {
+        // Classes 08 connection, 40 rolled back, 53 no resources, 57 an operator's hand or a time limit.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)))
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // `sqlx::Error` is not ours and open; all else is a mistake of ours.
+        _ => false,
+    }
+}

@@ -1,0 +1,327 @@
+//! The real router over a real database; only the way into the journal is played by a stand-in.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use fanledger_devkit::TestDatabase;
+use fanledger_gateway::{
+    Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Parts, Probe, Receipt, Role, WebhookIntake, mint,
+    router,
+};
+use fanledger_journal::database::{self, MIGRATIONS};
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+pub const KEY: [u8; 32] = [42; 32];
+pub const PROJECTIONS: [&str; 6] = ["awaited", "balances", "entries", "postings", "stripe_inbox", "suspense"];
+
+/// What the stand-in for the intake does with the next webhooks.
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    Accept,
+    Conflict,
+    RefuseSignature,
+    NoEventId,
+    Unavailable,
+    Panic,
+    Hang,
+    /// Answers once it is told to.
+    WaitForPermission,
+}
+
+pub struct FakeIntake {
+    pub behaviour: Mutex<Behaviour>,
+    pub seen: Mutex<Vec<(Option<Vec<u8>>, usize)>>,
+    pub entered: Notify,
+    pub permission: Notify,
+}
+
+#[async_trait]
+impl WebhookIntake for FakeIntake {
+    async fn receive(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeRefusal> {
+        self.seen.lock().unwrap().push((signature.map(<[u8]>::to_vec), body.len()));
+        self.entered.notify_one();
+        let behaviour = *self.behaviour.lock().unwrap();
+        let accepted = Receipt { position: 17, duplicate: false, conflict: false };
+        match behaviour {
+            Behaviour::Accept => Ok(accepted),
+            Behaviour::Conflict => Ok(Receipt { duplicate: true, conflict: true, ..accepted }),
+            Behaviour::RefuseSignature => {
+                Err(IntakeRefusal::Signature { reason: "the signature is too old".to_owned() })
+            }
+            Behaviour::NoEventId => Err(IntakeRefusal::NoEventId),
+            Behaviour::Unavailable => Err(IntakeRefusal::Unavailable("postgres://secret@host is away".into())),
+            Behaviour::Panic => panic!("as the test wants it"),
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::WaitForPermission => {
+                self.permission.notified().await;
+                Ok(accepted)
+            }
+        }
+    }
+}
+
+pub struct FakeProbe;
+
+#[async_trait]
+impl Probe for FakeProbe {
+    fn name(&self) -> &'static str {
+        "nats"
+    }
+    async fn look(&self) -> Finding {
+        Finding { ready: true, detail: "Falling back to Postgres.".to_owned() }
+    }
+}
+
+type Configure = Box<dyn FnOnce(&mut GatewayConfig)>;
+
+#[derive(Default)]
+pub struct TestAppBuilder {
+    configure: Vec<Configure>,
+    runners: bool,
+}
+
+impl TestAppBuilder {
+    /// With other settings than the defaults.
+    pub fn config(mut self, configure: impl FnOnce(&mut GatewayConfig) + 'static) -> Self {
+        self.configure.push(Box::new(configure));
+        self
+    }
+
+    /// With a row for each projection, at position 0, moved by hand.
+    pub fn with_runners(mut self) -> Self {
+        self.runners = true;
+        self
+    }
+
+    pub async fn build(self) -> TestApp {
+        let database = TestDatabase::create().await;
+        let superuser = PgPool::connect(database.url()).await.unwrap();
+        let query_pool = database::connect(&database.url_for("fanledger_gateway"), 4).await.unwrap();
+        let command_pool = database::connect(&database.url_for("fanledger_command"), 4).await.unwrap();
+        let intake = Arc::new(FakeIntake {
+            behaviour: Mutex::new(Behaviour::Accept),
+            seen: Mutex::default(),
+            entered: Notify::new(),
+            permission: Notify::new(),
+        });
+        let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), JwtKey::new(&KEY).unwrap());
+        self.configure.into_iter().for_each(|configure| configure(&mut config));
+        let parts = Parts {
+            config,
+            query_pool,
+            command_pool,
+            intake: intake.clone(),
+            schema_version: MIGRATIONS.iter().map(|migration| migration.version).max().unwrap(),
+            probes: vec![Arc::new(FakeProbe)],
+        };
+        let state = GatewayState::new(parts).await.unwrap();
+        let stop = CancellationToken::new();
+        state.start(&stop);
+        let app = TestApp { router: router(&state), state, superuser, database, intake, stop };
+        if self.runners {
+            for name in PROJECTIONS {
+                app.add_runner(name).await;
+            }
+        }
+        app
+    }
+}
+
+pub struct TestApp {
+    pub router: Router,
+    pub state: GatewayState,
+    pub superuser: PgPool,
+    pub database: TestDatabase,
+    pub intake: Arc<FakeIntake>,
+    pub stop: CancellationToken,
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl TestApp {
+    pub fn with() -> TestAppBuilder {
+        TestAppBuilder::default()
+    }
+
+    pub async fn new() -> TestApp {
+        Self::with().build().await
+    }
+
+    pub async fn add_runner(&self, name: &str) {
+        sqlx::query(
+            "INSERT INTO control.runners (name, generation, version, live, views, journal_id, position, chain)
+             VALUES ($1, 1, 1, true, '{}', (SELECT journal_id FROM journal.identity), 0, decode(repeat('00', 32), 'hex'))",
+        )
+        .bind(name)
+        .execute(&self.superuser)
+        .await
+        .unwrap();
+    }
+
+    /// Puts runners at a position, as if they had applied events up to it.
+    pub async fn move_runners(&self, names: &[&str], position: i64) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        sqlx::query("UPDATE control.runners SET position = $2 WHERE name = ANY ($1)")
+            .bind(names)
+            .bind(position)
+            .execute(&self.superuser)
+            .await
+            .unwrap();
+    }
+
+    /// How many of the gateway's statements wait for a lock.
+    pub async fn waiting_on_locks(&self) -> i64 {
+        let query = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND usename LIKE 'fanledger%' AND wait_event_type = 'Lock'";
+        sqlx::query_scalar(query).fetch_one(&self.superuser).await.unwrap()
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        *self.intake.behaviour.lock().unwrap() = behaviour;
+    }
+
+    pub fn get(&self, path: &str) -> Call {
+        Call::new(self, Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> Call {
+        Call::new(self, Method::POST, path)
+    }
+
+    pub fn call(&self, method: Method, path: &str) -> Call {
+        Call::new(self, method, path)
+    }
+}
+
+/// Waits for a condition, with a deadline.
+pub async fn until<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    let poll = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), poll).await.unwrap();
+}
+
+pub fn token(roles: &[Role]) -> String {
+    token_of("tester", roles)
+}
+
+pub fn token_of(subject: &str, roles: &[Role]) -> String {
+    mint(&JwtKey::new(&KEY).unwrap(), roles, subject, Duration::from_secs(60)).unwrap()
+}
+
+/// One request.
+pub struct Call {
+    router: Router,
+    request: axum::http::request::Builder,
+    body: Body,
+}
+
+impl Call {
+    fn new(app: &TestApp, method: Method, path: &str) -> Self {
+        let peer: SocketAddr = ([192, 0, 2, 1], 40_000).into();
+        let request = Request::builder().method(method).uri(path).extension(ConnectInfo(peer));
+        Self { router: app.router.clone(), request, body: Body::empty() }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub fn token(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn role(self, role: Role) -> Self {
+        self.token(&token(&[role]))
+    }
+
+    pub fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.header("content-type", "application/json").body(body.to_string())
+    }
+
+    /// The answer with its whole body.
+    pub async fn send(self) -> Answer {
+        let response = self.open().await;
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// The answer with its body still to come.
+    pub async fn open(self) -> axum::response::Response {
+        let request = self.request.body(self.body).unwrap();
+        self.router.oneshot(request).await.unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// Asserts that this is a well-formed problem document of this kind, and answers it.
+    #[track_caller]
+    pub fn problem(&self, status: u16, slug: &str) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let document = self.json();
+        assert_eq!(
+            (self.status.as_u16(), document["type"].as_str()),
+            (status, Some(&*format!("urn:fanledger:problem:{slug}"))),
+            "{document}"
+        );
+        assert_eq!(document["status"], status);
+        assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()), "{document}");
+        assert_eq!(document["request_id"].as_str(), self.header("x-request-id"), "{document}");
+        document
+    }
+
+    /// The messages of a problem's field.
+    pub fn errors(&self) -> BTreeMap<String, Vec<String>> {
+        let mut by_field: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for error in self.json()["errors"].as_array().into_iter().flatten() {
+            let field = error["field"].as_str().unwrap().to_owned();
+            by_field.entry(field).or_default().push(error["message"].as_str().unwrap().to_owned());
+        }
+        by_field
+    }
+}
