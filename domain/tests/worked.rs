@@ -420,6 +420,43 @@ fn a_charge_that_fails_after_it_succeeded_leaves_fees_only() {
 }
 
 #[test]
+fn a_round_trip_through_another_currency_leaves_an_exchange_difference() {
+    let mut failed = charge_snapshot("eur", 1299, Offer::Silent);
+    failed.status = ChargeStatus::Failed;
+    let mut facts = vec![
+        charge("eur", 1299, Offer::Silent),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1424, 71),
+        ChargeObserved { stamp: stamp(400_000, "evt_f"), charge: failed }.into(),
+    ];
+    // Until the money is seen to have gone back, what came stands unconfirmed.
+    expect(
+        &post_in_every_order(&facts),
+        &[(CLEARING, "usd", 1353), (PROCESSING, "usd", 71), ("assets:stripe:unconfirmed", "usd", -1424)],
+    );
+    facts.push(transaction("txn_f", "ch_1", Category::ChargeFailure, 400_000, "usd", -1383, 0));
+    expect(&post_in_every_order(&facts), &[(CLEARING, "usd", -30), (PROCESSING, "usd", 71), ("income:fx", "usd", -41)]);
+    // The same for a refund that fails.
+    let refunded = vec![
+        charge("eur", 1000, attribution(8000, 0)),
+        transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", 1085, 61),
+        refund("re_1", "evt_r1", 100, "eur", 400, RefundStatus::Succeeded),
+        transaction("txn_r1", "re_1", Category::Refund, 100, "usd", -430, 0),
+        refund("re_1", "evt_r2", 500, "eur", 400, RefundStatus::Failed),
+        transaction("txn_r2", "re_1", Category::RefundFailure, 500, "usd", 433, 0),
+    ];
+    expect(
+        &post_in_every_order(&refunded),
+        &[
+            (CLEARING, "usd", 1027),
+            (PROCESSING, "usd", 61),
+            (PENDING, "usd", -868),
+            (PLATFORM, "usd", -217),
+            ("income:fx", "usd", -3),
+        ],
+    );
+}
+
+#[test]
 fn a_released_charge_is_available_from_then_and_refunds_come_out_of_it() {
     let facts = vec![
         charge("usd", 1000, attribution(8000, 0)),

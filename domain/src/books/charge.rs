@@ -395,7 +395,12 @@ impl Charge {
                 own.iter().filter(|t| t.category == Category::ChargeFailure).for_each(|t| unmatched(books, t));
                 None
             }
-            (Phase::Live | Phase::Dead | Phase::Unknown, _) => {
+            (Phase::Dead, _) => {
+                let newest = self.charge.newest()?;
+                confirm(books, 0, newest.currency, own);
+                gross.first().map(|transaction| transaction.currency)
+            }
+            (Phase::Live | Phase::Unknown, _) => {
                 own.iter().for_each(|transaction| unmatched(books, transaction));
                 None
             }

@@ -232,26 +232,28 @@ fn fee_account(category: Category) -> Account {
 ///
 /// In one currency that is a subtraction. Where the balance transactions are in another currency, those that move the way the
 /// object says confirm it whatever their amount, and those that move the other way (a failure whose event is not here yet) wait.
+/// An object that moved nothing after all is confirmed by a way out and a way back; what they differ by is an exchange difference.
 pub(crate) fn confirm<'a>(
     books: &mut Balances,
     expected: i128,
     currency: Currency,
     transactions: impl IntoIterator<Item = &'a BalanceTransaction>,
 ) {
-    let mut in_currency = 0;
-    let mut confirmed_elsewhere = false;
-    for transaction in transactions {
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        transactions.into_iter().partition(|transaction| transaction.currency == currency);
+    let is_round_trip = elsewhere.iter().any(|t| t.amount > 0) && elsewhere.iter().any(|t| t.amount < 0);
+    let mut is_confirmed_elsewhere = false;
+    for transaction in elsewhere {
         let amount = i128::from(transaction.amount);
-        if transaction.currency == currency {
-            in_currency += amount;
-        } else if expected != 0 && amount.signum() == expected.signum() {
-            confirmed_elsewhere = true;
-        } else {
+        if expected != 0 && amount.signum() == expected.signum() {
+            is_confirmed_elsewhere = true;
+        } else if expected != 0 || !is_round_trip {
             books.credit(Account::StripeUnconfirmed, transaction.currency, amount);
         }
     }
-    let expected_here = if confirmed_elsewhere { 0 } else { expected };
-    books.debit(Account::StripeUnconfirmed, currency, expected_here - in_currency);
+    let moved: i128 = here.iter().map(|transaction| i128::from(transaction.amount)).sum();
+    let expected_here = if is_confirmed_elsewhere { 0 } else { expected };
+    books.debit(Account::StripeUnconfirmed, currency, expected_here - moved);
 }
 
 /// A balance transaction whose object is not known here waits whole.

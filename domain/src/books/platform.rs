@@ -136,7 +136,7 @@ impl Books for Transfer {
         let mut parts = vec![(newest.id.clone(), -amount)];
         parts.extend(back.parts.iter().cloned());
         book_parts(&mut books, newest.currency, &parts, back.beyond, &transactions);
-        close_residuals(&mut books, None);
+        close_residuals(&mut books, transactions.first().map(|(_, transaction)| transaction.currency));
         books
     }
 
@@ -215,7 +215,7 @@ impl Books for Payout {
             PayoutStatus::Canceled | PayoutStatus::Failed => 0,
         };
         book_parts(&mut books, newest.currency, &[(newest.id.clone(), -moved)], 0, &transactions);
-        close_residuals(&mut books, None);
+        close_residuals(&mut books, transactions.first().map(|(_, transaction)| transaction.currency));
         books
     }
 
@@ -286,7 +286,7 @@ impl Books for ApplicationFee {
         let mut parts = vec![(newest.id.clone(), amount)];
         parts.extend(back.parts.iter().map(|(id, refunded)| (id.clone(), -refunded)));
         book_parts(&mut books, newest.currency, &parts, -back.beyond, &transactions);
-        close_residuals(&mut books, None);
+        close_residuals(&mut books, transactions.first().map(|(_, transaction)| transaction.currency));
         books
     }
 
