@@ -152,10 +152,12 @@ pub enum Command {
 }
 
 impl Command {
-    const fn is_server(&self) -> bool {
+    /// What is logged where FANLEDGER_LOG says nothing. Roles say what they do; `dev` shares its terminal with the user, who
+    /// wants to hear of trouble and not of each request; a tool's answer is its output.
+    const fn log_filter(&self) -> &'static str {
         match self {
-            Self::All | Self::Gateway | Self::Relay | Self::Projector | Self::Manager => true,
-            Self::Dev(args) => args.command.is_none(),
+            Self::All | Self::Gateway | Self::Relay | Self::Projector | Self::Manager => "info,async_nats=warn",
+            Self::Dev(_) => "warn,fanledger_cli=info,async_nats=error",
             Self::Migrate
             | Self::Seed(_)
             | Self::Doctor
@@ -165,7 +167,7 @@ impl Command {
             | Self::Journal(_)
             | Self::Projections(_)
             | Self::Ledger(_)
-            | Self::Bench(_) => false,
+            | Self::Bench(_) => "warn,sqlx=error,async_nats=error",
         }
     }
 }
@@ -207,7 +209,7 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         return doctor::run(settings, output).await;
     }
     let settings = settings?;
-    start_log(&settings, cli.command.is_server())?;
+    start_log(&settings, cli.command.log_filter())?;
     match cli.command {
         Command::All => roles::run(&settings, roles::ALL).await,
         Command::Gateway => roles::run(&settings, &[roles::Role::Gateway]).await,
@@ -228,9 +230,8 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
     }
 }
 
-/// Servers log what they do, tools only what is wrong. JSON in production, where programs read it.
-fn start_log(settings: &Settings, server: bool) -> Result<(), StartError> {
-    let usual = if server { "info,async_nats=warn,sqlx=warn,hyper=warn" } else { "warn,sqlx=error,async_nats=error" };
+/// JSON in production, where programs read it.
+fn start_log(settings: &Settings, usual: &'static str) -> Result<(), StartError> {
     let filter = settings.log.as_deref().unwrap_or(usual);
     let filter = EnvFilter::builder().parse(filter).map_err(StartError::Log)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -250,7 +251,7 @@ mod tests {
         let mut command = Cli::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
-        for subcommand in command.get_subcommands() {
+        for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
             let line = format!("\n  {} ", subcommand.get_name());
             assert!(help.contains(&line), "{} is in no group of the help", subcommand.get_name());
         }

@@ -118,7 +118,11 @@ impl Claim {
         // A reader that looks whether we run holds the lock for microseconds; a few tries tell it from another `dev`.
         for attempt in 0..5_u8 {
             match lock.try_lock() {
-                Ok(()) => return Ok(Self { data_dir: data_dir.to_owned(), _lock: lock }),
+                Ok(()) => {
+                    // What a killed `dev` left would otherwise be taken for ours until we publish our own.
+                    forget(data_dir).map_err(lock_error)?;
+                    return Ok(Self { data_dir: data_dir.to_owned(), _lock: lock });
+                }
                 Err(TryLockError::WouldBlock) if attempt < 4 => {
                     std::thread::sleep(std::time::Duration::from_millis(20))
                 }
@@ -148,7 +152,14 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // What cannot be removed is ignored by readers: the lock is gone.
-        std::fs::remove_file(state_path(&self.data_dir)).ok();
+        forget(&self.data_dir).ok();
+    }
+}
+
+fn forget(data_dir: &Path) -> io::Result<()> {
+    match std::fs::remove_file(state_path(data_dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -185,6 +196,8 @@ mod tests {
         // After a kill -9 the file is still there.
         std::fs::write(state_path(&dir), left_behind).unwrap();
         assert!(DevState::of_running(&dir).is_none());
+        let _next = Claim::take(&dir).unwrap();
+        assert!(DevState::of_running(&dir).is_none(), "the state of one `dev` is not another's");
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

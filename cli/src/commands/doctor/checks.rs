@@ -17,11 +17,7 @@ const POSTGRES_VERSION_MIN: i32 = 150_000;
 
 /// A failed check for each bad or missing setting.
 pub(super) fn settings_problems(error: &SettingsError) -> Vec<Check> {
-    error
-        .problems
-        .iter()
-        .map(|problem| Check::failed("settings", problem, "set it in the environment or in fanledger.toml"))
-        .collect()
+    error.problems.iter().map(|problem| Check::failed("settings", problem, "")).collect()
 }
 
 /// All of them, in the order in which one needs the other.

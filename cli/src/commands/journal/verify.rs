@@ -50,11 +50,11 @@ pub(super) async fn run(args: &VerifyArgs, reader: &Reader, output: Output) -> R
     .await;
     bar.finish_and_clear();
     let report = report?;
-    print(&report, options.from.is_none_or(|from| from.get() == 1), output)?;
+    print(&report, options, output)?;
     Ok(if report.first_divergence.is_none() { Outcome::Fine } else { Outcome::CheckFailed })
 }
 
-fn print(report: &Report, with_books: bool, output: Output) -> Result<(), Failure> {
+fn print(report: &Report, options: VerifyOptions, output: Output) -> Result<(), Failure> {
     if output.is_json() {
         let first_divergence = report.first_divergence.as_ref().map(|divergence| FirstDivergence {
             position: divergence.position,
@@ -67,14 +67,14 @@ fn print(report: &Report, with_books: bool, output: Output) -> Result<(), Failur
     }
     match &report.first_divergence {
         None => {
-            let books = if with_books {
-                ", and the books tie out"
-            } else {
-                "; the books were not checked, since it did not begin at 1"
+            let last = options.to.map_or(report.head, |to| to.min(report.head));
+            let books = match options.from {
+                Some(from) if from != Position::new(1) => "; the books were not checked, since it did not begin at 1",
+                None | Some(_) => ", and the books tie out",
             };
             output.line(format_args!(
-                "{} events up to position {}: content, order, times and chain are as they were appended{books}.",
-                report.events, report.head
+                "{} events up to position {last}: content, order, times and chain are as they were appended{books}.",
+                report.events
             ))?;
         }
         Some(divergence) => {
