@@ -219,6 +219,9 @@ impl Demo {
         while at < self.end {
             let mut charge = self.charge(amount, creator.currency, customer.clone(), at);
             let invoice = self.invoice(&mut charge, &id, metadata.clone());
+            if self.world.chance(4) {
+                self.decline(&charge);
+            }
             self.pay(&mut charge, Some(which));
             // Invoices are now and then announced hours after the money; it waits in suspense.
             let told = at + if self.world.chance(6) { 5 * HOUR } else { 1 };
@@ -226,11 +229,22 @@ impl Demo {
             if charge.api == Api::New {
                 self.world.emit(told, charge.api, "invoice_payment.paid", invoice.payment());
             }
+            at += 30 * DAY;
             if self.world.chance(12) {
+                let object = subscription(&id, self.api(at), "canceled", &customer, at - 30 * DAY, &metadata);
+                self.world.emit(at, self.api(at), "customer.subscription.deleted", object);
                 return;
             }
-            at += 30 * DAY;
         }
+    }
+
+    /// The card is declined at first; the second attempt, an hour later, is the charge that succeeds.
+    fn decline(&mut self, charge: &Charge) {
+        let mut declined = charge.clone();
+        declined.id = self.world.id("ch");
+        declined.created = charge.created - HOUR;
+        declined.status = "failed";
+        self.world.emit(declined.created, declined.api, "charge.failed", declined.json());
     }
 
     fn invoice(&mut self, charge: &mut Charge, subscription: &str, metadata: Metadata) -> Invoice {
