@@ -68,3 +68,26 @@ pub fn chain(previous: ChainDigest, position: Position, recorded_at_micros: i64,
 pub const fn micros(time: DateTime<Utc>) -> i64 {
     time.timestamp_micros()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of `docs/journal-format.md`, whose digests were computed with another program.
+    #[test]
+    fn the_documented_example_digests_as_documented() {
+        let leaf = leaf(&Content {
+            aggregate_type: b"stripe_event",
+            aggregate_id: b"evt_1",
+            sequence: 1,
+            event_type: b"StripeEventReceived",
+            event_version: b"1",
+            event_id: Uuid::from_u128(0x0198_f3c2_0000_7000_8000_0000_0000_0001),
+            payload: br#"{"a": 1}"#,
+            metadata: br#"{"actor":"system:test"}"#,
+        });
+        assert_eq!(hex::encode(leaf), "32edcb295c8663fba64bf3736b16512ba6b68d049a364b724cb6512bc6e558e3");
+        let chain = chain(ChainDigest::START, Position::new(1), 1767323045678901, &leaf);
+        assert_eq!(hex::encode(chain.0), "7671a594faf86486275ebe35027d30ed8638d65f84967e7d3ff4354436e5fcf3");
+    }
+}

@@ -314,6 +314,8 @@ async fn a_malformed_call_is_refused_whole() {
         ),
         ("nothing at all", format!("'{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', {none}")),
         ("arrays of different length", two("{a}", "{1,1}", none)),
+        ("an array that begins at 0", ONE.replacen("'{stripe_event}'", "'[0:0]={stripe_event}'", 1)),
+        ("an array of arrays", ONE.replacen("'{evt_1}'", "'{{evt_1}}'", 1)),
         ("null", ONE.replacen("'{0}'", "NULL", 1)),
     ] {
         assert_eq!(code(by_hand(&mut connection, "clock_timestamp()", &batch).await), "FL003", "{what}: {batch}");
