@@ -234,3 +234,59 @@ async fn books_are_judged_event_by_event_and_at_the_end() {
     let report = verify(&journal.admin, options, Some(&mut books), &mut |_| {}).await.unwrap();
     assert_eq!((report.first_divergence, books.seen.len()), (None, 0));
 }
+
+/// R4: one bit flipped anywhere in a row that the database still takes as a row is found at that row.
+#[tokio::test]
+async fn one_flipped_bit_anywhere_in_a_row_is_found_there() {
+    use rand::{Rng, SeedableRng};
+    let journal = ten().await;
+    sqlx::raw_sql("CREATE TABLE public.e AS TABLE journal.events").execute(&journal.admin).await.unwrap();
+    sqlx::raw_sql("ALTER TABLE journal.events DISABLE TRIGGER ALL; ALTER TABLE journal.events DROP CONSTRAINT events_position_form")
+        .execute(&journal.admin)
+        .await
+        .unwrap();
+    let flips = if std::env::var_os("FANLEDGER_FULL").is_some() { 20_000 } else { 300 };
+    let mut random = rand::rngs::StdRng::seed_from_u64(4);
+    let mut flipped = std::collections::BTreeMap::new();
+    for _ in 0..flips {
+        let position = random.random_range(1..=10);
+        let at: u32 = random.random_range(0..10_000);
+        let (bit63, bit256, bit128) = (at % 63, at % 256, at % 128);
+        let text = |column: &str| {
+            let byte = format!("1 + {at} % length({column}::text)");
+            let other = format!("chr(ascii(substr({column}::text, {byte}, 1)) # (1 << {}))", at % 7);
+            format!("overlay({column}::text PLACING {other} FROM {byte} FOR 1)")
+        };
+        let bytes = |value: &str, bit: u32| format!("set_bit({value}, {bit}, 1 - get_bit({value}, {bit}))");
+        let (column, expression) = match random.random_range(0..12) {
+            0 => ("position", format!("position # (1::bigint << {bit63})")),
+            1 => ("aggregate_type", text("aggregate_type")),
+            2 => ("aggregate_id", text("aggregate_id")),
+            3 => ("sequence", format!("sequence # (1::bigint << {bit63})")),
+            4 => ("event_type", text("event_type")),
+            5 => ("event_version", text("event_version")),
+            6 => ("payload", format!("({})::json", text("payload"))),
+            7 => ("metadata", format!("({})::json", text("metadata"))),
+            8 => ("event_id", format!("encode({}, 'hex')::uuid", bytes("uuid_send(event_id)", bit128))),
+            9 => ("recorded_at", format!("recorded_at + (1::bigint << {}) * interval '1 microsecond'", at % 40)),
+            10 => ("leaf", bytes("leaf", bit256)),
+            _ => ("chain", bytes("chain", bit256)),
+        };
+        let update = format!("UPDATE journal.events SET {column} = {expression} WHERE position = {position}");
+        if sqlx::raw_sql(&update).execute(&journal.admin).await.is_err() {
+            // Not JSON any more, or a position that is taken: no row that the database could hold.
+            continue;
+        }
+        let report = check(&journal, None, None).await;
+        assert_eq!(report.first_divergence.map(|found| found.position.get()), Some(position), "{update}");
+        *flipped.entry(column).or_insert(0) += 1;
+        let restore = "DELETE FROM journal.events WHERE position NOT IN (SELECT position FROM public.e); \
+             INSERT INTO journal.events TABLE public.e ON CONFLICT (position) DO UPDATE SET (aggregate_type, aggregate_id, sequence, \
+             event_type, event_version, payload, metadata, event_id, recorded_at, leaf, chain) = (excluded.aggregate_type, \
+             excluded.aggregate_id, excluded.sequence, excluded.event_type, excluded.event_version, excluded.payload, excluded.metadata, \
+             excluded.event_id, excluded.recorded_at, excluded.leaf, excluded.chain)";
+        sqlx::raw_sql(restore).execute(&journal.admin).await.unwrap();
+    }
+    assert_eq!(flipped.len(), 12, "every column was tried: {flipped:?}");
+    assert_eq!(found(&journal).await, None);
+}
