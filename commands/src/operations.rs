@@ -8,19 +8,19 @@ use fanledger_domain::books::balance_transaction::OwnBalanceTransaction;
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::books::platform::{ApplicationFee, Payout, Topup, Transfer};
 use fanledger_domain::books::satellite::{Dispute, FeeRefund, Refund, Satellite, TransferReversal};
-use fanledger_domain::event::{Event, StripeEventNotTranslated};
+use fanledger_domain::event::{Event, NotTranslatedReason, StripeEventNotTranslated, StripeEventReceived};
 use fanledger_domain::id::{IdError, StripeId};
 use fanledger_domain::ledgered::LedgerCommand;
 use fanledger_domain::time::Timestamp;
-use fanledger_journal::event::{Metadata, Position};
+use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::reader::{ReadError, Reader};
 
-use crate::executor::{ExecuteError, Executor};
+use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
 use crate::stripe::translator::{JudgeError, Verdict, judge};
 use crate::stripe::{SYNC_ACTOR, TRANSLATOR_ACTOR, acted_by, caused_by};
-use crate::vault::Vault;
+use crate::vault::{Vault, VaultError};
 
 /// Streams or events read at a time.
 const PAGE: u32 = 500;
@@ -39,6 +39,9 @@ pub enum OperationError {
     /// A raw event could not be opened.
     #[error("translate a raw event")]
     Judge(#[from] JudgeError),
+    /// The vault could not be asked for keys.
+    #[error("read keys from the vault")]
+    Vault(#[from] VaultError),
     /// Stripe did not answer.
     #[error("list balance transactions")]
     Stripe(#[from] StripeApiError),
@@ -87,28 +90,31 @@ pub async fn retranslate(
         let page = reader.after(position, PAGE, PAGE_BYTES).await?;
         let Some(last) = page.last() else { break };
         position = last.position;
-        for recorded in &page {
-            if recorded.event_type != "StripeEventReceived"
-                || filter.since.is_some_and(|since| recorded.recorded_at < since)
-            {
-                continue;
-            }
-            let Ok(Event::StripeEventReceived(received)) =
-                Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload)
-            else {
-                continue;
-            };
-            if filter.event_type.is_some() && filter.event_type != received.event_type {
-                continue;
-            }
+        let raw = wanted(&page, filter);
+        let ids: Vec<&str> = raw.iter().map(|received| received.id.as_str()).collect();
+        let keys = vault.keys(STRIPE_EVENT, &ids).await?;
+        for received in &raw {
             done.events += 1;
             let metadata = caused_by(TRANSLATOR_ACTOR, &received.id);
-            let verdict = judge(vault, &received, livemode).await?;
+            let verdict = judge(vault, &keys, received, livemode)?;
             perform(executor, &received.id, verdict, &metadata, &mut done).await?;
         }
         progress(position);
     }
     Ok(done)
+}
+
+/// The raw events of a page that the filter lets through.
+fn wanted(page: &[RecordedEvent], filter: &RetranslateFilter) -> Vec<StripeEventReceived> {
+    page.iter()
+        .filter(|recorded| recorded.event_type == "StripeEventReceived")
+        .filter(|recorded| filter.since.is_none_or(|since| recorded.recorded_at >= since))
+        .filter_map(|recorded| match Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload) {
+            Ok(Event::StripeEventReceived(received)) => Some(received),
+            Ok(_) | Err(_) => None,
+        })
+        .filter(|received| filter.event_type.is_none() || filter.event_type == received.event_type)
+        .collect()
 }
 
 async fn perform(
@@ -135,7 +141,7 @@ async fn perform(
                 done.refused += 1;
                 let fact = StripeEventNotTranslated {
                     id: id.clone(),
-                    reason: fanledger_domain::event::NotTranslatedReason::Untranslatable,
+                    reason: NotTranslatedReason::Untranslatable,
                     detail: error.to_string(),
                     translator_version: fanledger_domain::stripe::TRANSLATOR_VERSION,
                 };

@@ -4,6 +4,7 @@
 //! with XChaCha20-Poly1305 under the vault key, with a random 24-byte nonce in front. Both bind the stream's name, so that
 //! neither can be moved to another event. Destroying the wrapped key erases the body for good, and the chain stays intact.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -63,6 +64,13 @@ pub struct Sealed {
     pub wrapped_key: Vec<u8>,
 }
 
+/// Wrapped keys, as they were when they were read.
+#[derive(Clone, Debug)]
+pub struct WrappedKeys {
+    stream_type: String,
+    by_id: HashMap<String, Vec<u8>>,
+}
+
 /// Seals and opens; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Vault {
@@ -91,17 +99,24 @@ impl Vault {
         Ok(Sealed { ciphertext: BASE64.encode(ciphertext), wrapped_key: [nonce.as_slice(), &wrapped].concat() })
     }
 
-    /// Opens the body that was sealed for this stream.
-    pub async fn open(&self, stream_type: &str, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
-        let wrapped: Option<Option<Vec<u8>>> =
-            sqlx::query_scalar("SELECT wrapped_key FROM vault.open(ARRAY[$1::text], ARRAY[$2::text])")
-                .bind(stream_type)
-                .bind(stream_id)
-                .fetch_optional(&self.pool)
+    /// The wrapped keys of these streams, in one query; what has none is erased.
+    pub async fn keys(&self, stream_type: &str, stream_ids: &[&str]) -> Result<WrappedKeys, VaultError> {
+        let types = vec![stream_type; stream_ids.len()];
+        let rows: Vec<(String, Option<Vec<u8>>)> =
+            sqlx::query_as("SELECT stream_id, wrapped_key FROM vault.open($1::text[], $2::text[])")
+                .bind(types)
+                .bind(stream_ids)
+                .fetch_all(&self.pool)
                 .await
                 .map_err(VaultError::Read)?;
-        let wrapped = wrapped.flatten().ok_or(VaultError::Erased)?;
-        self.unseal(&format!("{stream_type}/{stream_id}"), &wrapped, ciphertext)
+        let by_id = rows.into_iter().filter_map(|(id, key)| Some((id, key?))).collect();
+        Ok(WrappedKeys { stream_type: stream_type.to_owned(), by_id })
+    }
+
+    /// Opens the body that was sealed for this stream.
+    pub fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
+        let wrapped = keys.by_id.get(stream_id).ok_or(VaultError::Erased)?;
+        self.unseal(&format!("{}/{stream_id}", keys.stream_type), wrapped, ciphertext)
     }
 
     fn unseal(&self, stream: &str, wrapped: &[u8], ciphertext: &str) -> Result<Vec<u8>, VaultError> {

@@ -20,11 +20,11 @@ use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
 
-use crate::executor::{ExecuteError, Executor};
+use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
 use crate::stripe::delivery::{Delivery, of_translation};
 use crate::stripe::graph::{self, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Vault, VaultError, WrappedKeys};
 
 /// How many objects' commands are under way at once, so that they share appends.
 const CONCURRENCY: usize = 32;
@@ -81,7 +81,12 @@ pub struct JudgeError {
 }
 
 /// Opens and translates one raw event.
-pub async fn judge(vault: &Vault, received: &StripeEventReceived, livemode: bool) -> Result<Verdict, JudgeError> {
+pub fn judge(
+    vault: &Vault,
+    keys: &WrappedKeys,
+    received: &StripeEventReceived,
+    livemode: bool,
+) -> Result<Verdict, JudgeError> {
     let nothing = |reason, detail: String| {
         Verdict::Nothing(StripeEventNotTranslated {
             id: received.id.clone(),
@@ -90,7 +95,7 @@ pub async fn judge(vault: &Vault, received: &StripeEventReceived, livemode: bool
             translator_version: TRANSLATOR_VERSION,
         })
     };
-    let body = match vault.open(crate::executor::STRIPE_EVENT, received.id.as_str(), &received.sealed_body).await {
+    let body = match vault.open(keys, received.id.as_str(), &received.sealed_body) {
         Ok(body) => body,
         Err(VaultError::Erased) => {
             return Ok(nothing(NotTranslatedReason::Erased, "the body's key was destroyed".to_owned()));
@@ -115,13 +120,13 @@ impl Translator {
     async fn tasks(
         &self,
         event: &Event,
-        effects: Effects,
+        keys: Option<&WrappedKeys>,
         connection: &mut PgConnection,
     ) -> Result<Vec<Task>, StepError> {
         match event {
-            Event::StripeEventReceived(received) => match effects {
-                Effects::Live => self.tasks_of_raw(received).await,
-                Effects::Muted => Ok(Vec::new()),
+            Event::StripeEventReceived(received) => match keys {
+                Some(keys) => self.tasks_of_raw(received, keys),
+                None => Ok(Vec::new()),
             },
             Event::ChargeObserved(seen) => tasks_of_charge(seen, connection).await,
             Event::TransferObserved(seen) => {
@@ -147,9 +152,9 @@ impl Translator {
         }
     }
 
-    async fn tasks_of_raw(&self, received: &StripeEventReceived) -> Result<Vec<Task>, StepError> {
+    fn tasks_of_raw(&self, received: &StripeEventReceived, keys: &WrappedKeys) -> Result<Vec<Task>, StepError> {
         let metadata = caused_by(TRANSLATOR_ACTOR, &received.id);
-        Ok(match judge(&self.vault, received, self.livemode).await? {
+        Ok(match judge(&self.vault, keys, received, self.livemode)? {
             Verdict::Nothing(fact) => vec![Task::NotTranslated(fact)],
             Verdict::Facts(deliveries) => deliveries
                 .into_iter()
@@ -160,6 +165,16 @@ impl Translator {
                 })
                 .collect(),
         })
+    }
+
+    /// The keys of the raw events among these, in one query.
+    async fn keys_of(&self, events: &[(&Arc<RecordedEvent>, Event)]) -> Result<WrappedKeys, ApplyError> {
+        let raw: Vec<&str> = events
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::StripeEventReceived(_)))
+            .map(|(recorded, _)| recorded.stream.aggregate_id.as_str())
+            .collect();
+        self.vault.keys(STRIPE_EVENT, &raw).await.map_err(ApplyError::transient)
     }
 
     async fn perform(&self, task: Task) -> Result<(), ExecuteError> {
@@ -349,20 +364,26 @@ impl Projection for Translator {
         effects: Effects,
         connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        let mut queues: BTreeMap<StripeId, Vec<Task>> = BTreeMap::new();
+        let mut events = Vec::with_capacity(batch.len());
         for recorded in batch {
-            let poison = |error: Box<dyn std::error::Error + Send + Sync>| ApplyError::poison(recorded.position, error);
             let event = Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload)
-                .map_err(|error| poison(Box::new(error)))?;
-            let mut tasks = self.tasks(&event, effects, connection).await.map_err(|error| match error {
-                StepError::Judge(JudgeError { source: VaultError::Read(source), .. }) => ApplyError::from(source),
+                .map_err(|error| ApplyError::poison(recorded.position, error))?;
+            events.push((recorded, event));
+        }
+        let keys = match effects {
+            Effects::Live => Some(self.keys_of(&events).await?),
+            Effects::Muted => None,
+        };
+        let mut queues: BTreeMap<StripeId, Vec<Task>> = BTreeMap::new();
+        for (recorded, event) in &events {
+            let mut tasks = self.tasks(event, keys.as_ref(), connection).await.map_err(|error| match error {
                 StepError::Graph(GraphError::Database(source)) => ApplyError::from(source),
-                error @ (StepError::Judge(_) | StepError::Graph(_)) => poison(Box::new(error)),
+                error @ (StepError::Judge(_) | StepError::Graph(_)) => ApplyError::poison(recorded.position, error),
             })?;
             // Whatever a satellite's stream holds goes on to its owner, once that is known.
             if let Ok(object) = recorded.stream.aggregate_id.parse::<StripeId>()
                 && is_satellite(object.kind())
-                && recorded.stream.aggregate_type != crate::executor::STRIPE_EVENT
+                && recorded.stream.aggregate_type != STRIPE_EVENT
             {
                 tasks.push(Task::HandOn { satellite: object, metadata: acted_by(TRANSLATOR_ACTOR) });
             }
