@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 use utoipa::openapi::extensions::ExtensionsBuilder;
@@ -158,10 +159,29 @@ fn describe_operation(operation: &mut Operation, roles: &[Role], unavailable: &[
     }
 }
 
+/// `/openapi.json`, ready to be sent.
+#[derive(Clone)]
+pub(crate) struct Document {
+    json: Bytes,
+}
+
+impl Document {
+    /// The document is ours and made of maps and texts: it serialises. An empty answer would be seen by the test.
+    pub(crate) fn new(document: &OpenApi) -> Self {
+        Self { json: serde_json::to_vec(document).unwrap_or_default().into() }
+    }
+}
+
+impl IntoResponse for Document {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, "application/json")], self.json).into_response()
+    }
+}
+
 /// `/docs`, ready to be sent.
 #[derive(Clone)]
 pub(crate) struct Page {
-    html: String,
+    html: Bytes,
 }
 
 impl IntoResponse for Page {
@@ -237,7 +257,7 @@ pub(crate) fn page(document: &OpenApi) -> Page {
         );
     }
     html.push_str("</table></body></html>");
-    Page { html }
+    Page { html: html.into() }
 }
 
 fn push(html: &mut String, arguments: std::fmt::Arguments<'_>) {

@@ -15,6 +15,7 @@ use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::Page;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use crate::cursor::{Cursors, List};
 use crate::problem::{Kind, Problem};
@@ -49,6 +50,19 @@ impl<S: Sync> FromRequestParts<S> for MinPosition {
                 .with_error("Journal-Min-Position", POSITION_FORM)),
         }
     }
+}
+
+/// Which of an entry's times counts.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "only its schema is used: what is taken is judged with everything else that is wrong")]
+pub(crate) enum Axis {
+    /// When it counts: the same as it occurred, or the first open instant where that period was closed.
+    Effective,
+    /// When it happened at Stripe.
+    Occurred,
+    /// When the journal recorded it.
+    Recorded,
 }
 
 const POSITION_FORM: &str = "expected a journal position: digits only, at most 9223372036854775807";

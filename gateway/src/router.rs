@@ -1,11 +1,9 @@
 //! The routes: one line each, in groups by who may use them. A group's guard and what the OpenAPI document says about it are
 //! set by the same function, so the document cannot say otherwise.
 
-use std::sync::Arc;
-
+use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
-use axum::{Json, Router};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -93,11 +91,11 @@ pub fn router(state: &GatewayState) -> Router {
         .merge(healths().with_state(state.health.clone()))
         .split_for_parts();
 
-    let page = docs::page(&document);
-    let document = Arc::new(document);
+    // Neither changes while the process lives.
+    let (page, document) = (docs::page(&document), docs::Document::new(&document));
     router
-        .route("/openapi.json", get(move || async move { Json(document) }))
-        .route("/docs", get(move || async move { page }))
+        .route("/openapi.json", get(async move || document.clone()))
+        .route("/docs", get(async move || page.clone()))
         .fallback(|| async { problem::Problem::new(problem::Kind::NotFound, "See /docs for what there is.") })
         .layer(from_fn(edge::edge))
 }

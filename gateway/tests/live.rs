@@ -200,3 +200,49 @@ async fn pausing_and_resuming_reach_the_runner() {
     assert_eq!(app.post("/api/v1/ops/projections/balances/resume").role(Role::Operator).send().await.status, 200);
     assert_eq!(state().await, "live");
 }
+
+#[tokio::test]
+async fn not_ready_below_the_schema_that_it_needs() {
+    let app = TestApp::with().with_runners().schema_version(9999).build().await;
+    let answer = app.get("/readyz").send().await;
+    assert_eq!(answer.status, 503);
+    assert!(String::from_utf8_lossy(&answer.body).contains("9999 is needed. Run `fanledger migrate`."), "{answer:?}");
+}
+
+#[tokio::test]
+async fn not_ready_while_a_projection_is_further_behind_than_the_bound() {
+    let app = TestApp::with().with_runners().config(|config| config.lag_seconds_max = 5).build().await;
+    common::until(|| async { app.get("/readyz").send().await.status == 200 }).await;
+    // An event of an hour ago that nobody has applied. The guards let nobody append it: the test is the superuser.
+    let event = "SET session_replication_role = replica;
+        ALTER TABLE journal.events DISABLE TRIGGER guard;
+        ALTER TABLE journal.batches DISABLE TRIGGER guard;
+        INSERT INTO journal.events VALUES (1, 'stripe_event', 'evt_1', 1, 'StripeEventReceived', '1', '{}', '{}',
+            gen_random_uuid(), now() - interval '1 hour', decode(repeat('00', 32), 'hex'), decode(repeat('00', 32), 'hex'));
+        INSERT INTO journal.batches VALUES (1, 1, now() - interval '1 hour', decode(repeat('00', 32), 'hex'));";
+    sqlx::raw_sql(event).execute(&app.superuser).await.unwrap();
+    app.move_runners(&PROJECTIONS[1..], 1).await;
+    common::until(|| async { app.get("/readyz").send().await.status == 503 }).await;
+    let answer = app.get("/readyz").send().await;
+    assert!(
+        String::from_utf8_lossy(&answer.body).contains("Behind: awaited (catching_up, 1 events behind)."),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_postgres_reads_and_commands_are_503_and_the_process_lives() {
+    let app = TestApp::with().with_runners().build().await;
+    app.query_pool.close().await;
+    app.command_pool.close().await;
+    for path in [SUSPENSE, RUNNERS] {
+        let answer = app.get(path).role(Role::Admin).send().await;
+        answer.problem(503, "unavailable");
+        assert!(answer.header("retry-after").is_some());
+    }
+    let pause = || app.post("/api/v1/ops/projections/balances/pause").role(Role::Operator);
+    pause().send().await.problem(503, "unavailable");
+    pause().key("k").send().await.problem(503, "unavailable");
+    assert_eq!(app.get("/readyz").send().await.status, 503);
+    assert_eq!(app.get("/healthz").send().await.status, 200);
+}

@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use fanledger_domain::account::Account;
 use fanledger_gateway_api::{AccountBalances, Problem};
 
-use crate::params::{MinPosition, Params, Positioned, path_part};
+use crate::params::{Axis, MinPosition, Params, Positioned, path_part};
 use crate::read::{self, Read, answered_from::BALANCES};
 use crate::state::Queries;
 
@@ -16,7 +16,7 @@ use crate::state::Queries;
     params(
         ("account" = String, Path, description = "The account, `assets:stripe:clearing`"),
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
-        ("by" = Option<String>, Query, description = "Which time counts: `effective` (default), `occurred` or `recorded`"),
+        ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
     ),
     responses(
         (status = 200, description = "Its balances.", body = AccountBalances),

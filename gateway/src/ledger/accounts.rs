@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use fanledger_gateway_api::{AccountBalance, Page, Problem};
 
-use crate::params::{MinPosition, Params, Positioned};
+use crate::params::{Axis, MinPosition, Params, Positioned};
 use crate::read::{self, AccountKey, Read, Slice, answered_from::BALANCES};
 use crate::state::Queries;
 
@@ -16,7 +16,7 @@ use crate::state::Queries;
     get, path = "/api/v1/ledger/accounts", tag = "ledger", operation_id = "list_accounts",
     params(
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
-        ("by" = Option<String>, Query, description = "Which time counts: `effective` (default), `occurred` or `recorded`"),
+        ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same path and filters"),
         ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
     ),

@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use fanledger_domain::account::Account;
 use fanledger_gateway_api::{Page, PostingLine, Problem};
 
-use crate::params::{MinPosition, Params, Positioned, path_part};
+use crate::params::{Axis, MinPosition, Params, Positioned, path_part};
 use crate::read::{self, PostingKey, Read, Slice, answered_from::POSTINGS};
 use crate::state::Queries;
 
@@ -17,8 +17,8 @@ use crate::state::Queries;
     params(
         ("account" = String, Path, description = "The account, `assets:stripe:clearing`"),
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
-        ("by" = Option<String>, Query, description = "Which time counts: `effective` (default), `occurred` or `recorded`"),
-        ("currency" = Option<String>, Query, description = "Only this currency, lowercase"),
+        ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
+        ("currency" = Option<String>, Query, description = "Only this currency, lowercase", pattern = "^[a-z]{3}$"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same path and filters"),
         ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
     ),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use fanledger_gateway_api::{Problem, TrialBalance};
 
-use crate::params::{MinPosition, Params, Positioned};
+use crate::params::{Axis, MinPosition, Params, Positioned};
 use crate::read::{self, Read, answered_from::BALANCES};
 use crate::state::Queries;
 
@@ -17,8 +17,8 @@ use crate::state::Queries;
     get, path = "/api/v1/ledger/trial-balance", tag = "ledger", operation_id = "trial_balance",
     params(
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
-        ("by" = Option<String>, Query, description = "Which time counts: `effective` (default), `occurred` or `recorded`"),
-        ("currency" = Option<String>, Query, description = "Only this currency, lowercase")
+        ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
+        ("currency" = Option<String>, Query, description = "Only this currency, lowercase", pattern = "^[a-z]{3}$")
     ),
     responses(
         (status = 200, description = "The trial balance.", body = TrialBalance),

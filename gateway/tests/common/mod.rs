@@ -91,6 +91,7 @@ type Configure = Box<dyn FnOnce(&mut GatewayConfig)>;
 pub struct TestAppBuilder {
     configure: Vec<Configure>,
     runners: bool,
+    schema_version: Option<i64>,
 }
 
 impl TestAppBuilder {
@@ -103,6 +104,12 @@ impl TestAppBuilder {
     /// With a row for each projection, at position 0, moved by hand.
     pub fn with_runners(mut self) -> Self {
         self.runners = true;
+        self
+    }
+
+    /// As if this build needed another schema.
+    pub fn schema_version(mut self, version: i64) -> Self {
+        self.schema_version = Some(version);
         self
     }
 
@@ -119,18 +126,20 @@ impl TestAppBuilder {
         });
         let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), JwtKey::new(&KEY).unwrap());
         self.configure.into_iter().for_each(|configure| configure(&mut config));
+        let migrated = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap();
         let parts = Parts {
             config,
-            query_pool,
-            command_pool,
+            query_pool: query_pool.clone(),
+            command_pool: command_pool.clone(),
             intake: intake.clone(),
-            schema_version: MIGRATIONS.iter().map(|migration| migration.version).max().unwrap(),
+            schema_version: self.schema_version.unwrap_or(migrated),
             probes: vec![Arc::new(FakeProbe)],
         };
         let state = GatewayState::new(parts).await.unwrap();
         let stop = CancellationToken::new();
         state.start(&stop);
-        let app = TestApp { router: router(&state), state, superuser, database, intake, stop };
+        let app =
+            TestApp { router: router(&state), state, superuser, query_pool, command_pool, database, intake, stop };
         if self.runners {
             for name in PROJECTIONS {
                 app.add_runner(name).await;
@@ -144,6 +153,8 @@ pub struct TestApp {
     pub router: Router,
     pub state: GatewayState,
     pub superuser: PgPool,
+    pub query_pool: PgPool,
+    pub command_pool: PgPool,
     pub database: TestDatabase,
     pub intake: Arc<FakeIntake>,
     pub stop: CancellationToken,
