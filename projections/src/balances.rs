@@ -38,17 +38,21 @@ CREATE TABLE balance_totals (
 ) WITH (fillfactor = 50);
 
 -- The bucket comes before the account: a trial balance reads ranges of buckets, one account probes each of at most a few
--- hundred, and new rows go to the end of the index.
+-- hundred, and new rows go to the end of the index. A table per grain: among the many rows of hours, the few of months, which
+-- every question reads, would lie one to a page.
 CREATE TABLE balance_sums (
     axis     text COLLATE "C" NOT NULL CHECK (axis IN ('occurred', 'effective', 'recorded')),
-    grain    text COLLATE "C" NOT NULL CHECK (grain IN ('month', 'day', 'hour')),
+    grain    text COLLATE "C" NOT NULL,
     bucket   timestamptz NOT NULL,
     account  text COLLATE "C" NOT NULL,
     currency text COLLATE "C" NOT NULL,
     debits   numeric(38) NOT NULL,
     credits  numeric(38) NOT NULL,
     PRIMARY KEY (axis, grain, bucket, account, currency)
-) WITH (fillfactor = 70);
+) PARTITION BY LIST (grain);
+CREATE TABLE balance_sums_month PARTITION OF balance_sums FOR VALUES IN ('month') WITH (fillfactor = 70);
+CREATE TABLE balance_sums_day PARTITION OF balance_sums FOR VALUES IN ('day') WITH (fillfactor = 70);
+CREATE TABLE balance_sums_hour PARTITION OF balance_sums FOR VALUES IN ('hour') WITH (fillfactor = 70);
 
 -- What one entry did to one account in one currency. The axis of recording needs no index of its own: it is the primary
 -- key's order, entered by balance_hours.

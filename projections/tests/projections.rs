@@ -1,6 +1,8 @@
 //! Every projection over a real journal: what rows there are, that a second delivery changes nothing, that where batches end
 //! does not matter, and that what is built anew is the same.
 
+#![allow(clippy::unwrap_used, reason = "a test's helper fails its test")]
+
 use std::collections::BTreeMap;
 
 use fanledger_devkit::TestDatabase;

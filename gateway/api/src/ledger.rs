@@ -219,3 +219,22 @@ pub struct EntryPosting<M = Minor> {
     /// Lowercase ISO 4217.
     pub currency: String,
 }
+
+impl<M> PostingLine<M> {
+    /// The same line with its amounts in another representation.
+    pub fn map_minor<N>(self, map: impl Fn(M) -> N) -> PostingLine<N> {
+        PostingLine {
+            entry_id: self.entry_id,
+            position: self.position,
+            currency: self.currency,
+            occurred_at: self.occurred_at,
+            effective_at: self.effective_at,
+            recorded_at: self.recorded_at,
+            side: self.side,
+            amount_minor: map(self.amount_minor),
+            balance_minor: map(self.balance_minor),
+            description: self.description,
+            cause: self.cause,
+        }
+    }
+}

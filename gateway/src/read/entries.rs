@@ -1,0 +1,93 @@
+//! One entry with what led to it.
+
+use fanledger_domain::entry::{Posting, Side as DomainSide};
+use fanledger_domain::id::EntryId;
+use fanledger_gateway_api::{Cause, Entry, EntryPosting, FactReference, Side, StripeEventReference};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+
+use super::query::{decoding, fetch, time, undecodable, unsigned};
+use super::{Read, ReadError};
+
+const WHAT: &str = "an entry";
+
+/// One entry.
+///
+/// # Errors
+/// An entry that is not there, or Postgres.
+pub async fn entry<M: From<i128>>(pool: &PgPool, id: &EntryId) -> Result<Read<Entry<M>>, ReadError> {
+    let rows = fetch(
+        pool,
+        WHAT,
+        "SELECT least(p.position, i.position)::bigint AS at,
+                e.entry_id::text AS entry_id, e.position::bigint AS position, e.stream_type::text AS stream_type, e.stream_id::text AS stream_id,
+                e.object::text AS object, e.facts::text AS facts, e.stripe_event::text AS stripe_event, s.position::bigint AS stripe_position,
+                e.description::text AS description, e.occurred_at::timestamptz AS occurred_at, e.effective_at::timestamptz AS effective_at,
+                e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings
+         FROM read.positions AS p JOIN read.positions AS i ON p.name = 'entries' AND i.name = 'stripe_inbox'
+         LEFT JOIN read.entries AS e ON e.entry_id = $1::text
+         LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event",
+        |query| query.bind(id.as_str()),
+    )
+    .await?;
+    let row = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    let (position, entry) = decoding(WHAT, || Ok((unsigned(row, "at")?, read(row)?)))?;
+    entry.map(|value| Read { position, value }).ok_or_else(|| ReadError::UnknownEntry(id.clone()))
+}
+
+#[derive(Deserialize)]
+struct StoredFact {
+    event_type: String,
+    sequence: u64,
+    position: u64,
+}
+
+fn read<M: From<i128>>(row: &PgRow) -> Result<Option<Entry<M>>, sqlx::Error> {
+    let Some(entry_id) = row.try_get("entry_id")? else { return Ok(None) };
+    let facts: Vec<StoredFact> = json(row, "facts")?;
+    let postings: Vec<Posting> = json(row, "postings")?;
+    let stripe_position: Option<i64> = row.try_get("stripe_position")?;
+    let stripe_event: Option<String> = row.try_get("stripe_event")?;
+    let cause = Cause {
+        object: row.try_get("object")?,
+        facts: facts
+            .into_iter()
+            .map(|fact| FactReference { fact: fact.event_type, sequence: fact.sequence, position: fact.position })
+            .collect(),
+        stripe_events: stripe_event
+            .map(|id| StripeEventReference {
+                id,
+                position: stripe_position.and_then(|position| u64::try_from(position).ok()),
+            })
+            .into_iter()
+            .collect(),
+    };
+    Ok(Some(Entry {
+        entry_id,
+        position: unsigned(row, "position")?,
+        stream: format!("{}/{}", row.try_get::<&str, _>("stream_type")?, row.try_get::<&str, _>("stream_id")?),
+        occurred_at: time(row, "occurred_at")?.to_string(),
+        effective_at: time(row, "effective_at")?.to_string(),
+        recorded_at: time(row, "recorded_at")?.to_string(),
+        description: row.try_get("description")?,
+        cause,
+        postings: postings
+            .into_iter()
+            .map(|posting| EntryPosting {
+                account: posting.account.to_string(),
+                side: match posting.side {
+                    DomainSide::Debit => Side::Debit,
+                    DomainSide::Credit => Side::Credit,
+                },
+                amount_minor: i128::from(posting.money.minor()).into(),
+                currency: posting.money.currency().to_string(),
+            })
+            .collect(),
+    }))
+}
+
+fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(row.try_get(column)?).map_err(|error| undecodable(column, error))
+}

@@ -1,0 +1,172 @@
+//! What the gateway and the CLI read: the projections' views in the schema `read`, and nothing else.
+//!
+//! Read [`cut`] first (how "as of" becomes SQL), then [`balances`] and [`statement`]; the others are plain lists.
+//!
+//! Invariants:
+//! - Rows and the position that they reflect come from one statement, hence from one snapshot.
+//! - Every column is named and cast, so that a switch of generations does not change a result's shape.
+//! - What is summed is summed by Postgres in `numeric` and read as text: exact beyond 64 bits.
+//! - As of is inclusive; a time or position before the first entry is an error, never an empty answer.
+//!
+//! Types that hold amounts are generic over how they are written: [`fanledger_gateway_api::Minor`] for HTTP,
+//! [`fanledger_gateway_api::MinorNumber`] for the CLI.
+
+mod balances;
+mod cut;
+mod entries;
+mod inbox;
+mod query;
+mod runners;
+mod statement;
+mod waiting;
+
+use fanledger_domain::account::Account;
+use fanledger_domain::id::{EntryId, StripeId};
+use fanledger_domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use balances::{AccountKey, account, accounts, trial_balance};
+pub use entries::entry;
+pub use inbox::{InboxFilter, inbox, inbox_item};
+pub use runners::{journal, position_of, runners};
+pub use statement::{PostingKey, postings, statement};
+pub use waiting::{AwaitedKey, SuspenseKey, awaited, suspense};
+
+/// The projections that each question is answered from; a reader that waits for a position waits for all of them.
+pub mod answered_from {
+    /// Trial balance and accounts.
+    pub const BALANCES: &[&str] = &["balances"];
+    /// The lines of an account.
+    pub const POSTINGS: &[&str] = &["balances", "postings"];
+    /// An entry with its cause.
+    pub const ENTRIES: &[&str] = &["entries", "stripe_inbox"];
+    /// Webhooks.
+    pub const INBOX: &[&str] = &["stripe_inbox"];
+    /// Money in suspense.
+    pub const SUSPENSE: &[&str] = &["suspense"];
+    /// Balance transactions awaited.
+    pub const AWAITED: &[&str] = &["awaited"];
+}
+
+/// As of when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// Everything that the projection has applied.
+    Latest,
+    /// Everything up to and including an instant, by one of the three times.
+    Instant(Timestamp),
+    /// Everything up to and including a position of the journal: the books as they were known then, whatever the times.
+    Position(u64),
+}
+
+impl AsOf {
+    fn on_the_wire(self) -> Option<fanledger_gateway_api::AsOf> {
+        match self {
+            Self::Latest => None,
+            Self::Instant(at) => Some(fanledger_gateway_api::AsOf::Instant(at.to_string())),
+            Self::Position(position) => Some(fanledger_gateway_api::AsOf::Position(position)),
+        }
+    }
+}
+
+/// Which of an entry's three times counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum By {
+    /// When it counts: the same as it occurred, or the first open instant where that period was closed.
+    #[default]
+    Effective,
+    /// When it happened at Stripe.
+    Occurred,
+    /// When the journal recorded it.
+    Recorded,
+}
+
+impl By {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Effective => "effective",
+            Self::Occurred => "occurred",
+            Self::Recorded => "recorded",
+        }
+    }
+}
+
+/// An answer with the position of the journal that it reflects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// Everything up to here is in the answer.
+    pub position: u64,
+    /// The answer.
+    pub value: T,
+}
+
+/// A part of a list, with the key after which the next part begins; `None` at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice<T, K> {
+    /// This part.
+    pub items: Vec<T>,
+    /// What to ask with for the next part.
+    pub next: Option<K>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Postgres could not be asked, or answered something else.
+    #[error("read {what} from Postgres")]
+    Query {
+        /// What was asked for.
+        what: &'static str,
+        /// What Postgres or the connection said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Nobody has built the projection's tables yet.
+    #[error("{what}: the projection has not been built yet; start the projector (`fanledger projector`) and try again")]
+    NotBuilt {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The books begin later.
+    #[error("{} is before the first entry{}", as_of_text(.as_of), first_text(.first))]
+    BeforeFirstEntry {
+        /// As of when was asked.
+        as_of: AsOf,
+        /// The first entry, on the same axis; `None` while the ledger is empty.
+        first: Option<AsOf>,
+    },
+    /// The projection has not come so far.
+    #[error("position {asked} is not there yet: the projection is at {position}")]
+    AsOfPositionAhead {
+        /// As of which position was asked.
+        asked: u64,
+        /// Where the projection is.
+        position: u64,
+    },
+    /// Nothing was ever posted to it.
+    #[error("nothing was ever posted to {0}")]
+    UnknownAccount(Account),
+    /// No such entry.
+    #[error("no entry {0}")]
+    UnknownEntry(EntryId),
+    /// No such webhook.
+    #[error("no webhook {0} was received")]
+    UnknownStripeEvent(StripeId),
+}
+
+fn as_of_text(as_of: &AsOf) -> String {
+    match as_of {
+        AsOf::Latest => "now".to_owned(),
+        AsOf::Instant(at) => at.to_string(),
+        AsOf::Position(position) => format!("position {position}"),
+    }
+}
+
+fn first_text(first: &Option<AsOf>) -> String {
+    match first {
+        None => ": the ledger is empty".to_owned(),
+        Some(AsOf::Position(position)) => format!(", which is at position {position}"),
+        Some(first) => format!(", which is of {}", as_of_text(first)),
+    }
+}

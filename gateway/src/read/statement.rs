@@ -1,0 +1,276 @@
+//! The lines of an account, newest first, each with the balance right after it.
+//!
+//! The balance after the newest line of a page comes from the sums of `balances`, the lines from `postings`; from there each
+//! older line's follows by subtraction. The two projections may be at different positions, so the answer is of the lower one:
+//! lines above it are left out, and what the sums have beyond it is taken off again, which is a short range of positions.
+//! A page's cursor pins that position, so that a late fact does not move the pages that follow.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use fanledger_domain::account::Account;
+use fanledger_domain::money::Currency;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::{AccountStatement, LineCause, PostingLine, Side};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+
+use super::cut::Cut;
+use super::query::{bigint, decoding, fetch, integer, time, unsigned};
+use super::{AsOf, By, Read, ReadError, Slice};
+
+const WHAT: &str = "an account's lines";
+/// Lines per statement when all are read.
+const PAGE: u32 = 5_000;
+
+/// The last line of a page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostingKey {
+    /// The position that the pages reflect.
+    pub pin: u64,
+    /// Its time on the axis of the list, in microseconds since 1970.
+    pub at: i64,
+    /// Its entry's position.
+    pub position: u64,
+    /// Its number within the entry.
+    pub line: i32,
+}
+
+/// The lines of an account, newest first by the given time; as of a position, by recording.
+///
+/// # Errors
+/// As [`super::trial_balance`], and for an account to which nothing was ever posted.
+pub async fn postings<M: From<i128>>(
+    pool: &PgPool,
+    account: &Account,
+    currency: Option<Currency>,
+    as_of: AsOf,
+    by: By,
+    after: Option<&PostingKey>,
+    limit: u32,
+) -> Result<Read<Slice<PostingLine<M>, PostingKey>>, ReadError> {
+    let page = Page::new(as_of, by, after)?;
+    let sql = page.sql();
+    let rows = fetch(pool, WHAT, &sql, |query| {
+        page.cut
+            .bind(query.bind(account.to_string()).bind(currency.map(|currency| currency.to_string())))
+            .bind(page.at)
+            .bind(page.position)
+            .bind(page.line)
+            .bind(after.map(|key| bigint(key.pin)))
+            .bind(i64::from(limit))
+    })
+    .await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    let (position, known) = decoding(WHAT, || Ok((unsigned(first, "position")?, first.try_get::<bool, _>("known")?)))?;
+    page.cut.check(WHAT, first, position)?;
+    if !known {
+        return Err(ReadError::UnknownAccount(account.clone()));
+    }
+    decoding(WHAT, || page.slice(&rows, position, limit)).map(|value| Read { position, value })
+}
+
+/// The whole statement of an account, per currency, oldest line first.
+///
+/// # Errors
+/// As [`postings`].
+pub async fn statement<M: From<i128>>(
+    pool: &PgPool,
+    account: &Account,
+    currency: Option<Currency>,
+    as_of: AsOf,
+    by: By,
+) -> Result<Read<Vec<AccountStatement<M>>>, ReadError> {
+    // Balances are wanted as numbers to hand on the newest line's, and `M` need not be one.
+    struct Exact(i128);
+    impl From<i128> for Exact {
+        fn from(minor: i128) -> Self {
+            Self(minor)
+        }
+    }
+    let mut by_currency: BTreeMap<String, Vec<PostingLine<Exact>>> = BTreeMap::new();
+    let mut after = None;
+    let position = loop {
+        let page = postings::<Exact>(pool, account, currency, as_of, by, after.as_ref(), PAGE).await?;
+        for line in page.value.items {
+            by_currency.entry(line.currency.clone()).or_default().push(line);
+        }
+        match page.value.next {
+            Some(next) => after = Some(next),
+            None => break page.position,
+        }
+    };
+    let value = by_currency
+        .into_iter()
+        .map(|(currency, lines)| AccountStatement {
+            account: account.to_string(),
+            currency,
+            balance_minor: lines.first().map_or(0, |newest| newest.balance_minor.0).into(),
+            postings: lines.into_iter().rev().map(|line| line.map_minor(|exact| exact.0.into())).collect(),
+        })
+        .collect();
+    Ok(Read { position, value })
+}
+
+/// What one page asks for.
+struct Page {
+    /// What the balance before the page's first line is of.
+    cut: Cut,
+    /// Lines before this key; beyond all lines on the first page.
+    at: DateTime<Utc>,
+    position: i64,
+    line: i32,
+}
+
+impl Page {
+    fn new(as_of: AsOf, by: By, after: Option<&PostingKey>) -> Result<Self, ReadError> {
+        let last = Timestamp::from_unix_micros(253_402_300_799_999_999)
+            .map_err(|error| ReadError::Query { what: WHAT, source: sqlx::Error::Encode(Box::new(error)) })?;
+        let cut = Cut { as_of, by };
+        let Some(key) = after else {
+            let at = match as_of {
+                AsOf::Instant(at) => at,
+                AsOf::Latest | AsOf::Position(_) => last,
+            };
+            return Ok(Self { cut, at: at.to_chrono(), position: i64::MAX, line: i32::MAX });
+        };
+        // Everything up to the key's own instant or position, from which the page's statement takes off what is not before it.
+        let at = Timestamp::from_unix_micros(key.at)
+            .map_err(|error| ReadError::Query { what: WHAT, source: sqlx::Error::Encode(Box::new(error)) })?;
+        let as_of = match cut.axis() {
+            By::Occurred | By::Effective => AsOf::Instant(at),
+            By::Recorded => AsOf::Position(key.position),
+        };
+        Ok(Self { cut: Cut { as_of, by }, at: at.to_chrono(), position: bigint(key.position), line: key.line })
+    }
+
+    /// The time by which the list is ordered; positions come in the order of recording, and have the index.
+    fn order(&self) -> &'static str {
+        match self.cut.axis() {
+            By::Occurred => "l.occurred_at DESC, l.position DESC, l.line DESC",
+            By::Effective => "l.effective_at DESC, l.position DESC, l.line DESC",
+            By::Recorded => "l.position DESC, l.line DESC",
+        }
+    }
+
+    /// $1 account, $2 currency, $3 the cut, $4 to $6 the key, $7 the pinned position, $8 the limit.
+    fn sql(&self) -> String {
+        let (before, same) = match self.cut.axis() {
+            By::Occurred => (
+                "(l.occurred_at, l.position, l.line) < ($4::timestamptz, $5::bigint, $6::integer)",
+                "l.occurred_at = $4::timestamptz AND (l.position, l.line) >= ($5::bigint, $6::integer)",
+            ),
+            By::Effective => (
+                "(l.effective_at, l.position, l.line) < ($4::timestamptz, $5::bigint, $6::integer)",
+                "l.effective_at = $4::timestamptz AND (l.position, l.line) >= ($5::bigint, $6::integer)",
+            ),
+            By::Recorded => (
+                "(l.position, l.line) < ($5::bigint, $6::integer) AND $4::timestamptz IS NOT NULL",
+                "l.position = $5::bigint AND l.line >= $6::integer",
+            ),
+        };
+        // On the axis of recording the cut is no part of the key.
+        let bounded = match (self.cut.axis(), self.cut.as_of) {
+            (By::Recorded, AsOf::Instant(_) | AsOf::Position(_)) => {
+                "l.position < (SELECT b.before_position FROM bounds AS b) AND l.recorded_at <= (SELECT b.until FROM bounds AS b)"
+            }
+            (By::Recorded, AsOf::Latest) | (By::Occurred | By::Effective, _) => "true",
+        };
+        format!(
+            "WITH {expressions}, at AS (
+                 SELECT least(b.position, p.position, $7::bigint) AS position
+                 FROM read.positions AS b, read.positions AS p WHERE b.name = 'balances' AND p.name = 'postings'
+             ), keys AS (
+                 SELECT t.account, t.currency FROM read.balance_totals AS t
+                 WHERE t.account = $1::text AND ($2::text IS NULL OR t.currency = $2)
+             ), newest AS (
+                 SELECT k.currency,
+                        coalesce(cut.debits - cut.credits, 0) - coalesce(beyond.balance, 0) - coalesce(shown.balance, 0) AS balance
+                 FROM at CROSS JOIN keys AS k
+                 LEFT JOIN LATERAL ({turnover}) AS cut ON true
+                 CROSS JOIN LATERAL (
+                     SELECT sum(l.debits - l.credits) AS balance FROM read.balance_lines AS l
+                     WHERE l.account = k.account AND l.currency = k.currency AND l.position > at.position AND {holds}) AS beyond
+                 CROSS JOIN LATERAL (
+                     SELECT sum(CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END) AS balance FROM read.postings AS l
+                     WHERE l.account = k.account AND l.currency = k.currency AND l.position <= at.position AND {same}) AS shown
+             ), lines AS (
+                 SELECT l.*
+                 FROM at CROSS JOIN keys AS k
+                 CROSS JOIN LATERAL (
+                     SELECT l.currency, l.position, l.line, l.entry_id, l.side, l.amount, l.occurred_at, l.effective_at, l.recorded_at,
+                            l.description, l.object, l.stripe_event
+                     FROM read.postings AS l
+                     WHERE l.account = k.account AND l.currency = k.currency AND l.position <= at.position AND {before} AND {bounded}
+                     ORDER BY {order} LIMIT $8::bigint) AS l
+                 ORDER BY {order} LIMIT $8::bigint
+             )
+             SELECT at.position::bigint AS position, {firsts},
+                    EXISTS (SELECT FROM read.balance_totals AS t WHERE t.account = $1::text) AS known,
+                    l.currency::text AS currency, l.position::bigint AS entry_position, l.line::integer AS line, l.entry_id::text AS entry_id,
+                    l.side::text AS side, l.amount::bigint AS amount, l.occurred_at::timestamptz AS occurred_at,
+                    l.effective_at::timestamptz AS effective_at, l.recorded_at::timestamptz AS recorded_at,
+                    l.description::text AS description, l.object::text AS object, l.stripe_event::text AS stripe_event,
+                    n.balance::text AS newest
+             FROM at LEFT JOIN lines AS l ON true LEFT JOIN newest AS n ON n.currency = l.currency
+             ORDER BY {order}",
+            expressions = self.cut.expressions("$3"),
+            turnover = self.cut.turnover_of_key(),
+            holds = self.cut.holds("$3"),
+            firsts = self.cut.firsts(),
+            order = self.order(),
+        )
+    }
+
+    fn slice<M: From<i128>>(
+        &self,
+        rows: &[PgRow],
+        pin: u64,
+        limit: u32,
+    ) -> Result<Slice<PostingLine<M>, PostingKey>, sqlx::Error> {
+        let mut running: BTreeMap<String, i128> = BTreeMap::new();
+        let mut slice = Slice { items: Vec::new(), next: None };
+        for row in rows {
+            let Some(currency) = row.try_get::<Option<String>, _>("currency")? else { continue };
+            let amount: i64 = row.try_get("amount")?;
+            let side = match row.try_get("side")? {
+                "debit" => Side::Debit,
+                _ => Side::Credit,
+            };
+            let newest = integer(row, "newest")?;
+            let balance = running.entry(currency.clone()).or_insert(newest);
+            let after = *balance;
+            *balance -= match side {
+                Side::Debit => i128::from(amount),
+                Side::Credit => -i128::from(amount),
+            };
+            let (occurred_at, effective_at, recorded_at) =
+                (time(row, "occurred_at")?, time(row, "effective_at")?, time(row, "recorded_at")?);
+            let position = unsigned(row, "entry_position")?;
+            let at = match self.cut.axis() {
+                By::Occurred => occurred_at,
+                By::Effective => effective_at,
+                By::Recorded => recorded_at,
+            };
+            slice.next = Some(PostingKey { pin, at: at.as_unix_micros(), position, line: row.try_get("line")? });
+            slice.items.push(PostingLine {
+                entry_id: row.try_get("entry_id")?,
+                position,
+                currency,
+                occurred_at: occurred_at.to_string(),
+                effective_at: effective_at.to_string(),
+                recorded_at: recorded_at.to_string(),
+                side,
+                amount_minor: i128::from(amount).into(),
+                balance_minor: after.into(),
+                description: row.try_get("description")?,
+                cause: LineCause { object: row.try_get("object")?, stripe_event: row.try_get("stripe_event")? },
+            });
+        }
+        if u32::try_from(slice.items.len()).is_ok_and(|lines| lines < limit) {
+            slice.next = None;
+        }
+        Ok(slice)
+    }
+}
