@@ -14,11 +14,12 @@ use crate::bench::report::{Figure, Raw, Report, micros, percentile};
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// An event of about 300 bytes, the size that the targets name; both sides store the same.
+/// An event of about 300 bytes, the size that the targets name; both sides store the same. There is a space after each
+/// colon, because pgbench takes a colon before a letter or digit for a variable.
 pub(super) const PAYLOAD: &str = concat!(
-    r#"{"event_id":"evt_1PqXyZ2eZvKYlo2CbenchABC","type":"charge.succeeded","api_version":"2026-10-28.endive","#,
-    r#""created":1793000000,"livemode":false,"object":"ch_3PqXyZ2eZvKYlo2C1benchDE","digest":"#,
-    r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","sealed":"c2VhbGVkIGJ5dGVzIG9mIGEgd2ViaG9v"}"#
+    r#"{"event_id": "evt_1PqXyZ2eZvKYlo2CbenchABC", "type": "charge.succeeded", "api_version": "2026-10-28.endive", "#,
+    r#""created": 1793000000, "livemode": false, "object": "ch_3PqXyZ2eZvKYlo2C1benchDE", "digest": "#,
+    r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "sealed": "c2VhbGVkIGJ5dGVzIG9mIGEgd2Vi"}"#
 );
 
 /// Our own failure to append is the end of the measurement.

@@ -6,10 +6,10 @@ use sqlx::PgPool;
 
 use crate::bench::WebhookArgs;
 use crate::bench::baseline::fastapi::FastApi;
+use crate::bench::events;
 use crate::bench::ground::{Ground, Served};
 use crate::bench::load::{Measured, Pace, drive};
 use crate::bench::report::{Figure, Raw, Report};
-use crate::bench::{Rounds, events};
 use crate::clock;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -89,13 +89,17 @@ async fn side(name: &'static str, served: &Served, args: WebhookArgs, round: u32
 }
 
 async fn measure(served: &Served, args: WebhookArgs, run: &str, pace: Pace) -> Result<Measured, Failure> {
-    let requests = prepare(served, run, args.rounds);
+    let per_second = match pace {
+        Pace::AsFastAsAnswered => PER_SECOND_MOST,
+        // One more than is due, for a rate that is not whole.
+        Pace::PerSecond(rate) => rate as usize + 1,
+    };
+    let requests = prepare(served, run, per_second * args.rounds.seconds as usize);
     Ok(drive(served.address, args.connections as usize, requests, pace, args.rounds.duration()).await?)
 }
 
-fn prepare(served: &Served, run: &str, rounds: Rounds) -> Vec<Vec<u8>> {
+fn prepare(served: &Served, run: &str, count: usize) -> Vec<Vec<u8>> {
     let (host, now) = (served.address.to_string(), clock::unix_seconds());
-    let count = PER_SECOND_MOST * rounds.seconds as usize;
     (0..count).map(|n| events::request(&host, &events::body(run, n, now), now)).collect()
 }
 
