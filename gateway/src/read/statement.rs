@@ -184,7 +184,7 @@ impl Page {
              ), keys AS (
                  SELECT t.account, t.currency FROM read.balance_totals AS t
                  WHERE t.account = $1::text AND ($2::text IS NULL OR t.currency = $2)
-             ), newest AS (
+             ), newest AS MATERIALIZED (
                  SELECT k.currency,
                         coalesce(cut.debits - cut.credits, 0) - coalesce(beyond.balance, 0) - coalesce(shown.balance, 0) AS balance
                  FROM at CROSS JOIN keys AS k
