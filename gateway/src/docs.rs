@@ -81,7 +81,8 @@ fn header_parameter(name: &str, description: &str, schema: ObjectBuilder) -> Par
 }
 
 fn position() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+    let format = SchemaFormat::KnownFormat(KnownFormat::Int64);
+    ObjectBuilder::new().schema_type(Type::Integer).format(Some(format)).minimum(Some(0_i64)).maximum(Some(i64::MAX))
 }
 
 fn refusal(kinds: &[Kind]) -> utoipa::openapi::Response {

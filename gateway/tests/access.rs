@@ -198,3 +198,32 @@ async fn a_query_pool_with_more_rights_is_refused() {
         assert!(matches!(GatewayState::new(parts).await, Err(StateError::TooMuch { .. })), "{role}");
     }
 }
+
+#[tokio::test]
+async fn the_pools_roles_may_do_what_is_listed_and_nothing_else() {
+    let app = TestApp::with().with_runners().build().await;
+    let functions = "SELECT n.nspname || '.' || p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE n.nspname IN ('journal', 'vault', 'control', 'read', 'public') AND has_function_privilege(p.oid, 'EXECUTE')
+          AND has_schema_privilege(n.oid, 'USAGE') ORDER BY 1";
+    // Every relation of ours on which the role has any right, with the rights.
+    let relations = "SELECT n.nspname || '.' || c.relname || ' ' || string_agg(r.name, ',' ORDER BY r.name)
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) AS r (name)
+        WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+          AND has_table_privilege(c.oid, r.name) GROUP BY n.nspname, c.relname ORDER BY n.nspname, c.relname";
+    let list = async |pool: &sqlx::PgPool, query: &str| -> Vec<String> {
+        sqlx::query_scalar(query).fetch_all(pool).await.unwrap()
+    };
+
+    assert_eq!(list(&app.query_pool, functions).await, Vec::<String>::new());
+    let may_read = list(&app.query_pool, relations).await;
+    assert!(!may_read.is_empty());
+    assert!(may_read.iter().all(|right| right.starts_with("read.") && right.ends_with(" SELECT")), "{may_read:?}");
+
+    let in_control: Vec<String> =
+        list(&app.command_pool, functions).await.into_iter().filter(|name| name.starts_with("control.")).collect();
+    let listed = ["http_answer", "http_claim", "http_forget", "http_release", "pause", "resume", "schema_version"];
+    assert_eq!(in_control, listed.map(|name| format!("control.{name}")));
+    let reads = ["journal.batches SELECT", "journal.events SELECT", "journal.identity SELECT"];
+    assert_eq!(list(&app.command_pool, relations).await, reads);
+}
