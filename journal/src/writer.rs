@@ -32,7 +32,8 @@ const BACKOFF_LAST: Duration = Duration::from_secs(1);
 pub struct WriterOptions {
     /// The command role's URL.
     pub url: String,
-    /// Connections that take turns; 2 is best on the machines that were measured (ADR 0001).
+    /// Connections that take turns. With 2, one batch is hashed while the one before it waits for the disk; with 1,
+    /// batches are larger. `cargo run --release --example append_rate` tells which is better on a machine.
     pub connections: usize,
 }
 
