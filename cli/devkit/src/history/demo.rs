@@ -261,6 +261,7 @@ impl Demo {
             subscription: Some(subscription.to_owned()),
             metadata: Vec::new(),
             subscription_metadata: metadata,
+            tells_subscription_metadata: true,
             period_days: 30,
             lists_payments: false,
             payment_id: self.world.id("inpay"),

@@ -50,6 +50,8 @@ pub(super) struct Transaction {
     pub description: Option<String>,
     /// As text: a rate is no money and never computed with here.
     pub exchange_rate: Option<String>,
+    /// Told without `reporting_category`, as older data is.
+    pub uncategorised: bool,
 }
 
 impl Transaction {
@@ -71,13 +73,16 @@ impl Transaction {
             })
             .collect();
         let rate = self.exchange_rate.as_deref().and_then(|rate| serde_json::from_str::<Value>(rate).ok());
-        json!({
+        let mut transaction = json!({
             "id": self.id, "object": "balance_transaction", "amount": self.amount, "available_on": self.available_on,
             "balance_type": "payments", "created": self.created, "currency": self.currency,
             "description": self.description, "exchange_rate": rate, "fee": self.fee(), "fee_details": details,
-            "net": self.net(), "reporting_category": self.category, "source": self.source,
-            "status": "available", "type": self.kind,
-        })
+            "net": self.net(), "source": self.source, "status": "available", "type": self.kind,
+        });
+        if !self.uncategorised {
+            transaction["reporting_category"] = self.category.into();
+        }
+        transaction
     }
 }
 
@@ -99,17 +104,31 @@ pub(super) struct Charge {
     pub balance_transaction: Option<String>,
     pub failure_balance_transaction: Option<String>,
     pub disputed: bool,
-    pub refunds: Vec<Refund>,
+    /// How each of its refunds looked from when on; later ones follow earlier ones of the same refund.
+    pub refunds: Vec<(i64, Refund)>,
     pub livemode: bool,
 }
 
 impl Charge {
-    pub(super) fn amount_refunded(&self) -> i64 {
-        self.refunds.iter().filter(|refund| refund.stands()).map(|refund| refund.amount).sum()
+    /// Its refunds as they looked then, newest first, as Stripe lists.
+    fn refunds_at(&self, at: i64) -> Vec<&Refund> {
+        let mut refunds: Vec<&Refund> = Vec::new();
+        for (_, refund) in self.refunds.iter().filter(|(since, _)| *since <= at) {
+            refunds.retain(|known| known.id != refund.id);
+            refunds.insert(0, refund);
+        }
+        refunds
     }
 
+    /// As it stands after all that was made up of it so far.
     pub(super) fn json(&self) -> Value {
-        let refunded = self.amount_refunded();
+        self.json_at(i64::MAX)
+    }
+
+    /// The same, with the refunds as they looked then.
+    pub(super) fn json_at(&self, at: i64) -> Value {
+        let refunds = self.refunds_at(at);
+        let refunded: i64 = refunds.iter().filter(|refund| refund.stands()).map(|refund| refund.amount).sum();
         let mut charge = json!({
             "id": self.id, "object": "charge", "amount": self.amount, "amount_captured": self.amount_captured,
             "amount_refunded": refunded, "application": null, "application_fee": null,
@@ -127,8 +146,7 @@ impl Charge {
             charge["invoice"] = self.invoice.clone().into();
         }
         if self.api == Api::Old {
-            // Newest first, as Stripe lists.
-            let refunds = self.refunds.iter().rev().map(Refund::json).collect();
+            let refunds = refunds.into_iter().map(Refund::json).collect();
             charge["refunds"] = list(format!("/v1/charges/{}/refunds", self.id), refunds);
         }
         charge
@@ -208,6 +226,8 @@ pub(super) struct Invoice {
     pub subscription: Option<String>,
     pub metadata: Metadata,
     pub subscription_metadata: Metadata,
+    /// Whether it repeats its subscription's metadata; else only the subscription's own events tell it.
+    pub tells_subscription_metadata: bool,
     pub period_days: i64,
     /// Whether a new-style invoice lists its payments; else only `invoice_payment.paid` tells.
     pub lists_payments: bool,
@@ -216,6 +236,10 @@ pub(super) struct Invoice {
 }
 
 impl Invoice {
+    fn told_metadata(&self) -> Value {
+        if self.tells_subscription_metadata { metadata_json(&self.subscription_metadata) } else { json!({}) }
+    }
+
     pub(super) fn json(&self) -> Value {
         let mut invoice = json!({
             "id": self.id, "object": "invoice", "amount_due": self.amount_paid, "amount_paid": self.amount_paid,
@@ -231,7 +255,7 @@ impl Invoice {
             Api::Old | Api::Middle => json!({
                 "charge": self.charge, "payment_intent": self.payment_intent, "subscription": self.subscription,
                 "paid": true, "paid_out_of_band": false, "tax": self.tax,
-                "subscription_details": { "metadata": metadata_json(&self.subscription_metadata) },
+                "subscription_details": { "metadata": self.told_metadata() },
             }),
             Api::New => self.new_fields(),
         };
@@ -243,7 +267,7 @@ impl Invoice {
         let parent = self.subscription.as_ref().map(|subscription| {
             json!({ "type": "subscription_details", "quote_details": null,
                     "subscription_details": { "subscription": subscription,
-                                              "metadata": metadata_json(&self.subscription_metadata) } })
+                                              "metadata": self.told_metadata() } })
         });
         let taxes: Vec<Value> = self
             .tax

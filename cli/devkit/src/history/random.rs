@@ -22,29 +22,61 @@ const DISPUTE_ENDS: &[DisputeEnd] = &[
     DisputeEnd::Won,
     DisputeEnd::Lost,
     DisputeEnd::WonAfterLost,
+    DisputeEnd::LostAfterWon,
     DisputeEnd::PartlyWon,
     DisputeEnd::WonWithoutMoney,
     DisputeEnd::InquiryClosed,
     DisputeEnd::InquiryBecomesLost,
     DisputeEnd::Prevented,
 ];
-/// Balance transactions that come by the list alone: type and category, and one that nobody knows.
+/// Balance transactions that come by the list alone: type and category, among them some that nobody knows.
 const BARE: &[(&str, &str)] = &[
     ("stripe_fee", "fee"),
     ("stripe_fx_fee", "fee"),
     ("network_cost", "network_cost"),
     ("tax_fee", "tax"),
     ("tax_withholding", "tax_withholding"),
+    ("tax_fund", "tax_fund"),
+    ("fee_credit_funding", "fee_credit_funding"),
     ("connect_collection_transfer", "connect_collection_transfer"),
     ("reserve_transaction", "risk_reserved_funds"),
     ("connect_reserved_funds", "connect_reserved_funds"),
+    ("payment_network_reserve_hold", "payment_network_reserve_hold"),
+    ("payment_network_reserve_release", "payment_network_reserve_release"),
     ("payout_minimum_balance_hold", "payout_minimum_balance_hold"),
+    ("payout_minimum_balance_release", "payout_minimum_balance_release"),
     ("advance", "advance"),
-    ("contribution", "contribution"),
+    ("advance_funding", "advance_funding"),
+    ("balance_transfer_inbound", "balance_transfer_inbound"),
+    ("balance_transfer_outbound", "balance_transfer_outbound"),
+    ("inbound_transfer", "inbound_transfer"),
+    ("inbound_transfer_reversal", "inbound_transfer_reversal"),
+    ("issuing_authorization_hold", "issuing_authorization_hold"),
+    ("issuing_authorization_release", "issuing_authorization_release"),
+    ("currency_conversion", "currency_conversion"),
+    ("financing_payout", "financing_payout"),
+    ("anticipation_repayment", "anticipation_repayment"),
     ("obligation_outbound", "obligation_outbound"),
+    ("contribution", "contribution"),
+    ("climate_order_purchase", "climate_order_purchase"),
     ("unreconciled_customer_funds", "unreconciled_customer_funds"),
     ("reward", "reward"),
+    ("revenue_share", "revenue_share"),
+    ("issuing_transaction", "issuing_transaction"),
+    ("issuing_dispute", "issuing_dispute"),
+    ("platform_fee_transfer", "platform_fee_transfer"),
+    ("other_adjustment", "other_adjustment"),
     ("something_new", "something_new"),
+];
+
+/// What Stripe writes beside them, which for its own fees says what for.
+const DESCRIPTIONS: &[&str] = &[
+    "by the list alone",
+    "Billing - Usage Fee",
+    "Radar (2026-01)",
+    "Connect (2026-01): Active Account Fee",
+    "Dispute fee",
+    "Payout fee",
 ];
 
 /// A history of about `size` payments and other movements, a function of `seed` and `size`.
@@ -75,7 +107,8 @@ pub fn random(seed: u64, size: usize) -> History {
             }
             90..95 => {
                 let (kind, amount) = (world.pick(BARE), world.between(-5_000, 5_000));
-                world.bare(kind, (if amount == 0 { -1 } else { amount }, "usd"), at, "by the list alone");
+                let (currency, description) = (world.pick(CURRENCIES), world.pick(DESCRIPTIONS));
+                world.bare(kind, (if amount == 0 { -1 } else { amount }, currency), at, description);
             }
             95..97 => elsewhere(&mut world, at, true),
             _ => elsewhere(&mut world, at, false),
@@ -114,12 +147,15 @@ fn new_charge(world: &mut World, at: i64) -> Charge {
 
 fn payment(world: &mut World, at: i64) {
     let mut charge = new_charge(world, at);
-    if charge.api == Api::Old && world.chance(20) {
-        // Charges made without an intent, as the oldest integrations make them.
+    if (charge.api == Api::Old && world.chance(20)) || (charge.api == Api::New && world.chance(5)) {
+        // Charges made without an intent, as the oldest integrations make them; an invoice then lists the charge itself.
         charge.payment_intent = None;
     }
+    if world.chance(10) {
+        failed_attempt(world, &charge);
+    }
     attribute(world, &mut charge);
-    capture(world, &mut charge);
+    let at = capture(world, &mut charge);
     if charge.amount_captured == 0 || charge.status != "succeeded" {
         return;
     }
@@ -146,8 +182,14 @@ fn payment(world: &mut World, at: i64) {
     }
 }
 
-/// How the money comes, or does not.
-fn capture(world: &mut World, charge: &mut Charge) {
+/// The first card was declined: one payment intent, two charges.
+fn failed_attempt(world: &mut World, charge: &Charge) {
+    let declined = Charge { id: world.id("ch"), status: "failed", created: charge.created - HOUR, ..charge.clone() };
+    world.emit(declined.created, declined.api, "charge.failed", declined.json());
+}
+
+/// How the money comes, or does not, and when it is there for good.
+fn capture(world: &mut World, charge: &mut Charge) -> i64 {
     let (at, api) = (charge.created, charge.api);
     match world.between(0, 99) {
         0..50 => {
@@ -171,19 +213,25 @@ fn capture(world: &mut World, charge: &mut Charge) {
             } else if world.chance(70) {
                 world.fail_after_success(charge, at + 4 * DAY);
             }
+            return at + 4 * DAY;
         }
-        _ => authorised(world, charge),
+        _ => return authorised(world, charge),
     }
+    at
 }
 
 /// Authorised first; then captured in whole or in part, or expired.
-fn authorised(world: &mut World, charge: &mut Charge) {
+fn authorised(world: &mut World, charge: &mut Charge) -> i64 {
     let (at, api) = (charge.created, charge.api);
     charge.status = "succeeded";
     world.emit(at, api, "charge.succeeded", charge.json());
     if world.chance(25) {
-        world.emit(at + 7 * DAY, api, "charge.expired", charge.json());
-        return;
+        if world.chance(50) {
+            world.void(charge, at + 2 * DAY);
+        } else {
+            world.emit(at + 7 * DAY, api, "charge.expired", charge.json());
+        }
+        return at;
     }
     let captured_at = at + world.between(1, 6) * DAY;
     charge.captured = true;
@@ -199,6 +247,7 @@ fn authorised(world: &mut World, charge: &mut Charge) {
         world.capture(charge, charge.amount_captured, captured_at);
     }
     world.emit(captured_at, api, "charge.captured", charge.json());
+    captured_at
 }
 
 /// Says whose money it is, in one of the ways that there are, before the charge or after it, or not at all.
@@ -258,6 +307,7 @@ fn invoice(world: &mut World, charge: &mut Charge, metadata: Metadata, at: i64) 
         subscription: Some(world.id("sub")),
         metadata: Vec::new(),
         subscription_metadata: Vec::new(),
+        tells_subscription_metadata: world.chance(75),
         period_days: 30,
         lists_payments: world.chance(50),
         payment_id: world.id("inpay"),

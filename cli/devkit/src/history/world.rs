@@ -20,7 +20,7 @@ pub(super) struct World {
     transactions: Vec<Transaction>,
     /// Σ net of the balance transactions so far, by currency: what a payout can take.
     balance: BTreeMap<&'static str, i64>,
-    /// Whether changes are now and then announced under two event ids.
+    /// Whether changes are now and then announced under two event ids, and balance transactions told in the older form.
     pub(super) repeats: bool,
 }
 
@@ -53,6 +53,7 @@ pub(super) enum DisputeEnd {
     Won,
     Lost,
     WonAfterLost,
+    LostAfterWon,
     PartlyWon,
     /// `won`, and the money never comes back.
     WonWithoutMoney,
@@ -173,6 +174,7 @@ impl World {
             source: None,
             description: None,
             exchange_rate: None,
+            uncategorised: self.repeats && self.chance(10),
         }
     }
 
@@ -294,17 +296,16 @@ impl World {
 
     /// A refund's news as its API generation tells it: embedded in the charge, or as an object of its own.
     fn announce_refund(&mut self, charge: &mut Charge, refund: &Refund, at: i64, kind: &str) {
-        charge.refunds.retain(|known| known.id != refund.id);
-        charge.refunds.push(refund.clone());
+        charge.refunds.push((at, refund.clone()));
         match charge.api {
-            Api::Old if kind == "refund.created" => self.emit(at, Api::Old, "charge.refunded", charge.json()),
+            Api::Old if kind == "refund.created" => self.emit(at, Api::Old, "charge.refunded", charge.json_at(at)),
             Api::Old | Api::Middle if kind != "refund.created" => {
                 self.emit(at, charge.api, "charge.refund.updated", refund.json());
             }
             Api::Old | Api::Middle | Api::New => {
                 self.emit(at, charge.api, kind, refund.json());
                 if kind == "refund.created" {
-                    self.emit(at, charge.api, "charge.refunded", charge.json());
+                    self.emit(at, charge.api, "charge.refunded", charge.json_at(at));
                 }
             }
         }
@@ -315,6 +316,22 @@ impl World {
         let mut transaction = self.settled("refund", "partial_capture_reversal", -rest, charge, at);
         transaction.source = Some(charge.id.clone());
         self.book(transaction);
+    }
+
+    /// An authorisation is given up: older APIs tell it as a refund, which moved no money.
+    pub(super) fn void(&mut self, charge: &mut Charge, at: i64) {
+        let refund = Refund {
+            id: self.id("re"),
+            charge: charge.id.clone(),
+            payment_intent: charge.payment_intent.clone(),
+            amount: charge.amount,
+            currency: charge.currency,
+            created: at,
+            status: "succeeded",
+            balance_transaction: None,
+            failure_balance_transaction: None,
+        };
+        self.announce_refund(charge, &refund, at, "refund.created");
     }
 
     /// A refund of a charge that is announced by nothing else.
@@ -372,6 +389,7 @@ impl World {
             | DisputeEnd::Won
             | DisputeEnd::Lost
             | DisputeEnd::WonAfterLost
+            | DisputeEnd::LostAfterWon
             | DisputeEnd::PartlyWon
             | DisputeEnd::WonWithoutMoney => {
                 self.withdraw(charge, &mut dispute, at);
@@ -411,6 +429,16 @@ impl World {
                 self.reinstate(dispute, at + 9 * DAY, None);
                 self.emit(at + 9 * DAY, api, "charge.dispute.funds_reinstated", dispute.json());
                 self.emit(at + 9 * DAY, api, "charge.dispute.updated", dispute.json());
+            }
+            DisputeEnd::LostAfterWon => {
+                dispute.status = "won";
+                self.reinstate(dispute, at, None);
+                self.emit(at, api, "charge.dispute.closed", dispute.json());
+                self.emit(at, api, "charge.dispute.funds_reinstated", dispute.json());
+                dispute.status = "lost";
+                self.withdraw(charge, dispute, at + 9 * DAY);
+                self.emit(at + 9 * DAY, api, "charge.dispute.funds_withdrawn", dispute.json());
+                self.emit(at + 9 * DAY, api, "charge.dispute.closed", dispute.json());
             }
             DisputeEnd::PartlyWon => {
                 dispute.status = "lost";
@@ -546,7 +574,9 @@ impl World {
             balance_transaction,
             refunds: Vec::new(),
         };
-        self.emit(at, Api::New, "application_fee.created", fee.json());
+        // A platform that also listens to its connected accounts hears of it from there.
+        let heard_from = (self.repeats && self.chance(30)).then(|| fee.account.clone());
+        self.emit_from(at, Api::New, "application_fee.created", fee.json(), heard_from.as_deref());
         if let Some(part) = refunded {
             let back = at + 3 * DAY;
             let id = self.id("fr");
@@ -580,6 +610,8 @@ impl World {
     ) {
         let mut transaction = self.transaction(kind, category, amount, currency, at);
         transaction.description = Some(description.to_owned());
+        // Of these the type alone says it all.
+        transaction.uncategorised &= matches!(kind, "stripe_fee" | "stripe_fx_fee" | "tax_fee");
         self.book(transaction);
     }
 }

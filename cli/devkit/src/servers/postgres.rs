@@ -356,30 +356,31 @@ async fn reachable(
     mut options: PostgresOptions,
     password: &str,
 ) -> Result<(PathBuf, PostgresOptions), Error> {
-    run_as.give(&options.data_dir)?;
-    let programs_reached = run_as.reaches(&options.programs.program("postgres")).await;
-    let data_reached = run_as.reaches(&options.data_dir).await;
-    if programs_reached && data_reached {
-        return Ok((options.data_dir.clone(), options));
-    }
-    let short = |bytes: &[u8]| hex::encode(&Sha256::digest(bytes)[..6]);
-    let of_directory = format!("fanledger-{}-", short(options.data_dir.as_os_str().as_encoded_bytes()));
-    let name = format!("{of_directory}{}", short(password.as_bytes()));
-    let elsewhere = Path::new("/var/tmp").join(&name);
-    if !elsewhere.exists() {
-        tracing::info!("Postgres's user cannot enter {}; using {}", options.data_dir.display(), elsewhere.display());
-        remove_earlier(&of_directory);
-    }
-    create_own_dir(&elsewhere, run_as)?;
-    if !programs_reached {
+    if !run_as.reaches(&options.programs.program("postgres")).await {
         let Some(root) = options.programs.fetched_root.clone() else {
             return Err(Error::NoUnprivilegedUser {
                 reason: format!("the user it would run as cannot reach {}", options.programs.dir.display()),
             });
         };
-        options.programs.dir = copied_programs(&root, &options.programs.dir, &elsewhere).await?;
+        options.programs.dir = copied_programs(&root, &options.programs.dir).await?;
     }
-    Ok((if data_reached { options.data_dir.clone() } else { elsewhere }, options))
+    run_as.give(&options.data_dir)?;
+    if run_as.reaches(&options.data_dir).await {
+        return Ok((options.data_dir.clone(), options));
+    }
+    let of_directory = format!("fanledger-{}-", short_digest(options.data_dir.as_os_str().as_encoded_bytes()));
+    let home = Path::new("/var/tmp").join(format!("{of_directory}{}", short_digest(password.as_bytes())));
+    if !home.exists() {
+        tracing::info!("Postgres's user cannot enter {}; using {}", options.data_dir.display(), home.display());
+        remove_earlier(&of_directory);
+    }
+    create_own_dir(&home, run_as)?;
+    run_as.give(&home)?;
+    Ok((home, options))
+}
+
+fn short_digest(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..6])
 }
 
 /// Removes what a directory's earlier clusters left under /var/tmp, as far as nothing runs there. Best effort: it is
@@ -401,23 +402,31 @@ fn create_own_dir(path: &Path, run_as: &RunAs) -> Result<(), Error> {
     let metadata =
         std::fs::symlink_metadata(path).map_err(|source| Error::ReadFile { path: path.to_owned(), source })?;
     let ours = metadata.uid() == rustix::process::geteuid().as_raw() || run_as.uid() == Some(metadata.uid());
-    if !metadata.is_dir() || !ours {
-        let source = std::io::Error::other("somebody else made it");
-        return Err(Error::CreateDirectory { path: path.to_owned(), source });
+    if metadata.is_dir() && ours {
+        return Ok(());
     }
-    run_as.give(path)
+    let source = std::io::Error::other("somebody else made it");
+    Err(Error::CreateDirectory { path: path.to_owned(), source })
 }
 
-/// A copy of the fetched programs below `elsewhere`; returns the directory that corresponds to `dir`.
-async fn copied_programs(root: &Path, dir: &Path, elsewhere: &Path) -> Result<PathBuf, Error> {
-    let name = root.file_name().unwrap_or_default();
-    let copy = elsewhere.join(name);
+/// A copy of the fetched programs under /var/tmp, one for all clusters; returns the directory that corresponds to
+/// `dir`. It stays ours, so that the user who runs them cannot change them.
+async fn copied_programs(root: &Path, dir: &Path) -> Result<PathBuf, Error> {
+    let home =
+        Path::new("/var/tmp").join(format!("fanledger-programs-{}", short_digest(root.as_os_str().as_encoded_bytes())));
+    create_own_dir(&home, &RunAs::Ourselves)?;
+    // Whatever our umask is, the other user must get in.
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(|source| Error::WriteFile { path: home.clone(), source })?;
+    let copy = home.join(root.file_name().unwrap_or_default());
     let copied_dir = copy.join(dir.strip_prefix(root).unwrap_or(Path::new("")));
+    let _copying = super::lock_waiting(&home.join("lock")).await?;
     if !copy.exists() {
-        let part = elsewhere.join("programs.part");
+        tracing::info!("Postgres's user cannot reach {}; copying its programs to {}", root.display(), copy.display());
+        let part = home.join("part");
         remove_dir(&part)?;
         let mut cp = std::process::Command::new("cp");
-        cp.arg("-R").arg(root).arg(&part);
+        cp.arg("-Rp").arg(root).arg(&part);
         process::run(cp).await?;
         std::fs::rename(&part, &copy).map_err(|source| Error::MoveOrRemove { path: part, source })?;
     }
