@@ -157,7 +157,7 @@ impl Command {
     const fn log_filter(&self) -> &'static str {
         match self {
             Self::All | Self::Gateway | Self::Relay | Self::Projector | Self::Manager => "info,async_nats=warn",
-            Self::Dev(_) => "warn,fanledger_cli=info,async_nats=error",
+            Self::Dev(_) => "warn,fanledger_cli=info,fanledger_devkit=info,async_nats=error",
             Self::Migrate
             | Self::Seed(_)
             | Self::Doctor

@@ -1,10 +1,11 @@
 //! The roles, put together from the other crates, alone or several in one process.
 //!
-//! A stop goes from the outside in: the gateway first, which answers what it accepted; then the writer, which appends what
-//! it took; then relay and runners, which lose nothing by stopping anywhere.
+//! A stop goes from the outside in: the gateway first, which answers what it accepted; then relay and runners, which lose
+//! nothing by stopping anywhere; the writer last, which appends what it took from either.
 
 mod ports;
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_gateway::config::GatewayConfig;
-use fanledger_gateway::{GatewayState, JwtKey, Metrics, Parts, Probe};
+use fanledger_gateway::{GatewayState, JwtKey, Metrics, Parts, Probe, WebhookIntake};
 use fanledger_journal::database::{self, DatabaseError, MIGRATIONS};
 use fanledger_journal::feed::Feed;
 use fanledger_journal::relay::{Relay, RelayOptions};
@@ -27,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, one_line};
 use crate::settings::{LISTEN_DEFAULT, METRICS_LISTEN_DEFAULT, Need, Secret, Settings};
 
 /// What a process may do.
@@ -219,7 +220,7 @@ pub async fn start(
     let mut probes: Vec<Arc<dyn Probe>> = Vec::new();
     if roles.iter().any(|role| matches!(role, Role::Relay | Role::Projector | Role::Manager)) {
         let pool = connect(&settings.database_url_for(database::Role::Projector)?, PROJECTOR_CONNECTIONS).await?;
-        check_schema(&pool).await?;
+        patiently(async || check_schema(&pool).await).await?;
         if roles.contains(&Role::Relay) {
             probes.push(running.start_relay(settings, pool.clone()));
         }
@@ -311,19 +312,19 @@ impl Running {
     /// Stops from the outside in, each part bounded in time.
     pub async fn stop(mut self) {
         self.gateway_stop.cancel();
-        // The gateway bounds its own drain; only when it is through may the writer go.
+        // The gateway bounds its own drain.
         if let Some(gateway) = self.gateway.take() {
             gateway.await.ok();
-        }
-        if let Some(writer) = &self.writer
-            && tokio::time::timeout(STOP_PATIENCE, writer.shutdown()).await.is_err()
-        {
-            tracing::warn!("the writer did not end in time; what it took and did not append was not acknowledged");
         }
         self.rest_stop.cancel();
         if tokio::time::timeout(STOP_PATIENCE, async { while self.tasks.join_next().await.is_some() {} }).await.is_err()
         {
             tracing::warn!("some parts did not stop in time and are dropped; their transactions roll back");
+        }
+        if let Some(writer) = &self.writer
+            && tokio::time::timeout(STOP_PATIENCE, writer.shutdown()).await.is_err()
+        {
+            tracing::warn!("the writer did not end in time; what it took and did not append was not acknowledged");
         }
     }
 }
@@ -348,8 +349,8 @@ impl Commands {
     pub async fn connect(settings: &Settings) -> Result<Self, Failure> {
         let url = settings.database_url_for(database::Role::Command)?;
         let pool = connect(&url, COMMAND_CONNECTIONS).await?;
-        check_schema(&pool).await?;
-        let writer = Writer::start(WriterOptions::new(url)).await?;
+        patiently(async || check_schema(&pool).await).await?;
+        let writer = patiently(async || Writer::start(WriterOptions::new(url.clone())).await).await?;
         Ok(Self {
             executor: Executor::new(pool.clone(), writer),
             vault: Vault::new(VaultKey::new(settings.vault_key()?), pool.clone()),
@@ -404,15 +405,18 @@ async fn gateway_state(
     let intake = Intake::new(commands.executor.clone(), commands.vault.clone(), secrets);
     let jwt_key = JwtKey::new(settings.jwt_key()?.reveal().as_bytes())?;
     let listen = listener.local_addr().unwrap_or(LISTEN_DEFAULT);
-    Ok(GatewayState::new(Parts {
-        config: GatewayConfig::new(listen, jwt_key),
-        query_pool: connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?,
+    let config = GatewayConfig::new(listen, jwt_key);
+    let query_pool = connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?;
+    let intake: Arc<dyn WebhookIntake> = Arc::new(ports::WebhookPort::new(intake));
+    let parts = || Parts {
+        config: config.clone(),
+        query_pool: query_pool.clone(),
         command_pool: commands.pool.clone(),
-        intake: Arc::new(ports::WebhookPort::new(intake)),
+        intake: Arc::clone(&intake),
         schema_version: schema_version_needed(),
-        probes,
-    })
-    .await?)
+        probes: probes.clone(),
+    };
+    Ok(patiently(async || GatewayState::new(parts()).await).await?)
 }
 
 /// This program's schema version.
@@ -430,26 +434,34 @@ async fn check_schema(pool: &PgPool) -> Result<(), RoleError> {
     if found < needed { Err(RoleError::Schema { found, needed }) } else { Ok(()) }
 }
 
-/// Connects, with patience: servers that start together find each other.
 async fn connect(url: &str, connections: u32) -> Result<PgPool, DatabaseError> {
+    patiently(async || database::connect(url, connections).await).await
+}
+
+/// Tries again for a while if Postgres is away: servers that start together find each other, and what starts while Postgres
+/// recovers need not be started again.
+async fn patiently<T, E: Error + 'static>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
     let deadline = Instant::now() + START_PATIENCE;
     loop {
-        match database::connect(url, connections).await {
-            Err(DatabaseError::Connect(error)) if is_away(&error) && Instant::now() < deadline => {
-                tracing::warn!(%error, "Postgres is away; trying again");
+        match attempt().await {
+            Err(error) if is_away(&error) && Instant::now() < deadline => {
+                tracing::warn!(error = one_line(&error), "Postgres is away; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            connected => return connected,
+            outcome => return outcome,
         }
     }
 }
 
-/// Away, or starting up; a wrong password will not get better by waiting.
-fn is_away(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
-        _ => false,
+/// Away, starting up or going down; a wrong password will not get better by waiting.
+fn is_away(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+        Some(sqlx::Error::Database(error)) => {
+            error.code().is_some_and(|code| matches!(code.as_ref(), "57P01" | "57P02" | "57P03"))
+        }
+        Some(_) => false,
+        None => error.source().is_some_and(is_away),
     }
 }
 

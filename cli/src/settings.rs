@@ -321,10 +321,9 @@ impl Settings {
 
     /// Where the gateway is to be reached: the running `dev`'s, else where it would listen.
     pub fn gateway_url(&self) -> String {
-        match (&self.dev, self.listen) {
-            (_, Some(listen)) => format!("http://{listen}"),
-            (Some(dev), None) => dev.gateway_url.clone(),
-            (None, None) => format!("http://{LISTEN_DEFAULT}"),
+        match &self.dev {
+            Some(dev) => dev.gateway_url.clone(),
+            None => format!("http://{}", self.listen.unwrap_or(LISTEN_DEFAULT)),
         }
     }
 

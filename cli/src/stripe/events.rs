@@ -46,7 +46,7 @@ pub enum ReadError {
         source: serde_json::Error,
     },
     /// A file that was named holds something else.
-    #[error("{} holds something that is no Stripe event: expected objects with an `id` and `data.object`", path.display())]
+    #[error("{} holds something that is no Stripe event: expected objects with an `id`, and `data.object` or `\"object\": \"event\"`", path.display())]
     NoEvent {
         /// Which.
         path: PathBuf,
@@ -56,19 +56,30 @@ pub enum ReadError {
     Nothing,
 }
 
-/// What makes a JSON object an event; everything else in it is the gateway's to judge.
+/// What makes a JSON object an event, a thin one (`v2.core.event`) too; everything else in it is the gateway's to judge.
 #[derive(Deserialize)]
 struct Shape<'a> {
     #[serde(borrow)]
     id: &'a RawValue,
-    #[serde(borrow)]
-    data: Data<'a>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    data: Option<Data<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Data<'a> {
-    #[serde(borrow)]
-    object: &'a RawValue,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+}
+
+impl Shape<'_> {
+    fn is_event(&self) -> bool {
+        let says_so = self.object.is_some_and(|object| object.get().ends_with("event\""));
+        let holds_object =
+            self.data.as_ref().and_then(|data| data.object).is_some_and(|object| object.get().starts_with('{'));
+        self.id.get().starts_with('"') && (says_so || holds_object)
+    }
 }
 
 /// Reads all events of `paths`. A file that is named must hold events; a folder's files that hold none are passed over.
@@ -124,10 +135,7 @@ fn read_file(path: &Path) -> Result<Option<Vec<EventBody>>, ReadError> {
             bodies.push(value);
         }
     }
-    let is_event = |body: &&RawValue| {
-        serde_json::from_str::<Shape<'_>>(body.get())
-            .is_ok_and(|shape| shape.id.get().starts_with('"') && shape.data.object.get().starts_with('{'))
-    };
+    let is_event = |body: &&RawValue| serde_json::from_str::<Shape<'_>>(body.get()).is_ok_and(|shape| shape.is_event());
     if bodies.is_empty() || !bodies.iter().all(is_event) {
         return Ok(None);
     }
@@ -155,18 +163,27 @@ mod tests {
     const ONE: &str = r#"{ "id": "evt_1",  "amount": 1.50, "data": {"object": {}} }"#;
 
     #[test]
+    fn a_thin_event_is_an_event() {
+        let dir =
+            folder(&[("thin.json", r#"{"id": "evt_1", "object": "v2.core.event", "related_object": {"id": "x"}}"#)]);
+        assert_eq!(read(&[dir.join("thin.json")]).unwrap().events.len(), 1);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn single_events_arrays_and_lines_are_read_with_their_bytes_kept() {
         let dir = folder(&[
             ("a.json", ONE),
             ("b/c.json", &format!("[{ONE},\n {ONE}]")),
             ("d.jsonl", &format!("{ONE}\n{ONE}\n\n")),
             ("resources.json", r#"{"resources": {}}"#),
+            ("object.json", r#"{"id": "ch_1", "object": "charge"}"#),
             ("notes.txt", "not json"),
         ]);
         let found = read(std::slice::from_ref(&dir)).unwrap();
         assert_eq!(found.events.len(), 5);
         assert!(found.events.iter().all(|event| event.body == ONE));
-        assert_eq!(found.passed_over, [dir.join("resources.json")]);
+        assert_eq!(found.passed_over, [dir.join("object.json"), dir.join("resources.json")]);
         assert!(matches!(read(&[dir.join("resources.json")]), Err(ReadError::NoEvent { .. })));
         assert!(matches!(read(&[dir.join("notes.txt")]), Err(ReadError::Json { .. })));
         assert!(matches!(read(&[dir.join("nothing.json")]), Err(ReadError::Read { .. })));

@@ -36,7 +36,7 @@ impl Alone {
         let text = format!(
             "\\set id random(1, 9000000000000000)\nBEGIN;\nINSERT INTO events (aggregate_type, aggregate_id, sequence, \
              event_type, event_version, payload, metadata) VALUES ('received', 'evt_alone_' || :id, 1, 'Recorded', '1', \
-             '{PAYLOAD}', '{{\"actor\":\"system:bench\"}}');\nCOMMIT;\n"
+             '{PAYLOAD}', '{{\"actor\": \"the bench\"}}');\nCOMMIT;\n"
         );
         std::fs::write(&script, text).map_err(PgbenchError::Script)?;
         Ok(Self { program: programs.program("pgbench"), script, url: url.to_owned() })
