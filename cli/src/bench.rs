@@ -20,6 +20,7 @@ use clap::{Args, Subcommand};
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::roles::Signal;
 use crate::settings::Settings;
 
 /// Measure against baselines in the same run.
@@ -75,16 +76,28 @@ pub struct LagArgs {
     rate: u32,
 }
 
+/// Somebody wanted no figures after all.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; there are no figures")]
+struct Interrupted;
+
 /// Runs one of them.
 ///
 /// # Errors
 /// When the private servers or a baseline cannot be started, or an answer is not the expected one.
 pub async fn run(command: BenchCommand, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let mut signal = Signal::new()?;
     let ground = ground::Ground::start(settings).await?;
-    let result = match command {
-        BenchCommand::Append(rounds) => append::run(rounds, &ground, output).await,
-        BenchCommand::Webhook(args) => webhook::run(args, settings, &ground, output).await,
-        BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
+    let measured = async {
+        match command {
+            BenchCommand::Append(rounds) => append::run(rounds, &ground, output).await,
+            BenchCommand::Webhook(args) => webhook::run(args, settings, &ground, output).await,
+            BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
+        }
+    };
+    let result = tokio::select! {
+        result = measured => result,
+        () = signal.received() => Err(Interrupted.into()),
     };
     // The servers are stopped and their data removed however it went; the first failure is the one to tell.
     let stopped = ground.stop().await;

@@ -52,7 +52,7 @@ pub(super) async fn run(
     bar.finish_and_clear();
     let mut notes = vec![format!(
         "{} connections kept open by a generator on the same machine; each ten events are one subscription renewal, \
-         one of them moves money. Relay, translator and projections run in the same process as the gateway.",
+         one of them moves money. Relay, translator and projections run in the same process as the gateway. Neither side logs requests.",
         args.connections
     )];
     notes.extend(baseline.as_ref().map(FastApi::note));
