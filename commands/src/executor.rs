@@ -101,8 +101,23 @@ impl ExecuteError {
     /// Whether the same command may succeed later with nothing changed: infrastructure, not the command, is at fault.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Load { .. } | Self::Read { .. } | Self::Append { .. } | Self::Contended { .. } => true,
+            Self::Load { .. } | Self::Read { .. } | Self::Contended { .. } => true,
             Self::Decode { .. } | Self::Encode { .. } | Self::Refused(_) | Self::UnexpectedOutcome { .. } => false,
+            Self::Append { source, .. } => match source {
+                // A missing right or function is mended by an operator; what waited is then done.
+                AppendError::Unavailable { .. }
+                | AppendError::NotDurable { .. }
+                | AppendError::ClockSkew(_)
+                | AppendError::StreamType { .. }
+                | AppendError::Setup(_)
+                | AppendError::Closed => true,
+                AppendError::TooLarge { .. }
+                | AppendError::Malformed
+                | AppendError::Metadata(_)
+                | AppendError::Entry(_)
+                | AppendError::EntryIdExists(_)
+                | AppendError::Form(_) => false,
+            },
         }
     }
 }
