@@ -5,13 +5,15 @@ SHELL := /bin/sh
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 FANLEDGER := $(TARGET_DIR)/debug/fanledger
 RELEASE := $(TARGET_DIR)/release/fanledger
+# Full counts, and the patience that they need.
+FULL := FANLEDGER_FULL=1 FANLEDGER_FULL_COUNTS=1 NEXTEST_PROFILE=full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build migrate seed reset-db gen-contracts audit bench conformance properties cargo
+.PHONY: help run test check build migrate seed reset-db gen-contracts audit bench conformance properties chaos cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  (up, down, logs, web, chaos and fuzz come with what they run)"
+	@echo "  (up, down, logs, web and fuzz come with what they run)"
 
 run: cargo ## everything on this machine: servers, migrations, demo data, http://127.0.0.1:8080; Ctrl-C stops it
 	@cargo build --locked -p fanledger
@@ -51,7 +53,11 @@ conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many ord
 	@STRIPE_FIXTURES="$(abspath $(STRIPE_FIXTURES))" cargo xtask test --show -p fanledger --test conformance
 
 properties: cargo ## the property tests at their full counts (make test runs fewer)
-	@PROPTEST_CASES=10000 FANLEDGER_FULL_COUNTS=1 cargo xtask test
+	@$(FULL) PROPTEST_CASES=10000 cargo xtask test --show -p fanledger-domain -p fanledger-journal -p fanledger-commands \
+		--lib --test generated --test append --test verify
+
+chaos: cargo ## kill, wipe and restart everything under load, the full count (make test runs a short form)
+	@$(FULL) cargo xtask test --show -p fanledger-journal -p fanledger --test chaos
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2; exit 3; }

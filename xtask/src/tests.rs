@@ -32,7 +32,7 @@ async fn run_on(cluster: &TestCluster, arguments: &[String]) -> Result<(), Error
     let nextest = has_nextest().await;
     if nextest {
         command.args(["nextest", "run"]);
-        if std::env::var_os("CI").is_some() {
+        if std::env::var_os("CI").is_some() && std::env::var_os("NEXTEST_PROFILE").is_none() {
             command.args(["--profile", "ci"]);
         }
     } else {
