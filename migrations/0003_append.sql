@@ -133,6 +133,8 @@ BEGIN
         fault := CASE
             WHEN EXISTS (SELECT FROM unnest(p_key_commands || p_guard_commands || p_vault_commands) AS c WHERE (c BETWEEN 1 AND n_commands) IS NOT TRUE)
                 THEN 'a key, guard or vault key names a command that is not there'
+            WHEN EXISTS (SELECT FROM unnest(p_vault_commands) AS c WHERE p_expected[c] <> 0)
+                THEN 'a vault key comes with a command that does not begin its stream'
             WHEN (SELECT count(DISTINCT k) FROM unnest(p_keys) AS k) <> cardinality(p_keys)
               OR (SELECT count(DISTINCT c) FROM unnest(p_key_commands) AS c) <> cardinality(p_key_commands)
                 THEN 'two commands of the batch share a key, or one has two'
@@ -313,7 +315,11 @@ BEGIN
             INSERT INTO vault.keys (stream_type, stream_id, wrapped_key, created_at)
             SELECT p_stream_types[x.command], p_stream_ids[x.command], x.wrapped_key, at
             FROM unnest(p_vault_commands, p_vault_keys) AS x (command, wrapped_key)
-            WHERE outcomes[x.command] = 'appended';
+            WHERE outcomes[x.command] = 'appended'
+            -- A key that is there already belongs to a body that the journal has lost: it was restored to an earlier time
+            -- than the vault. The stream begins only now, so nothing in it is sealed under that key.
+            ON CONFLICT (stream_type, stream_id) DO UPDATE
+            SET wrapped_key = excluded.wrapped_key, created_at = excluded.created_at, destroyed_at = NULL;
         END IF;
     END IF;
 END

@@ -170,6 +170,30 @@ async fn a_vault_key_is_kept_only_with_its_event_and_can_be_destroyed() {
     assert_eq!(open().await, [("stripe_event".into(), "evt_1".into(), None)]);
 }
 
+#[tokio::test]
+async fn a_vault_that_is_ahead_of_a_restored_journal_is_in_nobody_s_way() {
+    let journal = Journal::start().await;
+    let sealed = |key: u8| {
+        let mut sealed = command("evt_1", 0, 1);
+        sealed.vault_key = Some(vec![key; 60]);
+        sealed
+    };
+    appended(journal.writer.append(sealed(1)).await.unwrap());
+    journal.tamper("DELETE FROM journal.events; DELETE FROM journal.batches").await;
+    appended(journal.writer.append(sealed(2)).await.unwrap());
+    let kept: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM vault.open($1, $2)")
+        .bind(["stripe_event"])
+        .bind(["evt_1"])
+        .fetch_one(journal.reader.pool())
+        .await
+        .unwrap();
+    assert_eq!(kept, [2; 60]);
+    // A second key would make what was sealed under the first unreadable.
+    let mut again = command("evt_1", 1, 1);
+    again.vault_key = Some(vec![3; 60]);
+    assert!(journal.writer.append(again).await.is_err());
+}
+
 fn entry(entry_id: &str, postings: &str) -> NewEvent {
     NewEvent {
         event_type: "EntryPosted".into(),
