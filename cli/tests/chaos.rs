@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use e2e::books::{
-    books, build_all_anew, equal_a_fresh_rebuild, every_acknowledged_event_is_there_once, nats_mirrors, undisturbed, verified,
+    books, build_all_anew, equal_a_fresh_rebuild, every_acknowledged_event_is_there_once, nats_mirrors, undisturbed,
+    verified,
 };
 use e2e::load::{Acknowledged, Gateways, Load};
 use e2e::{Process, Site, eventually, gateway_url};
@@ -109,7 +110,7 @@ fn blows(random: &mut StdRng) -> Vec<Blow> {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_under_load_every_acknowledged_webhook_counts_once() {
     let mut random = StdRng::seed_from_u64(seed());
-    let History { events, balance_transactions } = history::random(random.random(), of_length(250, 1500));
+    let History { events, balance_transactions } = history::random(random.random(), of_length(160, 1500));
     let mut site = Site::start().await;
     site.stand_in.put_all(balance_transactions);
     let mut roles = Supervised::start(&site, ROLES).await;
@@ -174,7 +175,7 @@ async fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_postgres_was_restored_nats_that_is_ahead_is_refilled() {
-    let History { events, balance_transactions } = history::random(seed(), of_length(60, 600));
+    let History { events, balance_transactions } = history::random(seed(), of_length(40, 600));
     let (kept, rest) = events.split_at(events.len() / 2);
     let (lost, new) = rest.split_at(rest.len() / 2);
     let mut site = Site::start().await;
@@ -229,7 +230,7 @@ async fn after_postgres_was_restored_nats_that_is_ahead_is_refilled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_journal_lost_its_tail_what_is_ahead_halts_and_is_right_once_it_is_built_anew() {
-    let History { events, balance_transactions } = history::random(seed(), of_length(60, 600));
+    let History { events, balance_transactions } = history::random(seed(), of_length(40, 600));
     let (kept, rest) = events.split_at(events.len() / 2);
     let (lost, new) = rest.split_at(rest.len() / 2);
     let mut site = Site::start().await;

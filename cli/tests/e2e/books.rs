@@ -77,8 +77,7 @@ pub async fn equal_a_fresh_rebuild(site: &Site) -> i64 {
             .fetch_one(&projector)
             .await
             .unwrap();
-        let rebuilt =
-            rebuild(&RunnerContext::without_feed(projector.clone()), projection.as_mut()).await.unwrap();
+        let rebuilt = rebuild(&RunnerContext::without_feed(projector.clone()), projection.as_mut()).await.unwrap();
         let (old, new) = (schema_name(name, live), schema_name(name, rebuilt.generation.cast_signed()));
         compared += compare(&projector, &old, &new).await;
     }
@@ -140,10 +139,8 @@ async fn compare(pool: &PgPool, old: &str, new: &str) -> i64 {
         .await
         .unwrap();
         assert!(differing.is_empty(), "{new}.{table} is not what was there: {differing:#?}");
-        rows += sqlx::query_scalar::<_, i64>(&format!("SELECT count(*) FROM {new}.{table}"))
-            .fetch_one(pool)
-            .await
-            .unwrap();
+        rows +=
+            sqlx::query_scalar::<_, i64>(&format!("SELECT count(*) FROM {new}.{table}")).fetch_one(pool).await.unwrap();
     }
     rows
 }

@@ -62,7 +62,7 @@ impl Drop for Directory {
 }
 
 /// Waits for a condition, looking often.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -94,12 +94,14 @@ impl Process {
 
     /// The first line that `wanted` finds something in, once it is there.
     pub async fn printed<T>(&mut self, wanted: impl Fn(&str) -> Option<T>) -> T {
-        let found = |lines: &Vec<String>| lines.iter().find_map(|line| wanted(line));
-        let waited = tokio::time::timeout(PATIENCE, self.lines.wait_for(|lines| found(lines).is_some())).await;
-        if let Ok(Ok(lines)) = waited {
-            return found(&lines).unwrap();
-        }
-        panic!("{} did not say what was waited for:\n{}", self.name, self.log())
+        let mut found = None;
+        let look = self.lines.wait_for(|lines| {
+            found = lines.iter().find_map(|line| wanted(line));
+            found.is_some()
+        });
+        // An error says that it closed both streams, or that time is up; either way it has not said it.
+        let _ = tokio::time::timeout(PATIENCE, look).await.map(drop);
+        found.unwrap_or_else(|| panic!("{} did not say what was waited for:\n{}", self.name, self.log()))
     }
 
     /// Everything that it printed.
@@ -256,10 +258,8 @@ impl Site {
     /// The journal's head.
     pub async fn head(&self) -> u64 {
         let pool = self.pool(Role::Operator).await;
-        let head: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM journal.events")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let head: i64 =
+            sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM journal.events").fetch_one(&pool).await.unwrap();
         pool.close().await;
         head.cast_unsigned()
     }
