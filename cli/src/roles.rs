@@ -456,7 +456,9 @@ async fn patiently<T, E: Error + 'static>(mut attempt: impl AsyncFnMut() -> Resu
 /// Away, starting up or going down; a wrong password will not get better by waiting.
 fn is_away(error: &(dyn Error + 'static)) -> bool {
     match error.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+        // A postmaster in the middle of a recovery may answer the question for TLS with an error, which is none of the answers
+        // that the protocol has for it.
+        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)) => true,
         Some(sqlx::Error::Database(error)) => {
             error.code().is_some_and(|code| matches!(code.as_ref(), "57P01" | "57P02" | "57P03"))
         }
