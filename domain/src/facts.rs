@@ -1,8 +1,8 @@
 //! Facts: what matters for money of the objects at Stripe, with ids and amounts only and no personal data.
 //!
 //! A fact is a *snapshot*: how an object looked when an event was made. Snapshots come late, twice and in any order, so each
-//! carries a [`Stamp`] and merging takes the newest; merging is commutative, associative and idempotent. Reading Stripe's
-//! JSON into these types is `crate::stripe`'s work; what they add up to is `crate::books`'s.
+//! carries an [`EventStamp`], and `crate::observations` keeps the set of them in the order of [`Stamp`]. Reading Stripe's JSON
+//! into these types is `crate::stripe`'s work; what they add up to is `crate::books`'s.
 
 use serde::{Deserialize, Serialize};
 
@@ -423,7 +423,7 @@ fact! {
 
 status! {
     /// What a balance transaction is, by its `reporting_category`; derived from `type`, the source's prefix and the sign
-    /// for data that has none. See `balance-transactions.md` for the account that each one moves.
+    /// for data that has none. `crate::books::balance_transaction` says which account each one moves where no object does.
     pub enum Category {
         /// A payment.
         Charge "charge",
