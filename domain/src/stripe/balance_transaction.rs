@@ -85,6 +85,8 @@ impl Words<'_> {
             (Some(category), _) => by_reporting_category(category),
             (None, Some("stripe_fee")) => self.fee(None),
             (None, Some("adjustment")) => self.adjustment(),
+            // A refund's source is the refund; where it is the charge, what was not captured of it went back.
+            (None, Some("refund")) if self.source == Some(StripeKind::Charge) => Category::PartialCaptureReversal,
             // Until 2017 payouts were transfers, to Stripe's own ledger too.
             (None, Some("transfer")) if self.source == Some(StripeKind::Payout) => Category::Payout,
             (None, Some("transfer_refund" | "transfer_cancel" | "transfer_failure"))
@@ -297,6 +299,8 @@ mod tests {
             ("payment", Some("py_1"), 100, "", Category::Charge),
             ("payment_failure_refund", Some("py_1"), -100, "", Category::ChargeFailure),
             ("payment_refund", Some("pyr_1"), -100, "", Category::Refund),
+            ("refund", Some("re_1"), -100, "", Category::Refund),
+            ("refund", Some("ch_1"), -100, "", Category::PartialCaptureReversal),
             ("adjustment", Some("dp_1"), -100, "", Category::Dispute),
             ("adjustment", Some("du_1"), 100, "", Category::DisputeReversal),
             ("adjustment", Some("dp_1"), 0, "", Category::Dispute),
