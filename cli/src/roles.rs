@@ -407,7 +407,7 @@ async fn gateway_state(
     let listen = listener.local_addr().unwrap_or(LISTEN_DEFAULT);
     let config = GatewayConfig::new(listen, jwt_key);
     let query_pool = connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?;
-    let intake: Arc<dyn WebhookIntake> = Arc::new(ports::WebhookPort::new(intake));
+    let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),

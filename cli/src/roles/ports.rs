@@ -1,43 +1,9 @@
-//! The gateway's ports, filled with what the other crates offer.
+//! What only this process knows of `/readyz`: its relay and its feed.
 
 use async_trait::async_trait;
-use fanledger_commands::stripe::intake::{Intake, IntakeError};
-use fanledger_gateway::{Finding, IntakeRefusal, Probe, Receipt, WebhookIntake};
+use fanledger_gateway::{Finding, Probe};
 use fanledger_journal::relay::RelayStatus;
 use tokio::sync::watch;
-
-/// The intake, as the gateway calls it.
-pub(super) struct WebhookPort {
-    intake: Intake,
-}
-
-impl WebhookPort {
-    pub(super) const fn new(intake: Intake) -> Self {
-        Self { intake }
-    }
-}
-
-#[async_trait]
-impl WebhookIntake for WebhookPort {
-    async fn receive(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeRefusal> {
-        match self.intake.receive(signature, body).await {
-            Ok(receipt) => Ok(Receipt {
-                position: receipt.position.get(),
-                duplicate: receipt.duplicate,
-                conflict: receipt.conflict,
-            }),
-            Err(IntakeError::Signature(error)) => Err(IntakeRefusal::Signature { reason: error.to_string() }),
-            Err(IntakeError::NoEventId(_)) => Err(IntakeRefusal::NoEventId),
-            Err(
-                error @ (IntakeError::Seal(_)
-                | IntakeError::Append(_)
-                | IntakeError::Compare(_)
-                | IntakeError::Encode(_)
-                | IntakeError::Inconsistent(_)),
-            ) => Err(IntakeRefusal::Unavailable(Box::new(error))),
-        }
-    }
-}
 
 /// Whether this process's relay publishes. Its absence costs latency, not function: so it never says "not ready".
 pub(super) struct RelayProbe {
