@@ -8,7 +8,7 @@ use fanledger_domain::books::balance_transaction::OwnBalanceTransaction;
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::books::platform::{ApplicationFee, Payout, Topup, Transfer};
 use fanledger_domain::books::satellite::{Dispute, FeeRefund, Refund, Satellite, TransferReversal};
-use fanledger_domain::event::{Event, NotTranslatedReason, StripeEventNotTranslated, StripeEventReceived};
+use fanledger_domain::event::{Event, StripeEventReceived};
 use fanledger_domain::id::{IdError, StripeId};
 use fanledger_domain::ledgered::LedgerCommand;
 use fanledger_domain::time::Timestamp;
@@ -18,7 +18,7 @@ use fanledger_journal::reader::{ReadError, Reader};
 use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
-use crate::stripe::translator::{JudgeError, Verdict, judge};
+use crate::stripe::translator::{JudgeError, Verdict, chain, judge, refused, untranslatable};
 use crate::stripe::{SYNC_ACTOR, TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Vault, VaultError};
 
@@ -139,12 +139,7 @@ async fn perform(
             Err(error) if error.is_transient() => return Err(error.into()),
             Err(error) => {
                 done.refused += 1;
-                let fact = StripeEventNotTranslated {
-                    id: id.clone(),
-                    reason: NotTranslatedReason::Untranslatable,
-                    detail: error.to_string(),
-                    translator_version: fanledger_domain::stripe::TRANSLATOR_VERSION,
-                };
+                let fact = untranslatable(id.clone(), refused(&error, Some(id)));
                 executor.record_not_translated(fact, metadata).await?;
             }
         }
@@ -188,7 +183,11 @@ pub async fn sync(
                 }
                 Err(error) if error.is_transient() => return Err(error.into()),
                 Err(error) => {
-                    tracing::error!(transaction = id, %error, "a listed balance transaction was refused");
+                    tracing::error!(
+                        transaction = id,
+                        error = chain(&error),
+                        "a listed balance transaction was refused"
+                    );
                     done.failed.push(id);
                 }
             }
@@ -282,7 +281,7 @@ impl<P: FnMut(&Converged)> Converge<'_, P> {
                 Ok(())
             }
             Err(ExecuteError::Refused(reason)) => {
-                self.done.refused.push((object.to_string(), reason.to_string()));
+                self.done.refused.push((object.to_string(), chain(&reason)));
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -21,6 +21,7 @@ use sqlx::PgConnection;
 use crate::executor::{ExecuteError, Executor};
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
+use crate::stripe::translator::chain;
 use crate::stripe::{FETCHER_ACTOR, acted_by};
 
 /// The runner's name.
@@ -90,7 +91,8 @@ impl Fetcher {
             Ok(_) => Ok(()),
             Err(error) if error.is_transient() => Err(error.into()),
             Err(error) => {
-                tracing::error!(transaction = %awaited.transaction, %error, "a fetched balance transaction was refused");
+                let error = chain(&error);
+                tracing::error!(transaction = %awaited.transaction, error, "a fetched balance transaction was refused");
                 metrics::counter!("fanledger_translator_refused_total").increment(1);
                 Ok(())
             }

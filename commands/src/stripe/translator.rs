@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use fanledger_domain::books::charge::Charge;
 use fanledger_domain::event::{
     AttributionOffered, AttributionSourceObserved, ChargeObserved, Event, NotTranslatedReason, RefundObserved,
     StripeEventNotTranslated, StripeEventReceived, StripeObjectsLinked,
@@ -20,7 +21,7 @@ use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
 
-use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
+use crate::executor::{ExecuteError, Executed, Executor, STRIPE_EVENT};
 use crate::stripe::delivery::{Delivery, of_translation};
 use crate::stripe::graph::{self, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
@@ -46,6 +47,8 @@ enum Task {
     Deliver { delivery: Delivery, cause: Option<StripeId>, metadata: Metadata },
     /// Hand on what a satellite held.
     HandOn { satellite: StripeId, metadata: Metadata },
+    /// Link a refund that names no charge to the one of these that was captured; the others are attempts that failed.
+    FindCharge { refund: StripeId, among: Vec<StripeId> },
     /// Record that a raw event led to nothing.
     NotTranslated(StripeEventNotTranslated),
 }
@@ -55,6 +58,7 @@ impl Task {
         match self {
             Self::Deliver { delivery, .. } => &delivery.object,
             Self::HandOn { satellite, .. } => satellite,
+            Self::FindCharge { refund, .. } => refund,
             Self::NotTranslated(fact) => &fact.id,
         }
     }
@@ -181,6 +185,7 @@ impl Translator {
         let (result, cause) = match task {
             Task::NotTranslated(fact) => return self.record(fact).await,
             Task::HandOn { satellite, metadata } => (self.executor.hand_on(&satellite, &metadata).await, None),
+            Task::FindCharge { refund, among } => (self.find_charge(&refund, &among).await, None),
             Task::Deliver { delivery, cause, metadata } => {
                 (self.executor.deliver(delivery, cause.as_ref(), &metadata).await, cause)
             }
@@ -188,17 +193,23 @@ impl Translator {
         match result {
             Ok(_) => Ok(()),
             Err(error) if error.is_transient() => Err(error),
-            // A decision refused: the facts would break an invariant. It is recorded and raised; the translator goes on.
             Err(error) => {
-                let detail = chain(&error);
-                tracing::error!(stripe_event = cause.as_ref().map(StripeId::as_str), detail, "facts were refused");
-                metrics::counter!("fanledger_translator_refused_total").increment(1);
+                let detail = refused(&error, cause.as_ref());
                 let Some(id) = cause else { return Ok(()) };
-                let reason = NotTranslatedReason::Untranslatable;
-                self.record(StripeEventNotTranslated { id, reason, detail, translator_version: TRANSLATOR_VERSION })
-                    .await
+                self.record(untranslatable(id, detail)).await
             }
         }
+    }
+
+    /// A charge that is captured only later links the refund itself, in [`tasks_of_charge`]: both orders end the same.
+    async fn find_charge(&self, refund: &StripeId, among: &[StripeId]) -> Result<Executed, ExecuteError> {
+        for charge in among {
+            if self.executor.load::<Charge>(charge).await?.books().is_captured() {
+                let metadata = acted_by(TRANSLATOR_ACTOR);
+                return self.executor.deliver(link_of(refund, charge), None, &metadata).await;
+            }
+        }
+        Ok(Executed::default())
     }
 
     async fn record(&self, fact: StripeEventNotTranslated) -> Result<(), ExecuteError> {
@@ -221,7 +232,21 @@ enum StepError {
     Graph(#[from] GraphError),
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// A decision refused: the facts would break an invariant. Raises it, and gives back why, for the record.
+pub(crate) fn refused(error: &ExecuteError, cause: Option<&StripeId>) -> String {
+    let detail = chain(error);
+    tracing::error!(stripe_event = cause.map(StripeId::as_str), detail, "facts were refused");
+    metrics::counter!("fanledger_translator_refused_total").increment(1);
+    detail
+}
+
+/// What is recorded of a raw event whose facts were refused.
+pub(crate) const fn untranslatable(id: StripeId, detail: String) -> StripeEventNotTranslated {
+    let reason = NotTranslatedReason::Untranslatable;
+    StripeEventNotTranslated { id, reason, detail, translator_version: TRANSLATOR_VERSION }
+}
+
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -261,31 +286,27 @@ async fn tasks_of_charge(seen: &ChargeObserved, connection: &mut PgConnection) -
         && let Some(intent) = &charge.payment_intent
     {
         for refund in graph::linked(connection, intent, StripeKind::Refund).await? {
-            tasks.push(belongs(&refund, &charge.id));
+            tasks.push(Task::Deliver {
+                delivery: link_of(&refund, &charge.id),
+                cause: None,
+                metadata: acted_by(TRANSLATOR_ACTOR),
+            });
         }
     }
     Ok(tasks)
 }
 
-fn belongs(satellite: &StripeId, owner: &StripeId) -> Task {
+fn link_of(satellite: &StripeId, owner: &StripeId) -> Delivery {
     let facts = vec![StripeObjectsLinked { from: satellite.clone(), to: owner.clone() }.into()];
-    Task::Deliver {
-        delivery: Delivery { object: satellite.clone(), facts },
-        cause: None,
-        metadata: acted_by(TRANSLATOR_ACTOR),
-    }
+    Delivery { object: satellite.clone(), facts }
 }
 
 /// A refund that stands alone, since it names no charge: found by its payment intent.
 async fn tasks_of_refund(seen: &RefundObserved, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
     let (None, Some(intent)) = (&seen.refund.charge, &seen.refund.payment_intent) else { return Ok(Vec::new()) };
     graph::link(connection, &seen.refund.id, intent).await?;
-    let charges = graph::linked(connection, intent, StripeKind::Charge).await?;
-    // Several are attempts, of which one was captured: the one that says so links itself.
-    Ok(match charges.as_slice() {
-        [only] => vec![belongs(&seen.refund.id, only)],
-        [] | [_, ..] => Vec::new(),
-    })
+    let among = graph::linked(connection, intent, StripeKind::Charge).await?;
+    Ok(vec![Task::FindCharge { refund: seen.refund.id.clone(), among }])
 }
 
 async fn tasks_of_account(
