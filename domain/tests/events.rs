@@ -13,8 +13,9 @@ use serde_json::Value;
 fn fixtures() -> Vec<(String, String, String)> {
     fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/events"))
         .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| {
             let (event_type, version) = path.file_stem().unwrap().to_str().unwrap().split_once(".v").unwrap();
             (event_type.to_owned(), version.to_owned(), fs::read_to_string(&path).unwrap())
         })
