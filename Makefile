@@ -54,7 +54,7 @@ conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many ord
 
 properties: cargo ## the property tests at their full counts (make test runs fewer)
 	@$(FULL) PROPTEST_CASES=10000 cargo xtask test --show -p fanledger-domain -p fanledger-journal -p fanledger-commands \
-		--lib --test generated --test append --test verify
+		--lib --test ledgered --test generated --test append --test verify
 
 chaos: cargo ## kill, wipe and restart everything under load, the full count (make test runs a short form)
 	@$(FULL) cargo xtask test --show -p fanledger-journal -p fanledger --test chaos
