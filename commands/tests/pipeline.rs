@@ -142,3 +142,36 @@ async fn what_cannot_be_read_is_stored_named_and_passed() {
     );
     assert!(pipeline.receive_bytes(b"{}").await.is_err());
 }
+
+/// A refund may name the payment intent only, whose first attempt failed: it belongs to the charge that was captured.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_without_its_charge_finds_the_captured_attempt_in_any_order() {
+    let charge = |id: &str, status: &str| {
+        serde_json::json!({
+            "id": format!("evt_{id}"), "object": "event", "type": format!("charge.{status}"), "created": 1_790_000_000,
+            "livemode": false, "data": {"object": {
+                "id": id, "object": "charge", "amount": 1000, "currency": "usd", "created": 1_790_000_000,
+                "status": status, "captured": status == "succeeded", "payment_intent": "pi_1",
+                "metadata": {"creator_id": "crt_1"},
+            }},
+        })
+    };
+    let refund = serde_json::json!({
+        "id": "evt_re_1", "object": "event", "type": "refund.created", "created": 1_790_000_100, "livemode": false,
+        "data": {"object": {
+            "id": "re_1", "object": "refund", "amount": 500, "currency": "usd", "created": 1_790_000_100,
+            "status": "succeeded", "charge": null, "payment_intent": "pi_1",
+        }},
+    });
+    let events = [charge("ch_a", "failed"), charge("ch_b", "succeeded"), refund];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut pipeline = Pipeline::start(None).await;
+        for index in order {
+            pipeline.receive(&events[index]).await.unwrap();
+            pipeline.settle().await;
+        }
+        let trial = pipeline.trial().await;
+        let pending = trial.get(&("liabilities:creators:crt_1:pending".to_owned(), "usd".to_owned()));
+        assert_eq!(pending, Some(&-400), "{order:?}: {trial:?}");
+    }
+}

@@ -248,6 +248,11 @@ impl Charge {
         of(OfferRank::Invoice).or_else(|| of(OfferRank::CheckoutSession))
     }
 
+    /// Whether any snapshot says that it was captured.
+    pub fn is_captured(&self) -> bool {
+        self.captured().is_some()
+    }
+
     /// The newest snapshot of the charge, for people and for release.
     pub fn newest(&self) -> Option<&ChargeSnapshot> {
         self.charge.newest()
