@@ -64,6 +64,12 @@ async fn the_stream_tells_where_things_stand_and_every_advance() {
     let mut events = Events::open(&app, None).await;
     let first = events.next().await.unwrap();
     assert_eq!((first.id, first.name.as_str(), &first.data["position"]), (5, "position", &json!(5)));
+    // Every projection that there is: one that the gateway forgot would be missing here and in `/readyz`.
+    let mut told: Vec<&str> = first.data["projections"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut there_are: Vec<&str> = fanledger_projections::all().iter().map(|projection| projection.name()).collect();
+    told.sort_unstable();
+    there_are.sort_unstable();
+    assert_eq!(told, there_are);
     app.move_runners(&["balances"], 9).await;
     let second = events.next().await.unwrap();
     assert_eq!((second.id, &second.data["projections"]["balances"]), (5, &json!(9)));
