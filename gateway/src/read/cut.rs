@@ -71,10 +71,17 @@ impl Cut {
                  FROM ({hour}) AS h
              ),
              months AS MATERIALIZED (
-                 SELECT s AT TIME ZONE 'UTC' AS bucket
-                 FROM bounds AS b, read.balance_firsts AS f, generate_series(date_trunc('month', f.first_at AT TIME ZONE 'UTC'),
-                     b.month AT TIME ZONE 'UTC' - interval '1 month', interval '1 month') AS s
-                 WHERE f.axis = '{axis}'
+                 -- Those that have sums, each found from the one before: what is asked for, or what an event claims, may be
+                 -- thousands of years away.
+                 WITH RECURSIVE seen (bucket) AS (
+                     SELECT '-infinity'::timestamptz
+                     UNION ALL
+                     SELECT next.bucket FROM seen CROSS JOIN LATERAL (
+                         SELECT s.bucket FROM bounds AS b, read.balance_sums AS s
+                         WHERE s.axis = '{axis}' AND s.grain = 'month' AND s.bucket > seen.bucket AND s.bucket < b.month
+                         ORDER BY s.bucket LIMIT 1) AS next
+                 )
+                 SELECT bucket FROM seen WHERE bucket > '-infinity'
              ),
              days AS MATERIALIZED (
                  SELECT s AT TIME ZONE 'UTC' AS bucket FROM bounds AS b, generate_series(b.month AT TIME ZONE 'UTC',
