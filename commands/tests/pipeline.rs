@@ -175,3 +175,36 @@ async fn a_refund_without_its_charge_finds_the_captured_attempt_in_any_order() {
         assert_eq!(pending, Some(&-400), "{order:?}: {trial:?}");
     }
 }
+
+/// A transfer's event embeds its reversal's balance transaction; the list gives the same one with the reversal as its source.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_transaction_embedded_and_then_listed_counts_once() {
+    let transaction = |id: &str, amount: i64, category: &str, source: &str| {
+        serde_json::json!({
+            "id": id, "object": "balance_transaction", "amount": amount, "fee": 0, "net": amount, "currency": "usd",
+            "created": 1_790_000_000, "available_on": 1_790_000_000, "type": category, "reporting_category": category,
+            "source": source, "fee_details": [],
+        })
+    };
+    let back = transaction("txn_back", 300, "transfer_reversal", "trr_1");
+    let mut pipeline = Pipeline::start(Some(&[transaction("txn_out", -1000, "transfer", "tr_1"), back.clone()])).await;
+    let event = serde_json::json!({
+        "id": "evt_1", "object": "event", "type": "transfer.reversed", "created": 1_790_000_000, "livemode": false,
+        "data": {"object": {
+            "id": "tr_1", "object": "transfer", "amount": 1000, "amount_reversed": 300, "currency": "usd",
+            "created": 1_790_000_000, "destination": "acct_1", "balance_transaction": "txn_out",
+            "metadata": {"creator_id": "crt_1"},
+            "reversals": {"object": "list", "data": [{
+                "id": "trr_1", "object": "transfer_reversal", "amount": 300, "currency": "usd",
+                "created": 1_790_000_000, "balance_transaction": back,
+            }]},
+        }},
+    });
+    pipeline.receive(&event).await.unwrap();
+    pipeline.settle().await;
+    operations::sync(&pipeline.executor, pipeline.api.as_deref().unwrap(), None, |_| {}).await.unwrap();
+    pipeline.settle().await;
+    // Ties out, too.
+    let trial = pipeline.trial().await;
+    assert_eq!(trial.get(&("assets:stripe:clearing".to_owned(), "usd".to_owned())), Some(&-700), "{trial:?}");
+}

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::account::Account;
 use crate::entry::check_postings;
 use crate::event::{DecodeError, Event};
+use crate::id::StripeId;
 use crate::money::Currency;
 
 /// Why the books do not tie out.
@@ -57,6 +58,8 @@ struct Open {
 pub struct TieOut {
     open: HashMap<String, Open>,
     totals: BTreeMap<Currency, (i128, i128)>,
+    /// What each stream counts of each balance transaction. A stream may learn one again, by another owner: the later replaces it.
+    counted: HashMap<(String, StripeId), (Currency, i128)>,
 }
 
 /// Totals at the end.
@@ -96,8 +99,16 @@ impl TieOut {
                     // It waits to be handed on; its stream's books are empty.
                     return Ok(());
                 }
+                let counted = (transaction.currency, net);
+                let replaced = self.counted.insert((stream.to_owned(), transaction.id.clone()), counted);
                 if is_satellite {
                     *open.alone.entry(transaction.currency).or_default() += net;
+                    if let Some((currency, known)) = replaced {
+                        *open.alone.entry(currency).or_default() -= known;
+                    }
+                }
+                if let Some((currency, known)) = replaced {
+                    self.add(stream, position, currency, 0, -known);
                 }
                 self.add(stream, position, transaction.currency, 0, net);
             }
