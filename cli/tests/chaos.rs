@@ -92,6 +92,8 @@ enum Blow {
     Nats,
     /// NATS stopped, its data deleted, started empty.
     NatsWiped,
+    /// kill -9 of NATS, and the half of each file of messages gone, as after a power cut.
+    NatsTruncated,
     /// kill -9 of Postgres.
     Postgres,
 }
@@ -101,16 +103,29 @@ fn blows(random: &mut StdRng) -> Vec<Blow> {
     let mut blows = Vec::new();
     for _ in 0..of_length(2, 20) {
         blows.extend((0..ROLES.len()).map(Blow::Role));
-        blows.extend([Blow::Nats, Blow::NatsWiped, Blow::Postgres]);
+        blows.extend([Blow::Nats, Blow::NatsWiped, Blow::NatsTruncated, Blow::Postgres]);
     }
     blows.shuffle(random);
     blows
 }
 
+fn halve_messages(folder: &Path) {
+    // NATS may be killed before its store is there.
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            halve_messages(&path);
+        } else if path.extension().is_some_and(|extension| extension == "blk") {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_under_load_every_acknowledged_webhook_counts_once() {
     let mut random = StdRng::seed_from_u64(seed());
-    let History { events, balance_transactions } = history::random(random.random(), of_length(160, 1500));
+    let History { events, balance_transactions } = history::random(random.random(), of_length(120, 1500));
     let mut site = Site::start().await;
     site.stand_in.put_all(balance_transactions);
     let mut roles = Supervised::start(&site, ROLES).await;
@@ -133,6 +148,11 @@ async fn whatever_is_killed_under_load_every_acknowledged_webhook_counts_once() 
                 site.servers.nats().wipe().await.unwrap();
                 site.servers.nats().restart().await.unwrap();
             }
+            Blow::NatsTruncated => {
+                site.servers.nats().kill().await.unwrap();
+                halve_messages(&site.servers.nats().store());
+                site.servers.nats().restart().await.unwrap();
+            }
             Blow::Postgres => {
                 site.servers.postgres().kill().await.unwrap();
                 site.servers.postgres().restart().await.unwrap();
@@ -153,7 +173,7 @@ async fn whatever_is_killed_under_load_every_acknowledged_webhook_counts_once() 
     pool.close().await;
     assert_eq!(found, undisturbed(&mut site, &events).await);
     println!(
-        "{} kills and wipes ({} of roles), {} webhooks acknowledged ({} duplicates, {} attempts repeated), {head} events, \
+        "{} kills, wipes and cuts ({} of roles), {} webhooks acknowledged ({} duplicates, {} attempts repeated), {head} events, \
          {mirrored} mirrored in NATS, {rows} rows equal a fresh rebuild",
         blows.len(),
         blows.iter().filter(|blow| matches!(blow, Blow::Role(_))).count(),
