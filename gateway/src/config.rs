@@ -41,7 +41,7 @@ pub struct GatewayConfig {
     pub min_position_wait: Duration,
     /// Requests under way under `/api/v1`; more are answered 503.
     pub in_flight_max: usize,
-    /// Webhooks under way, each with a body of up to 1 MiB; more wait.
+    /// Webhooks under way with a body of more than 64 KiB or of unknown length, up to 1 MiB; more wait. Small ones do not.
     pub webhooks_in_flight_max: usize,
     /// Streams under way; more are answered 503.
     pub streams_max: usize,

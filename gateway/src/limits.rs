@@ -19,6 +19,8 @@ use crate::problem::{Kind, Problem};
 
 /// The largest webhook that is taken (Stripe's own are far smaller).
 pub(crate) const WEBHOOK_BYTES_MAX: usize = 1024 * 1024;
+/// So many bytes for each connection there may be are no danger; Stripe's events are seldom larger.
+pub(crate) const WEBHOOK_BYTES_SMALL: u64 = 64 * 1024;
 /// The largest body under `/api/v1`.
 pub(crate) const API_BYTES_MAX: usize = 64 * 1024;
 /// So many clients are told apart; beyond, new ones share one allowance, so that memory stays bounded.

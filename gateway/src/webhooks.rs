@@ -1,14 +1,14 @@
 //! `POST /webhooks/stripe`: verify, append, answer. Never limited in rate, valid or not.
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::limits::{WEBHOOK_BYTES_MAX, read_body};
+use crate::limits::{WEBHOOK_BYTES_MAX, WEBHOOK_BYTES_SMALL, read_body};
 use crate::params::Positioned;
 use crate::ports::IntakeRefusal;
 use crate::problem::{Kind, Problem};
@@ -58,9 +58,16 @@ pub(crate) async fn receive_stripe_webhook(
         count("overloaded");
         Problem::new(Kind::Overloaded, "Send it again.").retry_after_seconds(1)
     };
-    // More than the bound wait here rather than be turned away: Stripe's retries come minutes to hours later.
-    let permit = tokio::time::timeout(commands.request_timeout, commands.webhooks.clone().acquire_owned()).await;
-    let Ok(Ok(_permit)) = permit else { return Err(overloaded()) };
+    // Whoever announces a small body needs no leave to send it, so that nobody who dribbles large ones, signed or not, holds up
+    // Stripe's. More large ones than the bound wait here rather than be turned away: Stripe's retries come minutes to hours later.
+    let small = body.size_hint().upper().is_some_and(|bytes| bytes <= WEBHOOK_BYTES_SMALL);
+    let _permit = if small {
+        None
+    } else {
+        let permit = tokio::time::timeout(commands.request_timeout, commands.webhooks.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(overloaded()) };
+        Some(permit)
+    };
     let body = read_body(&headers, body, WEBHOOK_BYTES_MAX, commands.body_read_timeout)
         .await
         .inspect_err(|_| count("unread"))?;

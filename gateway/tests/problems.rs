@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::Method;
 use common::{Behaviour, TestApp};
 use fanledger_gateway::{RateLimit, Role};
+use futures::StreamExt;
 use serde_json::json;
 
 const PAUSE: &str = "/api/v1/ops/projections/balances/pause";
@@ -127,6 +128,20 @@ async fn a_webhook_over_a_mebibyte_is_refused_and_one_of_it_is_not() {
     let announced = app.post("/webhooks/stripe").header("content-length", "99999999999").send().await;
     announced.problem(413, "body-too-large");
     assert_eq!(app.intake.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_dribbles_large_webhooks_holds_up_no_small_one() {
+    let app = TestApp::with().config(|config| config.webhooks_in_flight_max = 1).build().await;
+    let (asked, mut is_read) = tokio::sync::mpsc::channel::<()>(1);
+    let dribble =
+        futures::stream::once(async move { asked.send(()).await }).map(|_| Ok::<_, std::io::Error>(Bytes::new()));
+    let endless = Body::from_stream(dribble.chain(futures::stream::pending()));
+    let dribbler = tokio::spawn(app.post("/webhooks/stripe").body(endless).send());
+    is_read.recv().await.unwrap();
+    let small = app.post("/webhooks/stripe").body("{}").send();
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), small).await.unwrap().status, 200);
+    dribbler.abort();
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub const ISSUER: &str = "fanledger";
 pub const AUDIENCE: &str = "fanledger-api";
 /// Shorter keys can be searched: RFC 7518, section 3.2, wants as many bits as the hash has.
 pub const KEY_BYTES_MIN: usize = 32;
+/// The longest lifetime that is minted.
+const YEAR_SECONDS: u64 = 366 * 24 * 3600;
 /// A token is a header line: whatever is longer is not one of ours.
 const TOKEN_BYTES_MAX: usize = 4096;
 
@@ -195,7 +197,6 @@ fn now_seconds() -> Result<u64, TokenError> {
 
 /// Mints a token for `subject` with these roles, valid from now for `lifetime`.
 pub fn mint(key: &JwtKey, roles: &[Role], subject: &str, lifetime: Duration) -> Result<String, TokenError> {
-    const YEAR_SECONDS: u64 = 366 * 24 * 3600;
     if roles.is_empty() {
         return Err(TokenError::NoRole);
     }
@@ -235,10 +236,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// For how much longer the token holds.
+    /// For how much longer the token holds; at most a year, so that no token of another minter passes what a clock can add.
     pub(crate) fn remaining(&self) -> Duration {
         let now = now_seconds().unwrap_or(u64::MAX);
-        Duration::from_secs(self.expires_at_seconds.saturating_sub(now))
+        Duration::from_secs(self.expires_at_seconds.saturating_sub(now).min(YEAR_SECONDS))
     }
 }
 
@@ -376,6 +377,13 @@ mod tests {
             (caller.subject.as_str(), caller.roles.as_slice()),
             ("alice", [Role::Finance, Role::Admin].as_slice())
         );
+    }
+
+    #[test]
+    fn an_end_beyond_all_time_can_be_waited_for() {
+        let token = token(json!({"alg": "HS256"}), &with("exp", json!(u64::MAX)), &[7; 32]);
+        let remaining = Verifier::new(&key()).verify(&token).unwrap().remaining();
+        assert!(std::time::Instant::now().checked_add(remaining).is_some());
     }
 
     #[test]
