@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::account::Account;
+use crate::books::satellite::{Dispute, FeeRefund, Refund, SatelliteKind as _, TransferReversal};
 use crate::entry::check_postings;
 use crate::event::{DecodeError, Event};
 use crate::id::StripeId;
@@ -73,7 +74,11 @@ pub struct ClearingTotal {
     pub net_minor: i128,
 }
 
-const SATELLITES: [&str; 4] = ["stripe_refund", "stripe_dispute", "stripe_transfer_reversal", "stripe_fee_refund"];
+const SATELLITES: [&str; 4] = [Refund::STREAM, Dispute::STREAM, TransferReversal::STREAM, FeeRefund::STREAM];
+
+fn is_satellite(stream: &str) -> bool {
+    stream.split_once('/').is_some_and(|(stream_type, _)| SATELLITES.contains(&stream_type))
+}
 
 impl TieOut {
     /// Takes in the next event. `stream` is `<aggregate type>/<id>`.
@@ -92,7 +97,7 @@ impl TieOut {
             }
             Event::BalanceTransactionObserved(seen) => {
                 let transaction = &seen.transaction;
-                let is_satellite = SATELLITES.iter().any(|kind| stream.split('/').next() == Some(kind));
+                let is_satellite = is_satellite(stream);
                 let net = i128::from(transaction.net);
                 let open = self.open.entry(stream.to_owned()).or_default();
                 if is_satellite && open.gave_up {
@@ -112,7 +117,7 @@ impl TieOut {
                 }
                 self.add(stream, position, transaction.currency, 0, net);
             }
-            Event::StripeObjectsLinked(_) if SATELLITES.iter().any(|kind| stream.split('/').next() == Some(kind)) => {
+            Event::StripeObjectsLinked(_) if is_satellite(stream) => {
                 let open = self.open.entry(stream.to_owned()).or_default();
                 if !open.gave_up {
                     open.gave_up = true;
