@@ -173,6 +173,12 @@ async fn a_refund_without_its_charge_finds_the_captured_attempt_in_any_order() {
         let trial = pipeline.trial().await;
         let pending = trial.get(&("liabilities:creators:crt_1:pending".to_owned(), "usd".to_owned()));
         assert_eq!(pending, Some(&-400), "{order:?}: {trial:?}");
+        // Whoever looks at any entry finds the webhook behind it.
+        for (recorded, event) in pipeline.events().await {
+            if let Event::EntryPosted(entry) = event {
+                assert!(entry.cause.stripe_event.is_some(), "{order:?}, position {}: {entry:?}", recorded.position);
+            }
+        }
     }
 }
 

@@ -289,8 +289,20 @@ impl Executor {
     ) -> Result<Executed, ExecuteError> {
         let loaded: Ledgered<Satellite<K>> = self.load(satellite).await?;
         let facts = loaded.books().handed_on();
+        // The webhook that first told of it; a balance transaction alone may have come without one.
+        let cause = facts.iter().find_map(|fact| {
+            if let Event::RefundObserved(seen) = fact {
+                Some(seen.stamp.event.clone())
+            } else if let Event::DisputeObserved(seen) = fact {
+                Some(seen.stamp.event.clone())
+            } else {
+                None
+            }
+        });
         match loaded.books().belongs_to() {
-            Some(owner) if !facts.is_empty() => self.learn_by_kind(&owner.clone(), facts, None, metadata).await,
+            Some(owner) if !facts.is_empty() => {
+                self.learn_by_kind(&owner.clone(), facts, cause.as_ref(), metadata).await
+            }
             Some(_) | None => Ok(Executed::default()),
         }
     }

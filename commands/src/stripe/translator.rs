@@ -48,7 +48,7 @@ enum Task {
     /// Hand on what a satellite held.
     HandOn { satellite: StripeId, metadata: Metadata },
     /// Link a refund that names no charge to the one of these that was captured; the others are attempts that failed.
-    FindCharge { refund: StripeId, among: Vec<StripeId> },
+    FindCharge { refund: StripeId, among: Vec<StripeId>, cause: StripeId },
     /// Record that a raw event led to nothing.
     NotTranslated(StripeEventNotTranslated),
 }
@@ -185,7 +185,7 @@ impl Translator {
         let (result, cause) = match task {
             Task::NotTranslated(fact) => return self.record(fact).await,
             Task::HandOn { satellite, metadata } => (self.executor.hand_on(&satellite, &metadata).await, None),
-            Task::FindCharge { refund, among } => (self.find_charge(&refund, &among).await, None),
+            Task::FindCharge { refund, among, cause } => (self.find_charge(&refund, &among, &cause).await, Some(cause)),
             Task::Deliver { delivery, cause, metadata } => {
                 (self.executor.deliver(delivery, cause.as_ref(), &metadata).await, cause)
             }
@@ -202,11 +202,16 @@ impl Translator {
     }
 
     /// A charge that is captured only later links the refund itself, in [`tasks_of_charge`]: both orders end the same.
-    async fn find_charge(&self, refund: &StripeId, among: &[StripeId]) -> Result<Executed, ExecuteError> {
+    async fn find_charge(
+        &self,
+        refund: &StripeId,
+        among: &[StripeId],
+        cause: &StripeId,
+    ) -> Result<Executed, ExecuteError> {
         for charge in among {
             if self.executor.load::<Charge>(charge).await?.books().is_captured() {
-                let metadata = acted_by(TRANSLATOR_ACTOR);
-                return self.executor.deliver(link_of(refund, charge), None, &metadata).await;
+                let metadata = caused_by(TRANSLATOR_ACTOR, cause);
+                return self.executor.deliver(link_of(refund, charge), Some(cause), &metadata).await;
             }
         }
         Ok(Executed::default())
@@ -257,17 +262,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn offer_to(object: &StripeId, said: Vec<Said>) -> Vec<Task> {
-    if said.is_empty() {
+    // The event that told of it last stands for all: entries lead from there to a webhook.
+    let Some(event) = said.iter().map(|said| &said.stamp).max().map(|stamp| stamp.event.clone()) else {
         return Vec::new();
-    }
+    };
     let facts = said
         .into_iter()
         .map(|said| AttributionOffered { stamp: said.stamp, from: said.object, offer: said.offer }.into())
         .collect();
     vec![Task::Deliver {
         delivery: Delivery { object: object.clone(), facts },
-        cause: None,
-        metadata: acted_by(TRANSLATOR_ACTOR),
+        metadata: caused_by(TRANSLATOR_ACTOR, &event),
+        cause: Some(event),
     }]
 }
 
@@ -288,8 +294,8 @@ async fn tasks_of_charge(seen: &ChargeObserved, connection: &mut PgConnection) -
         for refund in graph::linked(connection, intent, StripeKind::Refund).await? {
             tasks.push(Task::Deliver {
                 delivery: link_of(&refund, &charge.id),
-                cause: None,
-                metadata: acted_by(TRANSLATOR_ACTOR),
+                cause: Some(seen.stamp.event.clone()),
+                metadata: caused_by(TRANSLATOR_ACTOR, &seen.stamp.event),
             });
         }
     }
@@ -306,7 +312,7 @@ async fn tasks_of_refund(seen: &RefundObserved, connection: &mut PgConnection) -
     let (None, Some(intent)) = (&seen.refund.charge, &seen.refund.payment_intent) else { return Ok(Vec::new()) };
     graph::link(connection, &seen.refund.id, intent).await?;
     let among = graph::linked(connection, intent, StripeKind::Charge).await?;
-    Ok(vec![Task::FindCharge { refund: seen.refund.id.clone(), among }])
+    Ok(vec![Task::FindCharge { refund: seen.refund.id.clone(), among, cause: seen.stamp.event.clone() }])
 }
 
 async fn tasks_of_account(
