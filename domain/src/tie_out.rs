@@ -31,23 +31,21 @@ pub enum TieOutError {
         reason: String,
     },
     /// A stream's clearing is not what its balance transactions say.
-    #[error("clearing of {stream} in {currency} is {clearing_minor}, its balance transactions' net is {net_minor}")]
+    #[error("clearing of {stream} in {currency} less its balance transactions' net is {difference_minor}, not zero")]
     Clearing {
         /// The stream.
         stream: String,
         /// The currency.
         currency: Currency,
-        /// What was posted.
-        clearing_minor: i128,
-        /// What the balance transactions add up to.
-        net_minor: i128,
+        /// What was posted less what the balance transactions add up to.
+        difference_minor: i128,
     },
 }
 
-/// One stream's clearing and net, by currency, as far as they differ.
+/// One stream's clearing less net, by currency, where that is not zero.
 #[derive(Clone, Debug, Default)]
 struct Open {
-    difference: BTreeMap<Currency, (i128, i128)>,
+    difference: BTreeMap<Currency, i128>,
     position: u64,
     /// Of a satellite: the net that it holds while it stands alone.
     alone: BTreeMap<Currency, i128>,
@@ -153,10 +151,9 @@ impl TieOut {
         let open = self.open.entry(stream.to_owned()).or_default();
         open.position = position;
         let difference = open.difference.entry(currency).or_default();
-        difference.0 += clearing;
-        difference.1 += net;
+        *difference += clearing - net;
         // What agrees needs no memory, but that of a satellite: whether it gave up, and what it holds.
-        if difference.0 == difference.1 {
+        if *difference == 0 {
             open.difference.remove(&currency);
         }
         if open.difference.is_empty() && open.alone.is_empty() && !open.gave_up {
@@ -170,14 +167,11 @@ impl TieOut {
             .open
             .iter()
             .filter_map(|(stream, open)| {
-                open.difference.iter().next().map(|(currency, sums)| (open.position, stream, *currency, *sums))
+                open.difference.iter().next().map(|(currency, minor)| (open.position, stream, *currency, *minor))
             })
             .min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        if let Some((position, stream, currency, (clearing_minor, net_minor))) = first {
-            return Err((
-                position,
-                TieOutError::Clearing { stream: stream.clone(), currency, clearing_minor, net_minor },
-            ));
+        if let Some((position, stream, currency, difference_minor)) = first {
+            return Err((position, TieOutError::Clearing { stream: stream.clone(), currency, difference_minor }));
         }
         Ok(self
             .totals

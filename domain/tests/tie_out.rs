@@ -1,0 +1,124 @@
+//! What the check of the books finds, and what it does not take for a fault.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
+use fanledger_domain::event::{BalanceTransactionObserved, Event, StripeObjectsLinked};
+use fanledger_domain::facts::{BalanceTransaction, Category};
+use fanledger_domain::money::Money;
+use fanledger_domain::tie_out::{ClearingTotal, TieOut, TieOutError};
+use fanledger_domain::time::Timestamp;
+
+fn now() -> Timestamp {
+    "2026-02-02T02:40:00Z".parse().unwrap()
+}
+
+fn seen(net: i64) -> Event {
+    let transaction = BalanceTransaction {
+        id: "txn_1".parse().unwrap(),
+        created: now(),
+        available_on: now(),
+        currency: "usd".parse().unwrap(),
+        amount: net,
+        fee: 0,
+        net,
+        fee_details: Vec::new(),
+        category: Category::Charge,
+        reported_as: "charge".to_owned(),
+        source: None,
+    };
+    BalanceTransactionObserved { owner: "ch_1".parse().unwrap(), transaction }.into()
+}
+
+/// Dr `debited`, Cr `credited` of two accounts, one of them clearing.
+fn posted(debit: (&str, i64), credit: (&str, i64)) -> Event {
+    let posting = |(account, minor): (&str, i64), side| Posting {
+        account: account.parse().unwrap(),
+        side,
+        money: Money::new(minor, "usd".parse().unwrap()),
+    };
+    EntryPosted {
+        entry_id: "ch_1:1:20260202T024000Z".parse().unwrap(),
+        cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None },
+        description: String::new(),
+        occurred_at: now(),
+        effective_at: now(),
+        postings: vec![posting(debit, Side::Debit), posting(credit, Side::Credit)],
+    }
+    .into()
+}
+
+fn into_clearing(minor: i64) -> Event {
+    posted(("assets:stripe:clearing", minor), ("assets:stripe:unconfirmed", minor))
+}
+
+fn out_of_clearing(minor: i64) -> Event {
+    posted(("assets:stripe:unconfirmed", minor), ("assets:stripe:clearing", minor))
+}
+
+fn linked() -> Event {
+    StripeObjectsLinked { from: "re_1".parse().unwrap(), to: "ch_1".parse().unwrap() }.into()
+}
+
+const CHARGE: &str = "stripe_charge/ch_1";
+const REFUND: &str = "stripe_refund/re_1";
+
+/// The end of a journal that holds these events from position 1 on: the totals, or what does not tie out and where.
+fn end(events: &[(&str, Event)]) -> Result<Vec<ClearingTotal>, (u64, TieOutError)> {
+    let mut check = TieOut::default();
+    for (position, (stream, event)) in (1..).zip(events) {
+        check.event(stream, event, position).map_err(|error| (position, error))?;
+    }
+    check.end()
+}
+
+/// Where the first stream stands that does not tie out, and by how much clearing is too high.
+fn fault(events: &[(&str, Event)]) -> (u64, String, i128) {
+    match end(events).unwrap_err() {
+        (position, TieOutError::Clearing { stream, difference_minor, .. }) => (position, stream, difference_minor),
+        (position, other @ (TieOutError::Decode(_) | TieOutError::Entry { .. })) => panic!("at {position}: {other}"),
+    }
+}
+
+#[test]
+fn clearing_that_is_the_sum_of_the_nets_ties_out() {
+    let usd = "usd".parse().unwrap();
+    let total = ClearingTotal { currency: usd, clearing_minor: 100, net_minor: 100 };
+    assert_eq!(end(&[(CHARGE, seen(100)), (CHARGE, into_clearing(100))]).unwrap(), [total]);
+    assert_eq!(end(&[]).unwrap(), []);
+}
+
+#[test]
+fn cash_without_a_balance_transaction_or_the_reverse_is_found_where_it_last_moved() {
+    let charge = CHARGE.to_owned();
+    assert_eq!(fault(&[(CHARGE, seen(100))]), (1, charge.clone(), -100));
+    assert_eq!(fault(&[(CHARGE, into_clearing(100))]), (1, charge.clone(), 100));
+    let off_by_one = [(CHARGE, seen(100)), (CHARGE, into_clearing(99)), (REFUND, linked())];
+    assert_eq!(fault(&off_by_one), (2, charge.clone(), -1));
+    // In sum they agree; neither does by itself.
+    let crossed = [(CHARGE, seen(100)), ("stripe_charge/ch_2", into_clearing(100))];
+    assert_eq!(fault(&crossed), (1, charge, -100));
+}
+
+#[test]
+fn an_entry_that_does_not_balance_is_found_at_its_position() {
+    let unbalanced = posted(("assets:bank", 2), ("income:other", 1));
+    let found = end(&[(CHARGE, linked()), (CHARGE, unbalanced)]).unwrap_err();
+    assert!(matches!(found, (2, TieOutError::Entry { .. })), "{found:?}");
+}
+
+#[test]
+fn what_a_satellite_gives_up_counts_again_where_it_is_taken_over() {
+    let alone = [(REFUND, seen(-40)), (REFUND, out_of_clearing(40))];
+    end(&alone).unwrap();
+    let given_up = [&alone[..], &[(REFUND, linked()), (REFUND, into_clearing(40))]].concat();
+    end(&given_up).unwrap();
+    // Linked again, or reached by a late balance transaction that waits to be handed on: nothing more is given up.
+    let waiting = [&given_up[..], &[(REFUND, linked()), (REFUND, seen(-7))]].concat();
+    end(&waiting).unwrap();
+    let taken_over = [&given_up[..], &[(CHARGE, seen(-40)), (CHARGE, out_of_clearing(40))]].concat();
+    end(&taken_over).unwrap();
+
+    // Linked, and its cash is still there: it would be counted twice.
+    let kept = [&alone[..], &[(REFUND, linked())]].concat();
+    assert_eq!(fault(&kept), (3, REFUND.to_owned(), -40));
+}
