@@ -181,7 +181,9 @@ fn needs(roles: &[Role]) -> Vec<Need> {
             }
             Role::Relay => &[Need::Database(Projector), Need::Nats],
             Role::Projector => &[Need::Database(Projector), Need::Nats],
-            Role::Manager => &[Need::Database(Projector), Need::Database(Command), Need::Nats, Need::VaultKey],
+            Role::Manager => {
+                &[Need::Database(Projector), Need::Database(Command), Need::Nats, Need::VaultKey, Need::Livemode]
+            }
         });
     }
     let mut once: Vec<Need> = Vec::new();

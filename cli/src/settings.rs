@@ -65,6 +65,8 @@ pub enum Need {
     VaultKey,
     /// What checkpoints of the journal are signed with.
     CheckpointKey,
+    /// Which of Stripe's modes is ours, said and not assumed: events of the other one are never booked.
+    Livemode,
 }
 
 /// Everything that can be set. Units and forms are at each field; names are the contract's, lowercase in `fanledger.toml`.
@@ -94,6 +96,7 @@ pub struct Settings {
     pub stripe_api_base: Option<String>,
     /// `STRIPE_LIVEMODE`; events of the other mode are stored and not translated.
     pub stripe_livemode: bool,
+    livemode_is_set: bool,
     jwt_key: Option<Secret>,
     vault_key: Option<[u8; 32]>,
     checkpoint_key: Option<[u8; 32]>,
@@ -187,17 +190,22 @@ impl Settings {
             None => std::fs::read_to_string("fanledger.toml").unwrap_or_default(),
         };
         let mut settings = Self::parse(&text, environment)?;
-        settings.dev = DevState::of_running(&settings.data_dir);
-        if let Some(dev) = &settings.dev {
-            settings.database_url.get_or_insert_with(|| Secret::new(dev.superuser_url.clone()));
-            settings.nats_url.get_or_insert_with(|| Secret::new(dev.nats_url.clone()));
-            settings.nats_reader_url.get_or_insert_with(|| Secret::new(dev.nats_reader_url.clone()));
-            settings.stripe_api_base.get_or_insert_with(|| dev.stripe_api_base.clone());
-            if settings.stripe_api_key.is_none() {
-                settings.stripe_api_key = dev.stripe_api_key.clone().map(Secret::new);
+        settings.adopt(DevState::of_running(&settings.data_dir));
+        Ok(settings)
+    }
+
+    /// Fills what is not set from a running `fanledger dev`: development defaults, so none of them counts in production.
+    fn adopt(&mut self, running: Option<DevState>) {
+        self.dev = running.filter(|_| self.environment == Environment::Development);
+        if let Some(dev) = &self.dev {
+            self.database_url.get_or_insert_with(|| Secret::new(dev.superuser_url.clone()));
+            self.nats_url.get_or_insert_with(|| Secret::new(dev.nats_url.clone()));
+            self.nats_reader_url.get_or_insert_with(|| Secret::new(dev.nats_reader_url.clone()));
+            self.stripe_api_base.get_or_insert_with(|| dev.stripe_api_base.clone());
+            if self.stripe_api_key.is_none() {
+                self.stripe_api_key = dev.stripe_api_key.clone().map(Secret::new);
             }
         }
-        Ok(settings)
     }
 
     /// Reads the two sources as given; the environment by names without `FANLEDGER_`.
@@ -208,6 +216,7 @@ impl Settings {
         let mut reader = Reader { values: environment, problems: Vec::new() };
         reader.add_file(file);
         let settings = Self {
+            livemode_is_set: reader.values.contains_key("STRIPE_LIVEMODE"),
             environment: reader
                 .read("ENV", "`development` or `production`", |text| match text {
                     "development" | "test" => Some(Environment::Development),
@@ -300,6 +309,10 @@ impl Settings {
                 .then(|| "FANLEDGER_JWT_KEY (or _FILE) is missing: at least 32 random bytes, `openssl rand -hex 32`".to_owned()),
             Need::VaultKey => (self.vault_key.is_none() && !made_here)
                 .then(|| "FANLEDGER_VAULT_KEY is missing: 32 random bytes in hex, `openssl rand -hex 32`".to_owned()),
+            Need::Livemode => (!self.livemode_is_set && !made_here).then(|| {
+                "FANLEDGER_STRIPE_LIVEMODE is missing: `true` for real money; events of the other mode are stored and never booked"
+                    .to_owned()
+            }),
             Need::CheckpointKey => (self.checkpoint_key.is_none() && !made_here)
                 .then(|| "FANLEDGER_CHECKPOINT_KEY is missing: 32 random bytes in hex, `openssl rand -hex 32`".to_owned()),
         }

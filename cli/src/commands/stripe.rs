@@ -71,7 +71,7 @@ pub async fn run(command: StripeCommand, settings: &Settings, output: Output) ->
 }
 
 async fn retranslate(args: RetranslateArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
-    settings.require(&[Need::Database(Role::Command), Need::VaultKey])?;
+    settings.require(&[Need::Database(Role::Command), Need::VaultKey, Need::Livemode])?;
     let commands = Commands::connect(settings).await?;
     let reader = Reader::new(commands.pool.clone());
     let bar = output.bar(reader.head().await?.position.get(), "translating again");

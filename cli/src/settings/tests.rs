@@ -47,6 +47,7 @@ fn production_makes_nothing_up() {
         Need::JwtKey,
         Need::VaultKey,
         Need::CheckpointKey,
+        Need::Livemode,
     ];
     assert_eq!(settings.require(&needs).unwrap_err().problems.len(), needs.len());
     assert!(matches!(settings.jwt_key(), Err(KeyError::Refused { setting: "JWT_KEY" })));
@@ -80,4 +81,29 @@ fn roles_have_their_own_login_or_one_derived_from_the_superuser_s() {
     assert_eq!(settings.database_url_for(Role::Command).unwrap(), "postgres://someone:else@db/fanledger");
     assert!(settings.database_url_for(Role::Gateway).unwrap().starts_with("postgres://fanledger_gateway:"));
     assert!(!format!("{settings:?}").contains("secret@"));
+}
+
+#[test]
+fn a_running_dev_s_servers_are_never_production_s() {
+    let url = || "postgres://u:p@127.0.0.1:1/d".to_owned();
+    let running = DevState {
+        database_url: url(),
+        superuser_url: url(),
+        nats_url: "nats://127.0.0.1:1".to_owned(),
+        nats_reader_url: "nats://127.0.0.1:1".to_owned(),
+        gateway_url: "http://127.0.0.1:1".to_owned(),
+        metrics_url: "http://127.0.0.1:1".to_owned(),
+        stripe_api_base: "http://127.0.0.1:1".to_owned(),
+        stripe_api_key: Some("sk_test_stand_in".to_owned()),
+        stand_in: true,
+    };
+    let adopted = |file: &str| {
+        let mut settings = Settings::parse(file, BTreeMap::new()).unwrap();
+        settings.adopt(Some(running.clone()));
+        settings
+    };
+    assert!(adopted("").require(&[Need::Superuser, Need::Nats]).is_ok());
+    let production = adopted("env = \"production\"");
+    assert_eq!(production.require(&[Need::Superuser, Need::Nats]).unwrap_err().problems.len(), 2);
+    assert!(production.stripe_api_base.is_none() && production.stripe_api_key.is_none() && production.dev.is_none());
 }

@@ -12,6 +12,8 @@ use crate::settings::{Environment, Need, Secret, Settings, SettingsError};
 
 /// Beyond this the writer refuses to append.
 const CLOCK_SKEW_SECONDS_MAX: i64 = 60;
+/// Each role logs in within this, where a pool would wait longer: doctor is asked when things are bad.
+const LOGIN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 /// What `journal.append` and `sha256()` in SQL were tested on.
 const POSTGRES_VERSION_MIN: i32 = 150_000;
 
@@ -31,6 +33,7 @@ pub(super) async fn all(settings: &Settings, checks: &mut Vec<Check>) {
         Need::JwtKey,
         Need::VaultKey,
         Need::CheckpointKey,
+        Need::Livemode,
     ];
     match settings.require(&needs) {
         Ok(()) => checks.push(Check::ok("settings", "all that the roles need is set")),
@@ -77,15 +80,14 @@ fn keys(settings: &Settings) -> Check {
 async fn login(settings: &Settings, role: Role, checks: &mut Vec<Check>) -> Option<PgPool> {
     // A missing setting was named already.
     let url = settings.database_url_for(role).ok()?;
-    match database::connect(&url, 1).await {
-        Ok(pool) => Some(pool),
-        Err(error) => {
-            let remedy =
-                format!("is Postgres running, and migrated (`fanledger migrate`), and may {} log in?", role.name());
-            checks.push(Check::failed("postgres", format!("{}: {}", role.name(), one_line(&error)), remedy));
-            None
-        }
-    }
+    let failure = match tokio::time::timeout(LOGIN_TIMEOUT, database::connect(&url, 1)).await {
+        Ok(Ok(pool)) => return Some(pool),
+        Ok(Err(error)) => one_line(&error),
+        Err(_) => format!("no answer within {} s", LOGIN_TIMEOUT.as_secs()),
+    };
+    let remedy = format!("is Postgres running, and migrated (`fanledger migrate`), and may {} log in?", role.name());
+    checks.push(Check::failed("postgres", format!("{}: {failure}", role.name()), remedy));
+    None
 }
 
 async fn postgres(settings: &Settings, pool: &PgPool, checks: &mut Vec<Check>) {
