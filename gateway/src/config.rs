@@ -33,6 +33,8 @@ pub struct GatewayConfig {
     pub request_timeout: Duration,
     /// How long a client may take to send a request's head; also how long a connection may idle.
     pub header_read_timeout: Duration,
+    /// How long a client may take none of what is sent to it.
+    pub write_timeout: Duration,
     /// How long a client may take to send a request's body.
     pub body_read_timeout: Duration,
     /// How long a stop waits for what was accepted.
@@ -62,6 +64,7 @@ impl GatewayConfig {
             // Above the 5 s that a read may take in Postgres and the 2 s that it may wait for a position.
             request_timeout: Duration::from_secs(10),
             header_read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             // 1 MiB at a poor 100 KiB/s.
             body_read_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(15),

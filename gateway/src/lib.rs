@@ -32,6 +32,7 @@ mod limits;
 pub mod metrics;
 mod ops;
 mod params;
+mod patience;
 pub mod ports;
 pub mod problem;
 mod progress;

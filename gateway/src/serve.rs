@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::patience::Patient;
 use crate::router::router;
 use crate::state::GatewayState;
 
@@ -33,6 +34,7 @@ pub async fn serve(listener: TcpListener, state: GatewayState, shutdown: Cancell
     let limits = Limits {
         connections: config.connections_max,
         header_read: config.header_read_timeout,
+        write: config.write_timeout,
         drain: config.drain_timeout,
     };
     run(listener, router(&state), limits, &shutdown).await;
@@ -47,7 +49,12 @@ pub async fn serve(listener: TcpListener, state: GatewayState, shutdown: Cancell
 
 /// Serves `/metrics` alone, on a listener of its own.
 pub async fn serve_metrics(listener: TcpListener, metrics: crate::metrics::Metrics, shutdown: CancellationToken) {
-    let limits = Limits { connections: 16, header_read: Duration::from_secs(10), drain: Duration::from_secs(1) };
+    let limits = Limits {
+        connections: 16,
+        header_read: Duration::from_secs(10),
+        write: Duration::from_secs(10),
+        drain: Duration::from_secs(1),
+    };
     run(listener, metrics.router(), limits, &shutdown).await;
 }
 
@@ -55,6 +62,7 @@ pub async fn serve_metrics(listener: TcpListener, metrics: crate::metrics::Metri
 struct Limits {
     connections: usize,
     header_read: Duration,
+    write: Duration,
     drain: Duration,
 }
 
@@ -92,7 +100,8 @@ async fn run(listener: TcpListener, router: Router, limits: Limits, shutdown: &C
             let router = router.clone();
             move |request| call(router.clone(), peer, request)
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
+        let connection =
+            graceful.watch(http.serve_connection(TokioIo::new(Patient::new(socket, limits.write)), service));
         tasks.spawn(async move {
             let _permit = permit;
             if let Err(error) = connection.await {

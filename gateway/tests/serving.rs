@@ -89,6 +89,20 @@ async fn who_dawdles_over_the_head_is_let_go() {
 }
 
 #[tokio::test]
+async fn who_takes_no_answers_is_let_go() {
+    let app = TestApp::with().config(|config| config.write_timeout = Duration::from_millis(100)).build().await;
+    let (address, stop, serving) = start(&app).await;
+    let (mut answers, mut requests) = TcpStream::connect(address).await.unwrap().into_split();
+    // Asks until nothing more fits on the way, and then until the server has had enough.
+    let asking = async { while requests.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), asking).await.unwrap();
+    let mut rest = Vec::new();
+    let _ended = tokio::time::timeout(Duration::from_secs(10), answers.read_to_end(&mut rest)).await.unwrap();
+    stop.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_huge_head_is_refused() {
     let app = TestApp::new().await;
     let (address, stop, serving) = start(&app).await;
