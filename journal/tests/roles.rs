@@ -81,8 +81,19 @@ async fn each_role_reads_what_it_is_granted_and_writes_no_table_of_ground_state(
             "SET SESSION AUTHORIZATION postgres",
             "SET session_replication_role = replica",
             "CREATE TABLE journal.mine (n int)",
+            "SELECT lo_create(0)",
+            "SELECT lo_from_bytea(0, '')",
         ] {
             assert_eq!(code(sqlx::raw_sql(statement).execute(&pool).await), REFUSED, "{role:?}: {statement}");
+        }
+        // Only runners and the relay, which log in as the projector, agree by locks on who is active.
+        for statement in ["SELECT pg_try_advisory_lock(1)", "SELECT pg_advisory_xact_lock(1)"] {
+            let locked = sqlx::raw_sql(statement).execute(&pool).await;
+            if role == Role::Projector {
+                drop(locked.unwrap())
+            } else {
+                assert_eq!(code(locked), REFUSED, "{role:?}: {statement}")
+            }
         }
     }
 }
