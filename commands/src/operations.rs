@@ -107,7 +107,7 @@ pub async fn retranslate(
 /// The raw events of a page that the filter lets through.
 fn wanted(page: &[RecordedEvent], filter: &RetranslateFilter) -> Vec<StripeEventReceived> {
     page.iter()
-        .filter(|recorded| recorded.event_type == "StripeEventReceived")
+        .filter(|recorded| recorded.event_type == StripeEventReceived::TYPE)
         .filter(|recorded| filter.since.is_none_or(|since| recorded.recorded_at >= since))
         .filter_map(|recorded| match Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload) {
             Ok(Event::StripeEventReceived(received)) => Some(received),

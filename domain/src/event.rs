@@ -84,7 +84,12 @@ macro_rules! events {
             }
         }
 
-        $( impl From<$name> for Event {
+        $( impl $name {
+            /// The type's name on the wire, for those who choose events before they read them.
+            pub const TYPE: &'static str = stringify!($name);
+        }
+
+        impl From<$name> for Event {
             fn from(payload: $name) -> Self { Self::$name(payload) }
         } )*
 

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use fanledger_domain::event::{BalanceTransactionObserved, Event};
+use fanledger_domain::event::{
+    ApplicationFeeObserved, BalanceTransactionObserved, ChargeObserved, Event, PayoutObserved, RefundObserved,
+    TopupObserved, TransferObserved,
+};
 use fanledger_domain::facts::{
     ApplicationFeeSnapshot, Category, ChargeSnapshot, ChargeStatus, EventStamp, PayoutSnapshot, PayoutStatus,
     RefundSnapshot, RefundStatus, Reversal, Stamp, TopupSnapshot, TopupStatus, TransferSnapshot,
@@ -89,13 +92,13 @@ impl Projection for Awaited {
     fn wants(&self, event_type: &str) -> bool {
         matches!(
             event_type,
-            "ChargeObserved"
-                | "RefundObserved"
-                | "TransferObserved"
-                | "PayoutObserved"
-                | "ApplicationFeeObserved"
-                | "TopupObserved"
-                | "BalanceTransactionObserved"
+            ChargeObserved::TYPE
+                | RefundObserved::TYPE
+                | TransferObserved::TYPE
+                | PayoutObserved::TYPE
+                | ApplicationFeeObserved::TYPE
+                | TopupObserved::TYPE
+                | BalanceTransactionObserved::TYPE
         )
     }
 

@@ -6,7 +6,7 @@ use fanledger_journal::event::RecordedEvent;
 use fanledger_journal::runner::ApplyError;
 
 /// The type of the events that move balances.
-pub(crate) const ENTRY_POSTED: &str = "EntryPosted";
+pub(crate) const ENTRY_POSTED: &str = EntryPosted::TYPE;
 
 /// Reads an event; one that cannot be read halts the projection at its position.
 pub(crate) fn event(recorded: &RecordedEvent) -> Result<Event, ApplyError> {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use fanledger_domain::event::{Event, ReceivedFlag, StripeEventNotTranslated, StripeEventReceived};
+use fanledger_domain::event::{
+    Event, ProjectionEventSkipped, ReceivedFlag, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventReceived,
+};
 use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use sqlx::PgConnection;
@@ -64,11 +66,11 @@ enum Meaning {
 
 fn meaning(event_type: &str) -> Meaning {
     match event_type {
-        "StripeEventReceived" => Meaning::Received,
-        "StripeEventBodyDiffered" => Meaning::BodyDiffered,
-        "StripeEventNotTranslated" => Meaning::NotTranslated,
+        StripeEventReceived::TYPE => Meaning::Received,
+        StripeEventBodyDiffered::TYPE => Meaning::BodyDiffered,
+        StripeEventNotTranslated::TYPE => Meaning::NotTranslated,
         decode::ENTRY_POSTED => Meaning::Entry,
-        "ProjectionEventSkipped" => Meaning::Nothing,
+        ProjectionEventSkipped::TYPE => Meaning::Nothing,
         // Every other type of the domain's is a fact, also one that a later version adds.
         _ => Meaning::Fact,
     }

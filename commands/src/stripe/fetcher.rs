@@ -12,6 +12,10 @@ use fanledger_domain::books::charge::Charge;
 use fanledger_domain::books::platform::{ApplicationFee, Payout, Topup, Transfer};
 use fanledger_domain::books::satellite::{Dispute, Refund, Satellite};
 use fanledger_domain::books::{Awaited, Books};
+use fanledger_domain::event::{
+    ApplicationFeeObserved, ChargeObserved, DisputeObserved, PayoutObserved, RefundObserved, TopupObserved,
+    TransferObserved,
+};
 use fanledger_domain::id::StripeId;
 use fanledger_journal::event::{RecordedEvent, StreamId};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
@@ -117,13 +121,13 @@ impl Projection for Fetcher {
     fn wants(&self, event_type: &str) -> bool {
         matches!(
             event_type,
-            "ChargeObserved"
-                | "RefundObserved"
-                | "DisputeObserved"
-                | "TransferObserved"
-                | "PayoutObserved"
-                | "ApplicationFeeObserved"
-                | "TopupObserved"
+            ChargeObserved::TYPE
+                | RefundObserved::TYPE
+                | DisputeObserved::TYPE
+                | TransferObserved::TYPE
+                | PayoutObserved::TYPE
+                | ApplicationFeeObserved::TYPE
+                | TopupObserved::TYPE
         )
     }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::event::{
-    AttributionOffered, AttributionSourceObserved, ChargeObserved, Event, NotTranslatedReason, RefundObserved,
-    StripeEventNotTranslated, StripeEventReceived, StripeObjectsLinked,
+    ApplicationFeeObserved, AttributionOffered, AttributionSourceObserved, BalanceTransactionObserved, ChargeObserved,
+    DisputeObserved, Event, NotTranslatedReason, RefundObserved, StripeEventNotTranslated, StripeEventReceived,
+    StripeObjectsLinked, TransferObserved,
 };
 use fanledger_domain::id::{StripeId, StripeKind};
 use fanledger_domain::observations::{ChargePhase, Snapshot};
@@ -373,15 +374,15 @@ impl Projection for Translator {
     fn wants(&self, event_type: &str) -> bool {
         matches!(
             event_type,
-            "StripeEventReceived"
-                | "ChargeObserved"
-                | "TransferObserved"
-                | "ApplicationFeeObserved"
-                | "RefundObserved"
-                | "DisputeObserved"
-                | "BalanceTransactionObserved"
-                | "AttributionSourceObserved"
-                | "StripeObjectsLinked"
+            StripeEventReceived::TYPE
+                | ChargeObserved::TYPE
+                | TransferObserved::TYPE
+                | ApplicationFeeObserved::TYPE
+                | RefundObserved::TYPE
+                | DisputeObserved::TYPE
+                | BalanceTransactionObserved::TYPE
+                | AttributionSourceObserved::TYPE
+                | StripeObjectsLinked::TYPE
         )
     }
 

@@ -1,7 +1,8 @@
 //! `fanledger journal verify`.
 
 use clap::Args;
-use fanledger_domain::event::Event;
+use fanledger_domain::entry::EntryPosted;
+use fanledger_domain::event::{BalanceTransactionObserved, Event, StripeObjectsLinked};
 use fanledger_domain::tie_out::TieOut;
 use fanledger_journal::event::{Position, RecordedEvent};
 use fanledger_journal::reader::Reader;
@@ -97,7 +98,7 @@ struct Books {
 
 impl BooksCheck for Books {
     fn wants(&self, event_type: &str) -> bool {
-        matches!(event_type, "EntryPosted" | "BalanceTransactionObserved" | "StripeObjectsLinked")
+        matches!(event_type, EntryPosted::TYPE | BalanceTransactionObserved::TYPE | StripeObjectsLinked::TYPE)
     }
 
     fn event(&mut self, event: &RecordedEvent) -> Result<(), String> {
