@@ -176,7 +176,7 @@ pub async fn sync(
         for transaction in page.transactions {
             done.listed += 1;
             let id = transaction.id.to_string();
-            match executor.deliver(of_balance_transaction(None, transaction), None, &acted_by(SYNC_ACTOR)).await {
+            match executor.deliver_all(of_balance_transaction(None, transaction), None, &acted_by(SYNC_ACTOR)).await {
                 Ok(executed) => {
                     done.new += u64::from(!executed.events.is_empty());
                     done.entries += entries(&executed.events);

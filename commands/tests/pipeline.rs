@@ -214,3 +214,54 @@ async fn a_balance_transaction_embedded_and_then_listed_counts_once() {
     let trial = pipeline.trial().await;
     assert_eq!(trial.get(&("assets:stripe:clearing".to_owned(), "usd".to_owned())), Some(&-700), "{trial:?}");
 }
+
+/// A charge names the balance transaction of its failure; in Stripe's list the same one has a `pyr_…` as its source.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_transaction_named_by_one_object_and_of_another_counts_once_in_any_order() {
+    let transaction = |id: &str, created: i64, amount: i64, fee: i64, category: &str, source: &str| {
+        serde_json::json!({
+            "id": id, "object": "balance_transaction", "amount": amount, "fee": fee, "net": amount - fee, "currency": "usd",
+            "created": created, "available_on": created, "type": category, "reporting_category": category,
+            "source": source, "fee_details": [],
+        })
+    };
+    let listed = [
+        transaction("txn_c", 1_790_000_000, 1424, 71, "charge", "py_1"),
+        transaction("txn_f", 1_790_400_000, -1383, 0, "charge_failure", "pyr_1"),
+    ];
+    let event = |id: &str, created: i64, kind: &str, status: &str, failure: Option<&str>| {
+        serde_json::json!({
+            "id": id, "object": "event", "type": kind, "created": created, "livemode": false,
+            "data": {"object": {
+                "id": "py_1", "object": "charge", "amount": 1299, "amount_captured": 1299, "currency": "eur",
+                "created": 1_790_000_000, "captured": true, "paid": status == "succeeded", "status": status,
+                "balance_transaction": "txn_c", "failure_balance_transaction": failure, "metadata": {},
+            }},
+        })
+    };
+    let events = [
+        event("evt_1", 1_790_000_000, "charge.succeeded", "succeeded", None),
+        event("evt_2", 1_790_400_000, "charge.failed", "failed", Some("txn_f")),
+    ];
+    let expected: support::Trial = [
+        (("assets:stripe:clearing".to_owned(), "usd".to_owned()), -30),
+        (("expenses:processing-fees:payments".to_owned(), "usd".to_owned()), 71),
+        (("income:fx".to_owned(), "usd".to_owned()), -41),
+    ]
+    .into();
+    for listed_first in [true, false] {
+        let mut pipeline = Pipeline::start(Some(&listed)).await;
+        for turn in [listed_first, !listed_first] {
+            if turn {
+                let api = pipeline.api.as_deref().unwrap();
+                operations::sync(&pipeline.executor, api, None, |_| {}).await.unwrap();
+            } else {
+                for event in &events {
+                    pipeline.receive(event).await.unwrap();
+                }
+            }
+            pipeline.settle().await;
+        }
+        assert_eq!(pipeline.trial().await, expected, "listed first: {listed_first}");
+    }
+}

@@ -32,8 +32,6 @@ pub struct Delivery {
 }
 
 /// The object in whose stream a balance transaction's money stands: its owner, or itself where it belongs to none of ours.
-///
-/// A function of the transaction and its owner alone, so that the same one never lands in two places.
 fn place_of(owner: &StripeId, transaction: &BalanceTransaction) -> StripeId {
     let belongs = match transaction.category {
         Category::Charge
@@ -71,33 +69,77 @@ fn place_of(owner: &StripeId, transaction: &BalanceTransaction) -> StripeId {
         | Category::OtherIncome
         | Category::Unknown => false,
     };
-    let has_books = match owner.kind() {
+    let has_stream = has_own_books(owner.kind()) || is_satellite(owner.kind());
+    if belongs && has_stream { owner.clone() } else { transaction.id.clone() }
+}
+
+/// Objects with books of their own.
+const fn has_own_books(kind: StripeKind) -> bool {
+    match kind {
         StripeKind::Charge
-        | StripeKind::Refund
-        | StripeKind::Dispute
         | StripeKind::Transfer
-        | StripeKind::TransferReversal
         | StripeKind::Payout
         | StripeKind::ApplicationFee
-        | StripeKind::FeeRefund
         | StripeKind::Topup => true,
-        StripeKind::BalanceTransaction
+        StripeKind::Refund
+        | StripeKind::Dispute
+        | StripeKind::TransferReversal
+        | StripeKind::FeeRefund
+        | StripeKind::BalanceTransaction
         | StripeKind::PaymentIntent
         | StripeKind::CheckoutSession
         | StripeKind::Invoice
         | StripeKind::Subscription
         | StripeKind::Account
         | StripeKind::Other => false,
-    };
-    if belongs && has_books { owner.clone() } else { transaction.id.clone() }
+    }
+}
+
+/// Objects whose books are another's, once it is known whose.
+pub(crate) const fn is_satellite(kind: StripeKind) -> bool {
+    matches!(kind, StripeKind::Refund | StripeKind::Dispute | StripeKind::TransferReversal | StripeKind::FeeRefund)
+}
+
+/// Whether a satellite of one kind can belong to an object of the other.
+const fn can_belong(satellite: StripeKind, owner: StripeKind) -> bool {
+    matches!(
+        (satellite, owner),
+        (StripeKind::Refund | StripeKind::Dispute, StripeKind::Charge)
+            | (StripeKind::TransferReversal, StripeKind::Transfer)
+            | (StripeKind::FeeRefund, StripeKind::ApplicationFee)
+    )
 }
 
 /// A balance transaction, for the object in whose stream it belongs. `namer` is the object that named or embedded it; one that
-/// was only listed belongs to its source.
-pub fn of_balance_transaction(namer: Option<&StripeId>, transaction: BalanceTransaction) -> Delivery {
-    let owner = namer.or(transaction.source.as_ref()).unwrap_or(&transaction.id).clone();
+/// was only listed is known by its source.
+///
+/// The two can differ: a charge names the balance transaction of its failure, whose source is a `pyr_…`. It must not be booked
+/// in both places. A source with books of its own has it, whoever names it (old versions give a refund's charge as source, which
+/// comes to the same stream); a source that is a satellite turns out to belong
+/// to the namer, which is said first, so that what is listed later, or came before, finds its way there.
+pub fn of_balance_transaction(namer: Option<&StripeId>, transaction: BalanceTransaction) -> Vec<Delivery> {
+    let source = transaction.source.clone();
+    let owner = match (namer, &source) {
+        (Some(namer), Some(source))
+            if !has_own_books(source.kind()) || source == namer || can_belong(namer.kind(), source.kind()) =>
+        {
+            namer.clone()
+        }
+        (_, Some(source)) => source.clone(),
+        (Some(namer), None) => namer.clone(),
+        (None, None) => transaction.id.clone(),
+    };
     let object = place_of(&owner, &transaction);
-    Delivery { object, facts: vec![BalanceTransactionObserved { owner, transaction }.into()] }
+    let mut deliveries = Vec::new();
+    if let Some(source) = source
+        && object == owner
+        && can_belong(source.kind(), owner.kind())
+    {
+        let link = StripeObjectsLinked { from: source.clone(), to: owner.clone() };
+        deliveries.push(Delivery { object: source, facts: vec![link.into()] });
+    }
+    deliveries.push(Delivery { object, facts: vec![BalanceTransactionObserved { owner, transaction }.into()] });
+    deliveries
 }
 
 /// What each object is to learn from one event. Deliveries to one object are joined into one, and come in the order of the event.
@@ -144,8 +186,9 @@ pub fn of_translation(translation: Translation) -> Vec<Delivery> {
             }
             Observation::Topup(topup) => deliver(&topup.id.clone(), TopupObserved { stamp, topup }.into()),
             Observation::BalanceTransaction { owner, transaction } => {
-                let Delivery { object, facts } = of_balance_transaction(Some(&owner), transaction);
-                facts.into_iter().for_each(|fact| deliver(&object, fact));
+                for Delivery { object, facts } in of_balance_transaction(Some(&owner), transaction) {
+                    facts.into_iter().for_each(|fact| deliver(&object, fact));
+                }
             }
             Observation::Source { object, offers } => {
                 deliver(&object.clone(), AttributionSourceObserved { stamp, object, offers }.into());
@@ -162,6 +205,22 @@ pub fn of_translation(translation: Translation) -> Vec<Delivery> {
 }
 
 impl Executor {
+    /// Delivers one after the other.
+    pub async fn deliver_all(
+        &self,
+        deliveries: Vec<Delivery>,
+        cause: Option<&StripeId>,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let mut all = Executed::default();
+        for delivery in deliveries {
+            let executed = self.deliver(delivery, cause, metadata).await?;
+            all.events.extend(executed.events);
+            all.last = all.last.max(executed.last);
+        }
+        Ok(all)
+    }
+
     /// Delivers: the object learns the facts, or, where it belongs to another object's books, that one does.
     pub async fn deliver(
         &self,

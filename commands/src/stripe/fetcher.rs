@@ -90,8 +90,8 @@ impl Fetcher {
             ) => return Err(error.into()),
         };
         let Some(transaction) = fetched else { return Ok(()) };
-        let delivery = of_balance_transaction(Some(&awaited.owner), transaction);
-        match self.executor.deliver(delivery, None, &acted_by(FETCHER_ACTOR)).await {
+        let deliveries = of_balance_transaction(Some(&awaited.owner), transaction);
+        match self.executor.deliver_all(deliveries, None, &acted_by(FETCHER_ACTOR)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_transient() => Err(error.into()),
             Err(error) => {

@@ -23,7 +23,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
 
 use crate::executor::{ExecuteError, Executed, Executor, STRIPE_EVENT};
-use crate::stripe::delivery::{Delivery, of_translation};
+use crate::stripe::delivery::{Delivery, is_satellite, of_translation};
 use crate::stripe::graph::{self, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Vault, VaultError, WrappedKeys};
@@ -351,10 +351,6 @@ async fn tasks_of_link(link: &StripeObjectsLinked, connection: &mut PgConnection
         tasks.extend(offer_to(&object, graph::said_to(connection, &object).await?));
     }
     Ok(tasks)
-}
-
-const fn is_satellite(kind: StripeKind) -> bool {
-    matches!(kind, StripeKind::Refund | StripeKind::Dispute | StripeKind::TransferReversal | StripeKind::FeeRefund)
 }
 
 #[async_trait]
