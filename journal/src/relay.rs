@@ -199,11 +199,16 @@ impl Relay {
 
     async fn hold_and_publish(&mut self, backoff: &mut Backoff) -> Result<Infallible, RelayError> {
         let mut lock = PgConnection::connect_with(&self.pool.connect_options()).await.map_err(RelayError::Lock)?;
+        let mut stands_by = false;
         while !try_lock(&mut lock, "relay").await.map_err(RelayError::Lock)? {
+            if !std::mem::replace(&mut stands_by, true) {
+                tracing::info!("the relay stands by: another process publishes");
+            }
             self.report(|status| *status = RelayStatus { refills: status.refills, ..RelayStatus::default() });
             tokio::time::sleep(LOCK_PING).await;
         }
         self.report(|status| status.active = true);
+        tracing::info!("the relay publishes: no other process does");
         let nats = Connection::open(&self.options.nats_url, "fanledger relay").await?;
         let broken = nats.broken.clone();
         tokio::select! {

@@ -248,13 +248,18 @@ async fn hold_and_follow(
     let name = projection.name();
     let mut connection = context.connect().await?;
     let row = generation::ensure(context, Plan::of(projection), &mut connection).await?;
+    let mut stands_by = false;
     while !try_lock(&mut connection, &lock_name(name, row.generation)).await.map_err(RunnerError::Checkpoint)? {
+        if !std::mem::replace(&mut stands_by, true) {
+            tracing::info!(projection = name, "stands by: another process runs it");
+        }
         tokio::time::sleep(STANDBY).await;
         let live = RunnerRow::live(&mut connection, name).await.map_err(RunnerError::Checkpoint)?;
         if live.is_none_or(|live| live.generation != row.generation) {
             return Ok(());
         }
     }
+    tracing::info!(projection = name, generation = row.generation, "runs it: no other process does");
     let mut session = Session::new(context, projection, connection, row.generation);
     loop {
         let stop = match session.open().await {
