@@ -163,15 +163,14 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        match self.kind {
-            Kind::TokenMissing => {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fanledger\""));
-            }
-            Kind::TokenInvalid => {
-                let challenge = HeaderValue::from_static("Bearer realm=\"fanledger\", error=\"invalid_token\"");
-                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-            }
-            _ => {}
+        // Every 401, and nothing else (RFC 9110, section 15.5.2).
+        if self.kind.status() == StatusCode::UNAUTHORIZED {
+            let challenge = if self.kind == Kind::TokenMissing {
+                "Bearer realm=\"fanledger\""
+            } else {
+                "Bearer realm=\"fanledger\", error=\"invalid_token\""
+            };
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response.extensions_mut().insert(self);
         response
