@@ -262,7 +262,7 @@ fn embedded_balance_transactions_belong_to_what_embeds_them() {
         ("refund.created", vec!["re_1 txn_3"]),
         ("charge.dispute.funds_withdrawn", vec!["du_1 txn_6"]),
         ("charge.dispute.funds_reinstated", vec!["du_1 txn_6", "du_1 txn_7"]),
-        ("transfer.reversed", vec!["tr_1 txn_9"]),
+        ("transfer.reversed", vec!["trr_1 txn_9"]),
         ("payout.failed", vec!["po_1 txn_11"]),
     ] {
         let translation = facts(name);

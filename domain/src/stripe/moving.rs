@@ -127,7 +127,7 @@ pub(super) fn transfer(object: &Object<'_>, reading: &mut Reading) -> Read {
         currency: object.currency()?,
         amount,
         amount_reversed: if came_back { amount } else { object.amount("amount_reversed")?.unwrap_or(0) },
-        reversals: reversals(object, "reversals", &id, reading)?,
+        reversals: reversals(object, "reversals", reading)?,
         destination: object.reference("destination")?,
         balance_transaction: named(object, "balance_transaction", &id, reading)?,
         offer: attribution::creator_offer(object.get("metadata")),
@@ -163,7 +163,7 @@ pub(super) fn application_fee(object: &Object<'_>, reading: &mut Reading) -> Rea
         currency: object.currency()?,
         amount: object.require("amount", object.amount("amount")?)?,
         amount_refunded: object.amount("amount_refunded")?.unwrap_or(0),
-        refunds: reversals(object, "refunds", &id, reading)?,
+        refunds: reversals(object, "refunds", reading)?,
         account: object.reference("account")?,
         originating_transaction: object.reference("originating_transaction")?,
         balance_transaction: named(object, "balance_transaction", &id, reading)?,
@@ -189,20 +189,16 @@ pub(super) fn topup(object: &Object<'_>, reading: &mut Reading) -> Read {
     Ok(())
 }
 
-/// What was given back of a transfer or an application fee. Its balance transactions belong to the whole, whose books they are in.
-fn reversals(
-    object: &Object<'_>,
-    key: &str,
-    owner: &StripeId,
-    reading: &mut Reading,
-) -> Result<Vec<Reversal>, Unreadable> {
+/// What was given back of a transfer or an application fee, each part with its own balance transaction.
+fn reversals(object: &Object<'_>, key: &str, reading: &mut Reading) -> Result<Vec<Reversal>, Unreadable> {
     let list = object.list(key)?;
     let read = |part: &Object<'_>| {
+        let id = part.id()?;
         Ok(Reversal {
-            id: part.id()?,
             created: part.created()?,
             amount: part.require("amount", part.amount("amount")?)?,
-            balance_transaction: named(part, "balance_transaction", owner, reading)?,
+            balance_transaction: named(part, "balance_transaction", &id, reading)?,
+            id,
         })
     };
     list.iter().map(read).collect()
