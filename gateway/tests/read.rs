@@ -506,7 +506,7 @@ async fn a_question_without_an_answer_is_refused_by_name() {
     }
     assert!(matches!(trial(AsOf::Position(last + 1), By::Effective).await, Err(ReadError::AsOfPositionAhead { .. })));
     assert!(matches!(trial(AsOf::Position(u64::MAX), By::Effective).await, Err(ReadError::AsOfPositionAhead { .. })));
-    let entry = read::entry::<Minor>(&books.pool, &"ch_1:none".parse().unwrap()).await;
+    let entry = read::entry::<Minor>(&books.pool, &"ch_1:none".parse().unwrap(), AsOf::Latest, By::Effective).await;
     assert!(matches!(entry, Err(ReadError::UnknownEntry(_))));
     let item = read::inbox_item(&books.pool, &"evt_none".parse().unwrap()).await;
     assert!(matches!(item, Err(ReadError::UnknownStripeEvent(_))));
@@ -556,7 +556,20 @@ async fn an_entry_is_told_with_what_led_to_it() {
     made.entry.cause.facts = vec![FactReference { event_type: "ChargeObserved".to_owned(), sequence: 19 }];
     let webhook = received(12, "evt_1");
     books.apply(&[webhook, made.event()], |_| true).await;
-    let read = read::entry::<MinorNumber>(&books.pool, &made.entry.entry_id).await.unwrap();
+    let entry = |as_of, by| read::entry::<MinorNumber>(&books.pool, &made.entry.entry_id, as_of, by);
+    let read = entry(AsOf::Latest, By::Effective).await.unwrap();
+    // As of the instant or position that it is of it is there, and not as of the one before.
+    let position = read.value.position;
+    let occurred = made.entry.occurred_at;
+    let before = Timestamp::from_unix_micros(occurred.as_unix_micros() - 1).unwrap();
+    for (as_of, is_there) in [
+        (AsOf::Position(position), true),
+        (AsOf::Position(position - 1), false),
+        (AsOf::Instant(occurred), true),
+        (AsOf::Instant(before), false),
+    ] {
+        assert_eq!(entry(as_of, By::Occurred).await.is_ok(), is_there, "{as_of:?}");
+    }
     let entry = read.value;
     assert_eq!((read.position, entry.position, entry.stream.as_str()), (20, 20, "stripe_charge/ch_1"));
     assert_eq!(entry.recorded_at, made.recorded_at.to_string());

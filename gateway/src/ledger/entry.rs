@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use fanledger_domain::id::EntryId;
 use fanledger_gateway_api::{Entry, Problem};
 
-use crate::params::{MinPosition, Params, Positioned, path_part};
+use crate::params::{Axis, MinPosition, Params, Positioned, path_part};
 use crate::read::{self, Read, answered_from::ENTRIES};
 use crate::state::Queries;
 
@@ -16,7 +16,9 @@ use crate::state::Queries;
 #[utoipa::path(
     get, path = "/api/v1/ledger/entries/{entry_id}", tag = "ledger", operation_id = "get_entry",
     params(
-        ("entry_id" = String, Path, description = "The entry's id")
+        ("entry_id" = String, Path, description = "The entry's id"),
+        ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive. An entry that was not there by then is not found"),
+        ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
     ),
     responses(
         (status = 200, description = "The entry.", body = Entry),
@@ -28,11 +30,12 @@ pub(crate) async fn get_entry(
     State(queries): State<Queries>,
     MinPosition(min_position): MinPosition,
     Path(id): Path<String>,
-    params: Params,
+    mut params: Params,
 ) -> Result<impl IntoResponse, crate::problem::Problem> {
+    let (as_of, by) = (params.as_of(), params.by());
     params.finish()?;
     let id: EntryId = path_part("entry_id", &id)?;
-    let question = read::entry(queries.pool(), &id);
+    let question = read::entry(queries.pool(), &id, as_of, by);
     let Read { position, value } = queries.answer::<Entry>(min_position, ENTRIES, question).await?;
     Ok(Positioned(position, Json(value)))
 }

@@ -8,16 +8,26 @@ use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::query::{decoding, fetch, time, undecodable, unsigned};
-use super::{Read, ReadError};
+use super::query::{bigint, decoding, fetch, time, undecodable, unsigned};
+use super::{AsOf, By, Read, ReadError};
 
 const WHAT: &str = "an entry";
 
-/// One entry.
+/// One entry, if it is there as of then, inclusive.
 ///
 /// # Errors
-/// An entry that is not there, or Postgres.
-pub async fn entry<M: From<i128>>(pool: &PgPool, id: &EntryId) -> Result<Read<Entry<M>>, ReadError> {
+/// An entry that is not there, or was not as of then; or Postgres.
+pub async fn entry<M: From<i128>>(
+    pool: &PgPool,
+    id: &EntryId,
+    as_of: AsOf,
+    by: By,
+) -> Result<Read<Entry<M>>, ReadError> {
+    let (until_position, until) = match as_of {
+        AsOf::Latest => (None, None),
+        AsOf::Position(position) => (Some(bigint(position)), None),
+        AsOf::Instant(at) => (None, Some(at.to_chrono())),
+    };
     let rows = fetch(
         pool,
         WHAT,
@@ -27,9 +37,11 @@ pub async fn entry<M: From<i128>>(pool: &PgPool, id: &EntryId) -> Result<Read<En
                 e.description::text AS description, e.occurred_at::timestamptz AS occurred_at, e.effective_at::timestamptz AS effective_at,
                 e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings
          FROM read.positions AS p JOIN read.positions AS i ON p.name = 'entries' AND i.name = 'stripe_inbox'
-         LEFT JOIN read.entries AS e ON e.entry_id = $1::text
+         LEFT JOIN read.entries AS e ON e.entry_id = $1::text AND e.position <= coalesce($2::bigint, e.position)
+              AND CASE $3::text WHEN 'occurred' THEN e.occurred_at WHEN 'effective' THEN e.effective_at ELSE e.recorded_at END
+                  <= coalesce($4::timestamptz, 'infinity')
          LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event",
-        |query| query.bind(id.as_str()),
+        |query| query.bind(id.as_str()).bind(until_position).bind(by.as_str()).bind(until),
     )
     .await?;
     let row = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
