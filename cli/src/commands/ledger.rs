@@ -33,7 +33,8 @@ pub enum LedgerCommand {
     Awaited,
     /// Money in suspense, by reason and object, oldest first
     Suspense,
-    /// Evaluate every object's books again and post what they differ by; exit code 1 if any is refused
+    /// Evaluate every object's books again and post what they differ by; exit code 1 if any
+    /// is refused, or in a dry run differs
     Converge(ConvergeArgs),
     /// Make charges available for payout whose money Stripe has made available by a date
     #[command(after_help = "Example:\n  fanledger ledger release --through 2026-10-31")]
@@ -92,6 +93,9 @@ pub struct EntryArgs {
     /// Its id, as `ledger account` lists it.
     #[arg(value_parser = parse_entry_id)]
     entry_id: EntryId,
+    /// As of when it must have been there.
+    #[command(flatten)]
+    as_of: AsOfArgs,
 }
 
 /// Whether to post.

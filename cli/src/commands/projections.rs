@@ -1,13 +1,15 @@
-//! `fanledger projections status | pause | resume`.
+//! `fanledger projections status | pause | resume | rebuild`.
 
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use fanledger_journal::database::{self, Role};
-use fanledger_journal::runner::{self, RunnerState, RunnerStatus};
+use fanledger_journal::generation::{self, RebuildError};
+use fanledger_journal::runner::{self, RunnerContext, RunnerState, RunnerStatus};
 use sqlx::PgPool;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::{Align, Output};
+use crate::roles::Commands;
 use crate::settings::{Need, Settings};
 
 /// How far each projection and process manager is; pause, resume.
@@ -19,6 +21,10 @@ pub enum ProjectionsCommand {
     Pause(Named),
     /// End a pause or a halt; what halted the runner is tried again
     Resume(Named),
+    /// Build a runner's tables anew from the journal beside the live ones, then switch; what a halt for another version or
+    /// another history asks for
+    #[command(after_help = "Example:\n  fanledger projections rebuild balances")]
+    Rebuild(Named),
 }
 
 /// Which runner.
@@ -42,6 +48,15 @@ pub enum ProjectionsError {
     /// Postgres could not be asked.
     #[error("ask for the projections' status; is the database migrated?")]
     Status(#[source] sqlx::Error),
+    /// The tables could not be built anew.
+    #[error("rebuild {name}; the live tables are as they were")]
+    Rebuild {
+        /// Which.
+        name: String,
+        /// What went wrong.
+        #[source]
+        source: RebuildError,
+    },
     /// Postgres could not be told.
     #[error("tell {name} to {what}")]
     Tell {
@@ -72,7 +87,40 @@ pub async fn run(command: ProjectionsCommand, settings: &Settings, output: Outpu
             let told = runner::resume(&pool, &named.name).await;
             tell(&pool, named.name, "resume", told, output).await
         }
+        ProjectionsCommand::Rebuild(named) => rebuild(&named.name, settings, output).await,
     }
+}
+
+async fn rebuild(name: &str, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    settings.require(&[Need::Database(Role::Projector), Need::Database(Role::Command)])?;
+    let commands = Commands::connect(settings).await?;
+    let mut runners = fanledger_projections::all();
+    runners.extend(fanledger_commands::managers(&commands.dependencies(settings)));
+    let known = runners.iter().map(|runner| runner.name().to_owned()).collect();
+    let Some(runner) = runners.iter_mut().find(|runner| runner.name() == name) else {
+        return Err(ProjectionsError::Unknown { name: name.to_owned(), known }.into());
+    };
+    let pool = database::connect(&settings.database_url_for(Role::Projector)?, 4).await?;
+    let rebuilt = generation::rebuild(&RunnerContext::without_feed(pool), runner.as_mut())
+        .await
+        .map_err(|source| ProjectionsError::Rebuild { name: name.to_owned(), source })?;
+    // A halt ends with what caused it.
+    let operator = database::connect(&settings.database_url_for(Role::Operator)?, 1).await?;
+    runner::resume(&operator, name).await.map_err(|source| ProjectionsError::Tell {
+        name: name.to_owned(),
+        what: "resume",
+        source,
+    })?;
+    if output.is_json() {
+        output
+            .json(&serde_json::json!({"name": name, "generation": rebuilt.generation, "position": rebuilt.position}))?;
+    } else {
+        output.line(format_args!(
+            "{name}: generation {} is live, at position {}",
+            rebuilt.generation, rebuilt.position
+        ))?;
+    }
+    Ok(Outcome::Fine)
 }
 
 async fn status(pool: &PgPool, output: Output) -> Result<Outcome, Failure> {

@@ -46,7 +46,9 @@ pub(super) async fn converge(args: &ConvergeArgs, settings: &Settings, output: O
             output.line(format_args!("  refused: {object}: {reason}"))?;
         }
     }
-    Ok(if done.refused.is_empty() { Outcome::Fine } else { Outcome::CheckFailed })
+    // A dry run is a check: that something would be posted is a difference.
+    let differs = args.dry_run && !done.differing.is_empty();
+    Ok(if done.refused.is_empty() && !differs { Outcome::Fine } else { Outcome::CheckFailed })
 }
 
 pub(super) async fn release(args: &ReleaseArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {

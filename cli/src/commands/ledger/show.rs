@@ -122,7 +122,11 @@ pub(super) async fn account(args: &AccountArgs, settings: &Settings, output: Out
 
 pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let entry: Entry<MinorNumber> = read::entry(&pool, &args.entry_id).await.map_err(failed)?.value;
+    let (as_of, by) = (args.as_of.as_of.unwrap_or(AsOf::Latest), args.as_of.by.into());
+    let mut entry: Entry<MinorNumber> = read::entry(&pool, &args.entry_id, as_of, by).await.map_err(failed)?.value;
+    if let Some(currency) = args.as_of.currency {
+        entry.postings.retain(|posting| posting.currency == currency.as_str());
+    }
     if output.is_json() {
         output.json(&entry)?;
         return Ok(Outcome::Fine);
