@@ -1,0 +1,62 @@
+//! A session's long way: tables that nobody reads yet are filled by [`crate::load`].
+
+use std::sync::atomic::Ordering;
+
+use super::{Session, Stop};
+use crate::checkpoint::Moved;
+use crate::event::Position;
+use crate::load::{Load, LoadError, Target};
+use crate::runner::RunnerError;
+
+/// Fewer events than this are not worth a load's preparations.
+const WORTH_LOADING: u64 = 10_000;
+
+impl Session<'_> {
+    /// Fills tables that nobody reads yet, and that lack their indexes, up to the head, or up to and including `limit`.
+    pub async fn load(&mut self, limit: Option<Position>) -> Result<(), Stop> {
+        loop {
+            let head = self.context.reader().head().await.map_err(RunnerError::Journal)?.position;
+            let to = limit.map_or(head, |limit| limit.min(head));
+            if to.get().saturating_sub(self.checkpoint.position.get()) < WORTH_LOADING {
+                return self.catch_up(limit).await;
+            }
+            match self.load_to(to).await {
+                Ok(()) => {}
+                Err(LoadError::TakenOver) => return Err(Stop::SteppedDown),
+                Err(LoadError::HistoryChanged) => return Err(self.history_changed()),
+                Err(LoadError::Failed(error)) => return Err(Stop::Failed(error)),
+                Err(LoadError::Stopped(stop)) => return Err(stop),
+                Err(LoadError::Poison(error)) => {
+                    let (projection, after) = (self.name, self.checkpoint.position);
+                    tracing::warn!(projection, %after, %error, "a load failed; what follows is applied in small batches");
+                    return self.catch_up(limit).await;
+                }
+            }
+        }
+    }
+
+    async fn load_to(&mut self, to: Position) -> Result<(), LoadError> {
+        let loader = self.projection.loader();
+        let mut load = Load::begin(self.context, loader, self.checkpoint.position, to).await?;
+        while self.checkpoint.position < to {
+            let target = Target {
+                projection: &mut *self.projection,
+                connection: &mut self.connection,
+                generation: self.generation,
+                skips: &self.skips,
+                effects: self.effects,
+            };
+            // The journal ends before its own head: its tail was cut.
+            let moved = load.step(target, &mut self.checkpoint).await?.ok_or(LoadError::HistoryChanged)?;
+            let Moved { live, stage, paused } = moved;
+            self.reached.store(self.checkpoint.position.get(), Ordering::Relaxed);
+            if !self.feeding.is_of(live, stage) {
+                return Err(LoadError::Stopped(Stop::SteppedDown));
+            }
+            if paused {
+                return Err(LoadError::Stopped(Stop::Paused));
+            }
+        }
+        Ok(())
+    }
+}
