@@ -12,7 +12,7 @@ use crate::facts::{
 use crate::id::{CreatorId, Jurisdiction, StripeId, StripeKind};
 use crate::money::Currency;
 use crate::observations::{ChargePhase, Observations, Snapshot};
-use crate::policy::{self, TaxOnLostDispute};
+use crate::policy::{self, Policy, TaxOnLostDispute};
 use crate::split::{BasisPoints, proportion};
 use crate::time::Timestamp;
 
@@ -63,6 +63,13 @@ enum Phase {
     Live,
     /// Authorised only, expired, voided, failed.
     Dead,
+}
+
+/// The instant that is asked about, and the policy that the charge is under.
+#[derive(Clone, Copy)]
+struct When<'a> {
+    at: Timestamp,
+    policy: &'a Policy,
 }
 
 /// What refunds and disputes take back at an instant, in the presentment currency.
@@ -125,24 +132,8 @@ impl Books for Charge {
     }
 
     fn at(&self, at: Timestamp) -> Balances {
-        let mut books = Balances::default();
-        let transactions = self.transactions.up_to(at);
-        for (_, transaction) in &transactions {
-            book_cash(&mut books, transaction);
-        }
-        let phase = self.phase_at(at);
-        let returned = self.book_returns(&mut books, at, phase, &transactions);
-        let settlement = self.book_charge(&mut books, at, phase, returned, &transactions);
-        // One currency leaves nothing over, by construction of the lines.
-        let presentment = self.charge.newest().map(|charge| charge.currency);
-        debug_assert!(
-            presentment != settlement
-                || settlement.is_none_or(|only| !books.is_only_in(only))
-                || books.residuals().is_empty(),
-            "one currency, and it does not sum to zero: {books:?}"
-        );
-        close_residuals(&mut books, settlement);
-        books
+        let charge = self.captured().or(self.charge.newest());
+        self.at_under(&policy::in_force(charge.map_or(at, |charge| charge.created)), at)
     }
 
     fn awaited(&self) -> Vec<Awaited> {
@@ -190,6 +181,28 @@ impl Charge {
         later
     }
 
+    /// What stands at `at`, inclusive, under this policy; [`Books::at`] takes the one in force when the charge was made.
+    pub fn at_under(&self, policy: &Policy, at: Timestamp) -> Balances {
+        let mut books = Balances::default();
+        let transactions = self.transactions.up_to(at);
+        for (_, transaction) in &transactions {
+            book_cash(&mut books, transaction);
+        }
+        let phase = self.phase_at(at);
+        let returned = self.book_returns(&mut books, at, phase, &transactions);
+        let settlement = self.book_charge(&mut books, When { at, policy }, phase, returned, &transactions);
+        // One currency leaves nothing over, by construction of the lines.
+        let presentment = self.charge.newest().map(|charge| charge.currency);
+        debug_assert!(
+            presentment != settlement
+                || settlement.is_none_or(|only| !books.is_only_in(only))
+                || books.residuals().is_empty(),
+            "one currency, and it does not sum to zero: {books:?}"
+        );
+        close_residuals(&mut books, settlement);
+        books
+    }
+
     /// The snapshot that says what was captured: the newest captured one.
     fn captured(&self) -> Option<&ChargeSnapshot> {
         self.charge.newest_where(|charge| charge.status() == ChargePhase::Captured)
@@ -211,8 +224,9 @@ impl Charge {
         }
     }
 
-    /// Whose money it is. Finance's word beats metadata; else the first object with a `creator_id`, taken whole.
-    pub fn owner(&self, charge: &ChargeSnapshot) -> Owner {
+    /// Whose money it is. Finance's word beats metadata; else the first object with a `creator_id`, taken whole. What is left
+    /// open there is by policy.
+    pub fn owner(&self, charge: &ChargeSnapshot, policy: &Policy) -> Owner {
         let offer = match &self.by_finance {
             Some((_, attribution)) => Offer::Valid(attribution.clone()),
             None => std::iter::once(&charge.offer)
@@ -234,7 +248,7 @@ impl Charge {
         Owner::Creator(Split {
             creator: attribution.creator,
             kind: attribution.kind.unwrap_or(if with_invoice { PaymentKind::Subscription } else { PaymentKind::Tip }),
-            share: attribution.share.unwrap_or(policy::in_force(charge.created).creator_share),
+            share: attribution.share.unwrap_or(policy.creator_share),
             tax_minor,
             jurisdiction: attribution.tax_jurisdiction.unwrap_or_else(Jurisdiction::unknown),
         })
@@ -366,7 +380,7 @@ impl Charge {
     fn book_charge(
         &self,
         books: &mut Balances,
-        at: Timestamp,
+        when: When<'_>,
         phase: Phase,
         returned: Returned,
         transactions: &[(&StripeId, &BalanceTransaction)],
@@ -390,7 +404,7 @@ impl Charge {
                     own.iter().filter(|t| t.category == Category::ChargeFailure).for_each(|t| unmatched(books, t));
                     gross.iter().filter(|t| t.currency == settlement).map(|t| i128::from(t.amount)).sum()
                 };
-                self.book_split(books, at, charge, settlement, settled, returned);
+                self.book_split(books, when, charge, settlement, settled, returned);
                 Some(settlement)
             }
             (Phase::Processing, _) => {
@@ -416,7 +430,7 @@ impl Charge {
     fn book_split(
         &self,
         books: &mut Balances,
-        at: Timestamp,
+        when: When<'_>,
         charge: &ChargeSnapshot,
         settlement: Currency,
         settled: i128,
@@ -429,7 +443,7 @@ impl Charge {
         let lost = (returned.refunded + returned.lost).min(whole);
         let held = (returned.refunded + returned.lost + returned.held).min(whole);
         books.debit(Account::DisputeLosses, settlement, value(returned.refunded + returned.lost - lost));
-        let split = match self.owner(charge) {
+        let split = match self.owner(charge, when.policy) {
             Owner::Unattributed(_) => {
                 books.credit(Account::Suspense(Suspense::Unattributed), settlement, settled - value(lost));
                 return;
@@ -443,7 +457,7 @@ impl Charge {
         let from_creator = |part: i128| proportion(creator_share, part, whole);
         let from_tax = |part: i128| proportion(tax, part, whole);
 
-        let tax_returned_through = match policy::in_force(charge.created).tax_on_lost_dispute {
+        let tax_returned_through = match when.policy.tax_on_lost_dispute {
             TaxOnLostDispute::Return => lost,
             TaxOnLostDispute::Keep => {
                 books.debit(Account::DisputeLosses, settlement, from_tax(lost) - from_tax(refunded));
@@ -460,7 +474,7 @@ impl Charge {
             books.debit(Account::EquityFx(charge.currency), charge.currency, owed_as_invoiced);
             books.credit(Account::EquityFx(settlement), settlement, tax_owed);
         }
-        let bucket = if self.released_through.is_some_and(|through| through <= at) {
+        let bucket = if self.released_through.is_some_and(|through| through <= when.at) {
             Bucket::Available
         } else {
             Bucket::Pending

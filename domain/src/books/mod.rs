@@ -1,6 +1,6 @@
 //! `books(facts, instant) -> balances by account`: what stands at an instant of occurrence.
 //!
-//! One module per object that moves money. `domain/tests/worked.rs` has worked examples of a charge, with the balances expected.
+//! One module per object that moves money. `domain/tests/worked/` has worked examples of a charge, with the balances expected.
 //! Each is a function of the *set* of facts known. None looks at a running balance: that would depend on order.
 //!
 //! Cash always moves by balance transactions: Dr clearing `net`, each part of the fee to its account. An object without its

@@ -1,122 +1,17 @@
 //! The worked examples of the ledger's design, each in every order of its facts, and a few more of the same kind.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod facts;
+mod policy;
+
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::books::{Balances, Books};
 use fanledger_domain::entry::check_postings;
-use fanledger_domain::event::{
-    AttributionOffered, BalanceTransactionObserved, ChargeObserved, ChargeReleased, DisputeObserved, Event,
-    RefundObserved,
-};
+use fanledger_domain::event::{AttributionOffered, ChargeObserved, ChargeReleased, Event};
 use fanledger_domain::facts::*;
 use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
-use fanledger_domain::split::BasisPoints;
-use fanledger_domain::time::Timestamp;
 
-const CREATED: i64 = 1_770_000_000;
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_unix_seconds(CREATED + seconds).unwrap()
-}
-
-fn stamp(seconds: i64, event: &str) -> EventStamp {
-    EventStamp { created: at(seconds), event: event.parse().unwrap() }
-}
-
-fn attribution(share: u16, tax: i64) -> Offer {
-    Offer::Valid(Attribution {
-        creator: "crt_1".parse().unwrap(),
-        fan: None,
-        kind: None,
-        share: Some(BasisPoints::new(share).unwrap()),
-        tax_minor: Some(tax),
-        tax_jurisdiction: Some("us-ca".parse().unwrap()),
-    })
-}
-
-fn charge_snapshot(currency: &str, amount: i64, offer: Offer) -> ChargeSnapshot {
-    ChargeSnapshot {
-        id: "ch_1".parse().unwrap(),
-        created: at(0),
-        currency: currency.parse().unwrap(),
-        amount,
-        amount_captured: amount,
-        status: ChargeStatus::Succeeded,
-        captured: true,
-        payment_intent: None,
-        invoice: None,
-        balance_transaction: Some("txn_ch".parse().unwrap()),
-        failure_balance_transaction: None,
-        offer,
-    }
-}
-
-fn charge(currency: &str, amount: i64, offer: Offer) -> Event {
-    ChargeObserved { stamp: stamp(1, "evt_ch"), charge: charge_snapshot(currency, amount, offer) }.into()
-}
-
-fn transaction(
-    id: &str,
-    owner: &str,
-    category: Category,
-    seconds: i64,
-    currency: &str,
-    amount: i64,
-    fee: i64,
-) -> Event {
-    let fee_details = if fee == 0 { vec![] } else { vec![FeeDetail { fee_type: FeeType::Stripe, amount: fee }] };
-    BalanceTransactionObserved {
-        owner: owner.parse().unwrap(),
-        transaction: BalanceTransaction {
-            id: id.parse().unwrap(),
-            created: at(seconds),
-            available_on: at(seconds + 86_400),
-            currency: currency.parse().unwrap(),
-            amount,
-            fee,
-            net: amount - fee,
-            fee_details,
-            category,
-            reported_as: category.as_str().to_owned(),
-            source: Some(owner.parse().unwrap()),
-        },
-    }
-    .into()
-}
-
-fn refund(id: &str, event: &str, seconds: i64, currency: &str, amount: i64, status: RefundStatus) -> Event {
-    RefundObserved {
-        stamp: stamp(seconds, event),
-        refund: RefundSnapshot {
-            id: id.parse().unwrap(),
-            created: at(100),
-            currency: currency.parse().unwrap(),
-            amount,
-            status,
-            charge: Some("ch_1".parse().unwrap()),
-            payment_intent: None,
-            balance_transaction: None,
-            failure_balance_transaction: None,
-        },
-    }
-    .into()
-}
-
-fn dispute(event: &str, seconds: i64, amount: i64, status: DisputeStatus) -> Event {
-    DisputeObserved {
-        stamp: stamp(seconds, event),
-        dispute: DisputeSnapshot {
-            id: "dp_1".parse().unwrap(),
-            created: at(200),
-            currency: "usd".parse().unwrap(),
-            amount,
-            status,
-            charge: Some("ch_1".parse().unwrap()),
-            balance_transaction: None,
-        },
-    }
-    .into()
-}
+use crate::facts::{at, attribution, charge, charge_snapshot, dispute, refund, stamp, transaction};
 
 /// Every order of `items`, by Heap's algorithm.
 fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
