@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use fanledger_domain::books::balance_transaction;
 use fanledger_domain::event::{
     ApplicationFeeObserved, BalanceTransactionObserved, ChargeObserved, Event, PayoutObserved, RefundObserved,
     TopupObserved, TransferObserved,
@@ -336,53 +337,18 @@ impl Part {
     }
 
     fn of(category: Category, object: &StripeId) -> Self {
-        match category {
-            Category::Charge
-            | Category::Refund
-            | Category::Payout
-            | Category::Topup
-            | Category::Transfer
-            | Category::PlatformEarning => Self::Movement,
-            Category::ChargeFailure | Category::RefundFailure | Category::PayoutReversal | Category::TopupReversal => {
-                Self::Return
-            }
-            // Of a reversal it is the movement itself; an old balance transaction has the transfer itself for its source.
-            Category::TransferReversal => {
-                if object.kind() == StripeKind::TransferReversal {
+        match category.part() {
+            Some(balance_transaction::Part::Movement) => Self::Movement,
+            Some(balance_transaction::Part::Return) => Self::Return,
+            // An old balance transaction has for its source what is reversed.
+            Some(balance_transaction::Part::Reversal) => {
+                if matches!(object.kind(), StripeKind::TransferReversal | StripeKind::FeeRefund) {
                     Self::Movement
                 } else {
                     Self::Return
                 }
             }
-            Category::PlatformEarningRefund => {
-                if object.kind() == StripeKind::FeeRefund {
-                    Self::Movement
-                } else {
-                    Self::Return
-                }
-            }
-            Category::PartialCaptureReversal
-            | Category::Dispute
-            | Category::DisputeReversal
-            | Category::ProductFee
-            | Category::DisputeFee
-            | Category::PayoutFee
-            | Category::FxFee
-            | Category::NetworkCost
-            | Category::Tax
-            | Category::TaxWithholding
-            | Category::OtherBalance
-            | Category::ConnectCollection
-            | Category::ReserveConnect
-            | Category::ReserveRisk
-            | Category::ReserveNetwork
-            | Category::ReserveMinimum
-            | Category::CurrencyConversion
-            | Category::Financing
-            | Category::Contribution
-            | Category::UnreconciledCustomerFunds
-            | Category::OtherIncome
-            | Category::Unknown => Self::Other,
+            Some(balance_transaction::Part::Other) | None => Self::Other,
         }
     }
 }

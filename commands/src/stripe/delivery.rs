@@ -13,7 +13,7 @@ use fanledger_domain::event::{
     ApplicationFeeObserved, AttributionSourceObserved, BalanceTransactionObserved, ChargeObserved, DisputeObserved,
     Event, PayoutObserved, RefundObserved, StripeObjectsLinked, TopupObserved, TransferObserved,
 };
-use fanledger_domain::facts::{BalanceTransaction, Category};
+use fanledger_domain::facts::BalanceTransaction;
 use fanledger_domain::id::{StripeId, StripeKind};
 use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
 use fanledger_domain::source::Source;
@@ -21,6 +21,7 @@ use fanledger_domain::stripe::{Observation, Translation};
 use fanledger_journal::event::Metadata;
 
 use crate::executor::{ExecuteError, Executed, Executor};
+use crate::store::Store;
 
 /// What one object is to learn, together and in one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,44 +34,8 @@ pub struct Delivery {
 
 /// The object in whose stream a balance transaction's money stands: its owner, or itself where it belongs to none of ours.
 fn place_of(owner: &StripeId, transaction: &BalanceTransaction) -> StripeId {
-    let belongs = match transaction.category {
-        Category::Charge
-        | Category::ChargeFailure
-        | Category::PartialCaptureReversal
-        | Category::Refund
-        | Category::RefundFailure
-        | Category::Dispute
-        | Category::DisputeReversal
-        | Category::Payout
-        | Category::PayoutReversal
-        | Category::Topup
-        | Category::TopupReversal
-        | Category::Transfer
-        | Category::TransferReversal
-        | Category::PlatformEarning
-        | Category::PlatformEarningRefund => true,
-        Category::ProductFee
-        | Category::DisputeFee
-        | Category::PayoutFee
-        | Category::FxFee
-        | Category::NetworkCost
-        | Category::Tax
-        | Category::TaxWithholding
-        | Category::OtherBalance
-        | Category::ConnectCollection
-        | Category::ReserveConnect
-        | Category::ReserveRisk
-        | Category::ReserveNetwork
-        | Category::ReserveMinimum
-        | Category::CurrencyConversion
-        | Category::Financing
-        | Category::Contribution
-        | Category::UnreconciledCustomerFunds
-        | Category::OtherIncome
-        | Category::Unknown => false,
-    };
     let has_stream = has_own_books(owner.kind()) || is_satellite(owner.kind());
-    if belongs && has_stream { owner.clone() } else { transaction.id.clone() }
+    if transaction.category.part().is_some() && has_stream { owner.clone() } else { transaction.id.clone() }
 }
 
 /// Objects with books of their own.
@@ -204,7 +169,7 @@ pub fn of_translation(translation: Translation) -> Vec<Delivery> {
     deliveries
 }
 
-impl Executor {
+impl<S: Store> Executor<S> {
     /// Delivers one after the other.
     pub async fn deliver_all(
         &self,

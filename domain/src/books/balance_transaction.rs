@@ -44,6 +44,54 @@ impl Books for OwnBalanceTransaction {
     }
 }
 
+/// What a balance transaction is to the object that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its money moves as it says.
+    Movement,
+    /// That money comes back.
+    Return,
+    /// It is the movement of a reversal, and so the return of what is reversed.
+    Reversal,
+    /// Another part of a charge's money: a capture cut short, what a dispute takes or gives.
+    Other,
+}
+
+impl Category {
+    /// What it is to its object; `None` where it belongs to none and stands in books of its own.
+    pub const fn part(self) -> Option<Part> {
+        match self {
+            Self::Charge | Self::Refund | Self::Payout | Self::Topup | Self::Transfer | Self::PlatformEarning => {
+                Some(Part::Movement)
+            }
+            Self::ChargeFailure | Self::RefundFailure | Self::PayoutReversal | Self::TopupReversal => {
+                Some(Part::Return)
+            }
+            Self::TransferReversal | Self::PlatformEarningRefund => Some(Part::Reversal),
+            Self::PartialCaptureReversal | Self::Dispute | Self::DisputeReversal => Some(Part::Other),
+            Self::ProductFee
+            | Self::DisputeFee
+            | Self::PayoutFee
+            | Self::FxFee
+            | Self::NetworkCost
+            | Self::Tax
+            | Self::TaxWithholding
+            | Self::OtherBalance
+            | Self::ConnectCollection
+            | Self::ReserveConnect
+            | Self::ReserveRisk
+            | Self::ReserveNetwork
+            | Self::ReserveMinimum
+            | Self::CurrencyConversion
+            | Self::Financing
+            | Self::Contribution
+            | Self::UnreconciledCustomerFunds
+            | Self::OtherIncome
+            | Self::Unknown => None,
+        }
+    }
+}
+
 /// The account that the amount goes to: positive amounts credit it, negative ones debit it.
 fn counter_account(transaction: &BalanceTransaction) -> Account {
     match transaction.category {
