@@ -234,9 +234,7 @@ impl FromStr for Account {
             ["liabilities", "tax", jurisdiction] => Self::Tax(jurisdiction.parse()?),
             ["liabilities", "withholding", jurisdiction] => Self::Withholding(jurisdiction.parse()?),
             ["liabilities", "suspense", reason] => Self::Suspense(Suspense::from_text(reason)?),
-            ["equity", "fx", currency] if currency.bytes().all(|b| b.is_ascii_lowercase()) => {
-                Self::EquityFx(currency.parse()?)
-            }
+            ["equity", "fx", currency] => Self::EquityFx(Currency::from_code(currency)?),
             ["expenses", "processing-fees", kind] => Self::ProcessingFees(Processing::from_text(kind)?),
             _ => return Err(AccountError::UnknownForm),
         })
@@ -309,6 +307,32 @@ mod tests {
             "expenses:dispute-losses",
         ] {
             assert_eq!(text.parse::<Account>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn normal_sides_are_the_chart_s() {
+        use Side::{Credit, Debit};
+        for (text, side) in [
+            ("assets:stripe:clearing", Some(Debit)),
+            ("assets:stripe:unconfirmed", None),
+            ("assets:stripe:reserved:minimum", Some(Debit)),
+            ("assets:creators:crt_1:receivable", Some(Debit)),
+            // Contra: it stands against what is receivable.
+            ("assets:creators:allowance", Some(Credit)),
+            ("assets:tax-recoverable:us-ca", Some(Debit)),
+            ("liabilities:creators:crt_1:held", Some(Credit)),
+            ("liabilities:fans:fan_1:credit", Some(Credit)),
+            ("liabilities:suspense:unknown-charge", Some(Credit)),
+            ("income:platform-fees", Some(Credit)),
+            ("income:refunds", Some(Debit)),
+            ("income:chargebacks", Some(Debit)),
+            ("income:fx", None),
+            ("equity:fx:usd", None),
+            ("expenses:processing-fees:fx", Some(Debit)),
+            ("expenses:dispute-losses", Some(Debit)),
+        ] {
+            assert_eq!(text.parse::<Account>().unwrap().normal_side(), side, "{text}");
         }
     }
 

@@ -21,6 +21,9 @@ pub enum MoneyError {
     /// Not one of Stripe's currencies.
     #[error("unknown currency: expected a three-letter ISO 4217 code that Stripe supports, such as usd")]
     UnknownCurrency,
+    /// One of Stripe's currencies, in capitals where only lowercase is taken.
+    #[error("currency codes are lowercase: write {0}")]
+    NotLowercase(Currency),
     /// Two currencies met in one sum.
     #[error("currencies differ: {0} and {1}")]
     CurrencyMismatch(Currency, Currency),
@@ -43,6 +46,16 @@ pub enum MoneyError {
 const CODES: &str = "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd btn bwp byn bzd cad cdf chf clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel ghs gip gmd gnf gtq gyd hkd hnl hrk htg huf idr ils inr isk jmd jod jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mur mvr mwk mxn myr mzn nad ngn nio nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std svc szl thb tjs tnd top try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xof xpf yer zar zmw";
 
 impl Currency {
+    /// A code as our own interfaces take it: in lowercase only, so that there is one spelling of each question. What others
+    /// send is read by [`FromStr`].
+    ///
+    /// # Errors
+    /// [`MoneyError::NotLowercase`] names the spelling that is taken.
+    pub fn from_code(text: &str) -> Result<Self, MoneyError> {
+        let currency: Self = text.parse()?;
+        if currency.as_str() == text { Ok(currency) } else { Err(MoneyError::NotLowercase(currency)) }
+    }
+
     /// The code, lowercase.
     pub fn as_str(&self) -> &str {
         // Only ASCII letters are ever stored.
@@ -214,6 +227,12 @@ mod tests {
         assert_eq!(currency("USD").as_str(), "usd");
         for bad in ["", "us", "usdd", "xxx", "u d", "🦀"] {
             assert_eq!(bad.parse::<Currency>(), Err(MoneyError::UnknownCurrency), "{bad}");
+            assert_eq!(Currency::from_code(bad), Err(MoneyError::UnknownCurrency), "{bad}");
+        }
+        assert_eq!(Currency::from_code("usd"), Ok(currency("usd")));
+        for capitals in ["USD", "Usd", "usD"] {
+            let refused = Currency::from_code(capitals).unwrap_err();
+            assert_eq!(refused.to_string(), "currency codes are lowercase: write usd", "{capitals}");
         }
     }
 
