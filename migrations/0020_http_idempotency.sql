@@ -99,4 +99,5 @@ GRANT EXECUTE ON FUNCTION
     TO fanledger_command;
 
 -- The gateway passes an operator's request on with the executor's role.
-GRANT EXECUTE ON FUNCTION control.pause(text), control.resume(text) TO fanledger_command;
+GRANT EXECUTE ON FUNCTION control.pause(text), control.resume(text), control.request_operation(text, text, boolean)
+    TO fanledger_command;

@@ -120,19 +120,58 @@ pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// How far a generation's tables are made, and who feeds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A rebuild fills them; indexes are still missing.
+    Loading,
+    /// A rebuild keeps them close behind the live ones.
+    Following,
+    /// Complete: the live generation, or the one that is kept to go back to. A runner feeds them.
+    Ready,
+    /// To be dropped: whoever feeds them lets go.
+    Retiring,
+}
+
+impl Stage {
+    /// As stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Following => "following",
+            Self::Ready => "ready",
+            Self::Retiring => "retiring",
+        }
+    }
+
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        match row.try_get("stage")? {
+            "loading" => Ok(Self::Loading),
+            "following" => Ok(Self::Following),
+            "ready" => Ok(Self::Ready),
+            "retiring" => Ok(Self::Retiring),
+            _ => Err(decode_error("stage", "a stage that this program does not know")),
+        }
+    }
+}
+
 /// One generation of one runner, as stored.
 #[derive(Clone, Debug)]
 pub(crate) struct RunnerRow {
     pub generation: i32,
     pub version: u32,
     pub live: bool,
+    pub stage: Stage,
     pub paused: bool,
     pub views: Vec<String>,
+    /// What its tables were made by; a rebuild that was killed is gone on with only by the same.
+    pub definition: Vec<u8>,
     pub error: Option<Halt>,
     pub checkpoint: Checkpoint,
 }
 
-const COLUMNS: &str = "generation, version, live, paused, views, error::text AS error, journal_id, position, chain";
+const COLUMNS: &str =
+    "generation, version, live, stage, paused, views, definition, error::text AS error, journal_id, position, chain";
 
 impl RunnerRow {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -149,8 +188,10 @@ impl RunnerRow {
             generation: row.try_get("generation")?,
             version: row.try_get::<i32, _>("version")?.cast_unsigned(),
             live: row.try_get("live")?,
+            stage: Stage::read(row)?,
             paused: row.try_get("paused")?,
             views: row.try_get("views")?,
+            definition: row.try_get("definition")?,
             error,
             checkpoint: Checkpoint {
                 journal_id: row.try_get("journal_id")?,
@@ -174,6 +215,24 @@ impl RunnerRow {
         row.as_ref().map(Self::read).transpose()
     }
 
+    /// Every generation, the oldest first.
+    pub async fn all(connection: &mut PgConnection, name: &str) -> Result<Vec<Self>, sqlx::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM control.runners WHERE name = $1 ORDER BY generation");
+        let rows = sqlx::query(&sql).bind(name).fetch_all(connection).await?;
+        rows.iter().map(Self::read).collect()
+    }
+
+    /// One generation, locked until the end of the transaction.
+    pub async fn of_for_update(
+        connection: &mut PgConnection,
+        name: &str,
+        generation: i32,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM control.runners WHERE name = $1 AND generation = $2 FOR UPDATE");
+        let row = sqlx::query(&sql).bind(name).bind(generation).fetch_optional(connection).await?;
+        row.as_ref().map(Self::read).transpose()
+    }
+
     /// One generation; `None` if it was dropped.
     pub async fn of(connection: &mut PgConnection, name: &str, generation: i32) -> Result<Option<Self>, sqlx::Error> {
         let sql = format!("SELECT {COLUMNS} FROM control.runners WHERE name = $1 AND generation = $2");
@@ -190,6 +249,7 @@ fn decode_error(column: &str, message: &'static str) -> sqlx::Error {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moved {
     pub live: bool,
+    pub stage: Stage,
     pub paused: bool,
 }
 
@@ -204,7 +264,7 @@ pub(crate) async fn advance(
 ) -> Result<Option<Moved>, sqlx::Error> {
     let row = sqlx::query(
         "UPDATE control.runners SET journal_id = $4, position = $5, chain = $6, moved_at = now() \
-         WHERE name = $1 AND generation = $2 AND position = $3 RETURNING live, paused",
+         WHERE name = $1 AND generation = $2 AND position = $3 RETURNING live, stage, paused",
     )
     .bind(name)
     .bind(generation)
@@ -214,7 +274,8 @@ pub(crate) async fn advance(
     .bind(to.chain.0.as_slice())
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(Moved { live: row.try_get("live")?, paused: row.try_get("paused")? })).transpose()
+    row.map(|row| Ok(Moved { live: row.try_get("live")?, stage: Stage::read(&row)?, paused: row.try_get("paused")? }))
+        .transpose()
 }
 
 /// Records why a generation halted.
@@ -234,6 +295,22 @@ pub(crate) async fn halt(
     Ok(())
 }
 
+/// Notes how far a generation's tables are made.
+pub(crate) async fn set_stage(
+    connection: &mut PgConnection,
+    name: &str,
+    generation: i32,
+    stage: Stage,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE control.runners SET stage = $3 WHERE name = $1 AND generation = $2")
+        .bind(name)
+        .bind(generation)
+        .bind(stage.as_str())
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
 /// Lets a generation go on whose reason to halt has gone.
 pub(crate) async fn clear_halt(connection: &mut PgConnection, name: &str, generation: i32) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE control.runners SET error = NULL WHERE name = $1 AND generation = $2")
@@ -251,6 +328,15 @@ pub(crate) async fn try_lock(connection: &mut PgConnection, what: &str) -> Resul
         .bind(what)
         .fetch_one(connection)
         .await
+}
+
+/// Gives back a lock that [`try_lock`] took on this connection.
+pub(crate) async fn unlock(connection: &mut PgConnection, what: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_unlock(hashtextextended('fanledger:' || $1, 0))")
+        .bind(what)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Runs SQL as it is, several statements if need be. (Through `Executor::execute`: `sqlx::raw_sql(…).execute(…)` makes a future

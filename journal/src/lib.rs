@@ -1,9 +1,9 @@
 //! The event store over Postgres, the relay to NATS, and the runner of projections.
 //!
 //! Reading order: [`event`] (positions, streams, events), [`append`] and [`writer`] (the one way in), [`reader`],
-//! [`digest`] and [`verify`] (what makes it tamper-evident), [`database`] (roles and schema). The rules themselves are in
+//! [`digest`], [`verify`], [`merkle`] and [`export`] (what makes it tamper-evident, and others able to check it), [`database`] (roles and schema). The rules themselves are in
 //! SQL, in `migrations/`, because they must hold for every writer, ours or not. Then [`relay`], [`message`] and [`feed`] (to NATS
-//! and back), [`runner`], [`checkpoint`] and [`generation`] (what drives projections and process managers).
+//! and back), [`runner`], [`checkpoint`], [`generation`] and [`load`] (what drives projections and process managers). [`metrics`] and [`trace`]: what can be seen of it all while it runs.
 //!
 //! Invariants:
 //! - Events enter through the SQL function `journal.append` alone.
@@ -18,19 +18,27 @@
 pub mod append;
 mod backoff;
 mod batch;
+mod batch_rows;
 pub mod checkpoint;
 pub mod copy;
 pub mod database;
 pub mod digest;
+mod entry_ids;
 pub mod event;
+pub mod export;
 pub mod feed;
 pub mod generation;
+pub mod load;
+pub mod merkle;
 pub mod message;
+pub mod metrics;
 pub mod nats;
 mod notices;
+pub mod operation;
 pub mod reader;
 pub mod relay;
 pub mod runner;
 mod sequences;
+pub mod trace;
 pub mod verify;
 pub mod writer;

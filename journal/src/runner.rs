@@ -10,6 +10,7 @@
 
 mod session;
 mod status;
+mod supervise;
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -20,14 +21,16 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::checkpoint::{Halt, RunnerRow, try_lock, with_causes};
+use crate::checkpoint::{self, Halt, HaltKind, RunnerRow, try_lock, with_causes};
 use crate::event::{NewEvent, Position, RecordedEvent, StreamId};
 use crate::feed::Feed;
 use crate::generation::{self, Plan};
+use crate::load::Loader;
 use crate::reader::{ReadError, Reader};
 
-pub(crate) use session::{Session, Stop, apply, fetch, wanted};
-pub use status::{RunnerState, RunnerStatus, pause, resume, status};
+pub(crate) use session::{Feeding, Session, Stop, apply};
+pub use status::{GenerationState, GenerationStatus, RunnerState, RunnerStatus, pause, resume, status};
+pub use supervise::{Projections, supervise};
 
 /// How often a standby asks for the lock, and a halted or paused runner whether it may go on.
 const STANDBY: Duration = Duration::from_millis(250);
@@ -46,6 +49,16 @@ pub trait Projection: Send + 'static {
 
     /// Its tables.
     fn schema(&self) -> Schema;
+
+    /// SQL that is run once after a load, such as indexes that readers want and `apply` does not need; run as `schema`'s is.
+    fn indexes(&self) -> &'static str {
+        ""
+    }
+
+    /// What fills its tables from a long stretch of the journal faster than `apply` would; `None`: `apply` does it, page by page.
+    fn loader(&self) -> Option<Box<dyn Loader>> {
+        None
+    }
 
     /// Whether `apply` is to see events of this type. The checkpoint moves past the others all the same.
     fn wants(&self, event_type: &str) -> bool;
@@ -131,23 +144,45 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether what failed, failed for want of room.
+pub(crate) fn is_disk_full(error: &RunnerError) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(sqlx::Error::Database(error)) = error.downcast_ref() {
+            return error.code().is_some_and(|code| code == "53100");
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What runners need: where to write, where to read, and who tells of news.
 #[derive(Clone, Debug)]
 pub struct RunnerContext {
     pool: PgPool,
     reader: Reader,
     feed: Feed,
+    /// How old a reader's snapshot may be when a switch that nobody watches is made; see [`generation::RebuildOptions`].
+    read_age: Duration,
 }
 
 impl RunnerContext {
     /// `pool` logs in as `fanledger_projector`; each runner opens one connection of its own with the same options.
     pub fn new(pool: PgPool, feed: Feed) -> Self {
-        Self { reader: Reader::new(pool.clone()), pool, feed }
+        let read_age = generation::RebuildOptions::default().read_age;
+        Self { reader: Reader::new(pool.clone()), pool, feed, read_age }
     }
 
     /// Without NATS, as tests, rebuilds and tools want it.
     pub fn without_feed(pool: PgPool) -> Self {
         Self::new(pool, Feed::silent())
+    }
+
+    /// With readers whose snapshots are never older than this.
+    #[must_use]
+    pub const fn with_read_age(mut self, read_age: Duration) -> Self {
+        self.read_age = read_age;
+        self
     }
 
     pub(crate) const fn reader(&self) -> &Reader {
@@ -224,6 +259,7 @@ pub enum CatchUpError {
 pub async fn run(context: RunnerContext, mut projection: Box<dyn Projection>, stop: CancellationToken) {
     let name = projection.name();
     let mut backoff = Backoff::new();
+    crate::metrics::begin_runner(name);
     let endless = async {
         loop {
             match hold_and_follow(&context, projection.as_mut(), &mut backoff).await {
@@ -248,6 +284,9 @@ async fn hold_and_follow(
     let name = projection.name();
     let mut connection = context.connect().await?;
     let row = generation::ensure(context, Plan::of(projection), &mut connection).await?;
+    if row.version != projection.version() {
+        return stand_aside(connection, name, row.generation, projection.version()).await;
+    }
     let mut stands_by = false;
     while !try_lock(&mut connection, &lock_name(name, row.generation)).await.map_err(RunnerError::Checkpoint)? {
         if !std::mem::replace(&mut stands_by, true) {
@@ -260,22 +299,66 @@ async fn hold_and_follow(
         }
     }
     tracing::info!(projection = name, generation = row.generation, "runs it: no other process does");
-    let mut session = Session::new(context, projection, connection, row.generation);
+    let mut session = Session::new(context, projection, connection, row.generation, Feeding::Live);
     loop {
         let stop = match session.open().await {
             Ok(()) => session.follow(backoff).await,
             Err(stop) => stop,
         };
         match stop {
-            Stop::SteppedDown => return Ok(()),
+            // In good order, so that whoever feeds it from now on has the lock at once.
+            Stop::SteppedDown => return session.close().await,
             Stop::Failed(error) => return Err(error),
             Stop::Paused | Stop::StillHalted(_) => {}
             Stop::Halted(halt) => session.record(&halt).await?,
         }
         if !session.wait_for_operator().await? {
-            return Ok(());
+            return session.close().await;
         }
     }
+}
+
+/// While the live generation is another version's: it is left to a process of that version. Where there is none for a while, its
+/// status says so, and what to do.
+async fn stand_aside(
+    mut connection: PgConnection,
+    name: &'static str,
+    generation: i32,
+    ours: u32,
+) -> Result<(), RunnerError> {
+    // A process that is being started again is back sooner.
+    const UNFED_LOOKS: u32 = 8;
+    let mut unfed = 0;
+    tracing::info!(projection = name, version = ours, "stands by: another version of it is live");
+    loop {
+        let row = RunnerRow::live(&mut connection, name).await.map_err(RunnerError::Checkpoint)?;
+        let Some(row) = row.filter(|row| row.generation == generation) else {
+            return connection.close().await.map_err(RunnerError::Connect);
+        };
+        let lock = lock_name(name, generation);
+        if row.error.is_none() && try_lock(&mut connection, &lock).await.map_err(RunnerError::Checkpoint)? {
+            unfed += 1;
+            if unfed > UNFED_LOOKS {
+                let why = version_changed(name, row.version, ours);
+                tracing::error!(projection = name, generation, halt = %why, "halts; the other projections go on");
+                checkpoint::halt(&mut connection, name, generation, &why).await.map_err(RunnerError::Checkpoint)?;
+            }
+            checkpoint::unlock(&mut connection, &lock).await.map_err(RunnerError::Checkpoint)?;
+        } else {
+            unfed = 0;
+        }
+        tokio::time::sleep(STANDBY).await;
+    }
+}
+
+/// The halt of tables that another version made.
+fn version_changed(name: &str, theirs: u32, ours: u32) -> Halt {
+    Halt::new(
+        HaltKind::VersionChanged,
+        format!(
+            "the tables are of version {theirs}, the program knows version {ours}; run `fanledger projections rebuild {name}`"
+        ),
+    )
 }
 
 /// Feeds the live generation (made, if there is none yet) up to the journal's head from Postgres, and returns where that was.
@@ -289,7 +372,7 @@ pub async fn catch_up(context: &RunnerContext, projection: &mut dyn Projection) 
     if !try_lock(&mut connection, &lock_name(name, row.generation)).await.map_err(RunnerError::Checkpoint)? {
         return Err(CatchUpError::Busy(name));
     }
-    let mut session = Session::new(context, projection, connection, row.generation);
+    let mut session = Session::new(context, projection, connection, row.generation, Feeding::Live);
     let outcome = match session.open().await {
         Ok(()) => session.catch_up(None).await,
         Err(stop) => Err(stop),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanledger_devkit::TestNats;
 use fanledger_journal::feed::Feed;
-use fanledger_journal::generation::rebuild;
+use fanledger_journal::generation::{RebuildOptions, rebuild};
 use fanledger_journal::relay::RelayOptions;
 use fanledger_journal::runner::RunnerContext;
 use rand::rngs::StdRng;
@@ -103,7 +103,7 @@ async fn runners_and_relay_killed_and_nats_wiped_under_load_lose_and_double_noth
     assert_eq!(world.tally("one").await, all);
     assert_eq!(world.tally("two").await, all);
     one.stop().await;
-    rebuild(&world.context(), &mut tally!("one")).await.unwrap();
+    rebuild(&world.context(), &mut tally!("one"), &RebuildOptions::unattended()).await.unwrap();
     assert_eq!(world.tally("one").await, all, "the end state equals a fresh rebuild");
     two.stop().await;
     feeds.cancel();
@@ -132,7 +132,7 @@ async fn a_restored_journal_is_noticed_by_all_and_served_as_truth_after_a_rebuil
     let head = world.append(200).await;
     relay.reached(head).await;
     world.halted("tally").await;
-    rebuild(&world.context(), &mut tally!("tally")).await.unwrap();
+    rebuild(&world.context(), &mut tally!("tally"), &RebuildOptions::unattended()).await.unwrap();
     let mut connected = feed.connected();
     connected.wait_for(|connected| *connected).await.unwrap();
     let head = world.append(20).await;

@@ -11,7 +11,7 @@ use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::checkpoint::HaltKind;
 use fanledger_journal::event::{Metadata, Position, StreamId};
 use fanledger_journal::feed::Feed;
-use fanledger_journal::generation::{RebuildError, rebuild};
+use fanledger_journal::generation::{RebuildError, RebuildOptions, rebuild};
 use fanledger_journal::relay::RelayOptions;
 use fanledger_journal::runner::{
     CatchUpError, Effects, RunnerContext, RunnerState, catch_up, pause, resume, skip_event,
@@ -152,7 +152,7 @@ async fn a_skip_in_the_journal_is_honoured_and_so_it_is_by_a_rebuild() {
     assert_eq!((shown.events, shown.amount), (all.events - 1, all.amount - 7));
 
     projection.poison.lock().unwrap().clear();
-    rebuild(&world.context(), &mut projection).await.unwrap();
+    rebuild(&world.context(), &mut projection, &RebuildOptions::unattended()).await.unwrap();
     assert_eq!(world.tally("tally").await, shown);
 }
 
@@ -246,7 +246,7 @@ async fn a_changed_history_halts_until_a_rebuild() {
         assert_eq!(world.tally("tally").await, ahead, "a halted projection is not touched");
         resume(&world.pool("fanledger_operator").await, "tally").await.unwrap();
     }
-    let rebuilt = rebuild(&world.context(), &mut projection).await.unwrap();
+    let rebuilt = rebuild(&world.context(), &mut projection, &RebuildOptions::unattended()).await.unwrap();
     assert_eq!(rebuilt.generation, 2);
     assert_eq!(world.tally("tally").await, expected(&world.projector).await);
     assert_ne!(world.tally("tally").await, ahead);
@@ -263,7 +263,7 @@ async fn a_running_runner_notices_a_changed_history_and_goes_on_after_a_rebuild(
     world.lose_tail(kept).await;
     let status = world.halted("tally").await;
     assert_eq!(status.error.unwrap().kind, HaltKind::HistoryChanged);
-    rebuild(&world.context(), &mut tally!("tally")).await.unwrap();
+    rebuild(&world.context(), &mut tally!("tally"), &RebuildOptions::unattended()).await.unwrap();
     let head = world.append(40).await;
     world.reached("tally", head).await;
     assert_eq!(world.tally("tally").await, expected(&world.projector).await);
@@ -290,7 +290,7 @@ async fn another_version_halts_and_says_to_rebuild() {
     // The earlier program is put back: nothing is wrong any more.
     catch_up(&world.context(), &mut tally!("tally")).await.unwrap();
     assert!(matches!(catch_up(&world.context(), &mut changed).await, Err(CatchUpError::Halted { .. })));
-    rebuild(&world.context(), &mut changed).await.unwrap();
+    rebuild(&world.context(), &mut changed, &RebuildOptions::unattended()).await.unwrap();
     assert_eq!(world.tally("tally").await, expected(&world.projector).await);
     let note: Option<String> =
         sqlx::query_scalar("SELECT note FROM read.tally").fetch_one(&world.projector).await.unwrap();
@@ -308,7 +308,7 @@ async fn a_lost_generation_halts_and_is_rebuilt() {
         panic!("it ran")
     };
     assert_eq!(halt.kind, HaltKind::GenerationMissing);
-    rebuild(&world.context(), &mut tally!("tally")).await.unwrap();
+    rebuild(&world.context(), &mut tally!("tally"), &RebuildOptions::unattended()).await.unwrap();
     assert_eq!(world.tally("tally").await, expected(&world.projector).await);
 }
 
@@ -331,7 +331,7 @@ async fn a_rebuild_beside_a_running_runner_sends_nothing_twice_and_loses_nothing
         }
     });
     let mut again = Tally { sent: Arc::clone(&sent), ..tally!("tally") };
-    let rebuilt = rebuild(&world.context(), &mut again).await.unwrap();
+    let rebuilt = rebuild(&world.context(), &mut again, &RebuildOptions::unattended()).await.unwrap();
     let head = load.await.unwrap();
     world.reached("tally", head).await;
     assert_eq!((rebuilt.generation, world.status_of("tally").await.unwrap().generation), (2, 2));
@@ -360,7 +360,8 @@ async fn a_second_rebuild_is_refused_and_a_killed_one_leaves_nothing_in_the_way(
     let mut reader = world.projector.begin().await.unwrap();
     sqlx::query("SELECT * FROM read.tally").fetch_all(&mut *reader).await.unwrap();
     let context = world.context();
-    let first = tokio::spawn(async move { rebuild(&context, &mut tally!("tally")).await });
+    let first =
+        tokio::spawn(async move { rebuild(&context, &mut tally!("tally"), &RebuildOptions::unattended()).await });
     eventually("the first is filled", || async {
         let filled: Option<i64> =
             sqlx::query_scalar("SELECT position FROM control.runners WHERE name = 'tally' AND generation = 2")
@@ -370,14 +371,17 @@ async fn a_second_rebuild_is_refused_and_a_killed_one_leaves_nothing_in_the_way(
         filled == Some(50)
     })
     .await;
-    assert!(matches!(rebuild(&world.context(), &mut tally!("tally")).await, Err(RebuildError::UnderWay("tally"))));
+    assert!(matches!(
+        rebuild(&world.context(), &mut tally!("tally"), &RebuildOptions::unattended()).await,
+        Err(RebuildError::UnderWay("tally"))
+    ));
     assert_eq!(world.tally("tally").await, expected(&world.projector).await, "readers do not queue behind a switch");
     first.abort();
     let _ = first.await;
     reader.rollback().await.unwrap();
     let context = world.context();
     eventually("the killed one's lock is gone", || async {
-        match rebuild(&context, &mut tally!("tally")).await {
+        match rebuild(&context, &mut tally!("tally"), &RebuildOptions::unattended()).await {
             Ok(rebuilt) => rebuilt.generation == 2,
             Err(RebuildError::UnderWay(_)) => false,
             Err(error) => panic!("{error}"),
@@ -392,7 +396,7 @@ async fn the_gateway_s_role_reads_rows_and_position_in_one_statement_and_nothing
     let world = World::new().await;
     let head = world.append(6).await;
     catch_up(&world.context(), &mut tally!("tally")).await.unwrap();
-    rebuild(&world.context(), &mut tally!("tally")).await.unwrap();
+    rebuild(&world.context(), &mut tally!("tally"), &RebuildOptions::unattended()).await.unwrap();
     let gateway = world.pool("fanledger_gateway").await;
     let row =
         sqlx::query("SELECT t.events, p.position FROM read.tally AS t, read.positions AS p WHERE p.name = 'tally'")

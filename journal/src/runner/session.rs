@@ -1,8 +1,11 @@
 //! One term of one runner: from holding its lock to losing it.
 
+mod load;
+
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -11,12 +14,13 @@ use sqlx::{Connection as _, PgConnection, Row};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::{ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY};
+use super::{ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY, version_changed};
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Halt, HaltKind, Moved, RunnerRow, advance, clear_halt, halt, run_sql};
+use crate::checkpoint::{Checkpoint, Halt, HaltKind, Moved, RunnerRow, Stage, advance, clear_halt, halt, run_sql};
 use crate::event::{Position, RecordedEvent};
 use crate::feed::FeedMessage;
 use crate::generation::schema_name;
+use crate::trace;
 
 /// A page from Postgres and a batch from NATS: large enough that a hot row is written once for many events, small enough that
 /// one batch is applied in well under a second.
@@ -52,6 +56,30 @@ enum CommitError {
     Poison(ApplyError),
 }
 
+/// Which of a projection's generations a session feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feeding {
+    /// The one that `read` shows.
+    Live,
+    /// The one that is kept to go back to: never past the live one, and with effects muted, since the live one has them.
+    Kept,
+    /// One that a rebuild makes.
+    Building,
+}
+
+impl Feeding {
+    /// Whether a row in this state is still this session's to feed.
+    const fn is_of(self, live: bool, stage: Stage) -> bool {
+        match (self, stage) {
+            (Self::Live, Stage::Ready) => live,
+            (Self::Kept, Stage::Ready) => !live,
+            (Self::Building, Stage::Loading | Stage::Following) => !live,
+            (Self::Live | Self::Kept, Stage::Loading | Stage::Following | Stage::Retiring)
+            | (Self::Building, Stage::Ready | Stage::Retiring) => false,
+        }
+    }
+}
+
 /// A runner's connection, which holds its lock and all its transactions, and where it stands.
 pub(crate) struct Session<'a> {
     context: &'a RunnerContext,
@@ -63,8 +91,9 @@ pub(crate) struct Session<'a> {
     pub(crate) skips: HashSet<Position>,
     /// Whether `apply` may send commands; a rebuild mutes what was sent before.
     pub(crate) effects: Effects,
-    /// Whether this feeds the generation that `read` shows; a rebuild feeds one that is not shown yet.
-    pub(crate) serves: bool,
+    pub(crate) feeding: Feeding,
+    /// The last position that was committed, for those who watch.
+    pub(crate) reached: Arc<AtomicU64>,
 }
 
 impl<'a> Session<'a> {
@@ -74,8 +103,13 @@ impl<'a> Session<'a> {
         projection: &'a mut dyn Projection,
         connection: PgConnection,
         generation: i32,
+        feeding: Feeding,
     ) -> Self {
         let name = projection.name();
+        let effects = match feeding {
+            Feeding::Live => Effects::Live,
+            Feeding::Kept | Feeding::Building => Effects::Muted,
+        };
         let checkpoint = Checkpoint::start(uuid::Uuid::nil());
         Self {
             context,
@@ -85,15 +119,16 @@ impl<'a> Session<'a> {
             generation,
             checkpoint,
             skips: HashSet::new(),
-            effects: Effects::Live,
-            serves: true,
+            effects,
+            feeding,
+            reached: Arc::default(),
         }
     }
 
     /// Reads where this generation stands and whether it may go on.
     pub async fn open(&mut self) -> Result<(), Stop> {
         let row = self.row().await?.ok_or(Stop::SteppedDown)?;
-        if self.serves && !row.live {
+        if !self.feeding.is_of(row.live, row.stage) {
             return Err(Stop::SteppedDown);
         }
         match row.error {
@@ -108,15 +143,7 @@ impl<'a> Session<'a> {
             return Err(Stop::Paused);
         }
         if row.version != self.projection.version() {
-            return Err(Stop::Halted(Halt::new(
-                HaltKind::VersionChanged,
-                format!(
-                    "the tables are of version {}, the program knows version {}; run `fanledger projections rebuild {}`",
-                    row.version,
-                    self.projection.version(),
-                    self.name
-                ),
-            )));
+            return Err(Stop::Halted(version_changed(self.name, row.version, self.projection.version())));
         }
         let schema = schema_name(self.name, self.generation);
         let exists: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
@@ -133,6 +160,7 @@ impl<'a> Session<'a> {
         // A schema's name is [a-z_0-9]: nothing to quote.
         run_sql(&mut self.connection, &format!("SET search_path = {schema}")).await.map_err(RunnerError::Checkpoint)?;
         self.checkpoint = row.checkpoint;
+        self.reached.store(row.checkpoint.position.get(), Ordering::Relaxed);
         self.skips = self.load_skips().await?;
         self.is_behind().await?;
         Ok(())
@@ -175,11 +203,6 @@ impl<'a> Session<'a> {
         {
             return Err(self.history_changed());
         }
-        let lag = head.position.get() - self.checkpoint.position.get();
-        metrics::gauge!("fanledger_projection_lag_events", "projection" => self.name).set(lag as f64);
-        if at_head {
-            metrics::gauge!("fanledger_projection_lag_seconds", "projection" => self.name).set(0.0);
-        }
         Ok(!at_head)
     }
 
@@ -196,7 +219,9 @@ impl<'a> Session<'a> {
     /// Stays at the head: Postgres up to it, messages from then on, Postgres again wherever they do not fit.
     pub async fn follow(&mut self, backoff: &mut Backoff) -> Stop {
         let mut feed = self.context.feed().subscribe();
-        metrics::gauge!("fanledger_projection_halted", "projection" => self.name).set(0.0);
+        if let Err(stop) = self.load_what_was_missed(None).await {
+            return stop;
+        }
         loop {
             if let Err(stop) = self.read_to_head(None, Some(&mut *backoff)).await {
                 return stop;
@@ -209,7 +234,28 @@ impl<'a> Session<'a> {
 
     /// Reads Postgres until it has nothing more, or up to and including `limit`.
     pub async fn catch_up(&mut self, limit: Option<Position>) -> Result<(), Stop> {
+        self.load_what_was_missed(limit).await?;
         self.read_to_head(limit, None).await
+    }
+
+    /// Stays close behind the live generation, for as long as this one is kept.
+    pub async fn keep_up(&mut self) -> Stop {
+        loop {
+            match self.step_behind_live().await {
+                Ok(()) => tokio::time::sleep(STANDBY).await,
+                Err(stop) => return stop,
+            }
+        }
+    }
+
+    async fn step_behind_live(&mut self) -> Result<(), Stop> {
+        let row = self.row().await?.ok_or(Stop::SteppedDown)?;
+        if !self.feeding.is_of(row.live, row.stage) {
+            return Err(Stop::SteppedDown);
+        }
+        let live = RunnerRow::live(&mut self.connection, self.name).await.map_err(RunnerError::Checkpoint)?;
+        let limit = live.ok_or(Stop::SteppedDown)?.checkpoint.position;
+        self.catch_up(Some(limit)).await
     }
 
     /// With `backoff`, for a runner: stops at the first short page, since messages go on from about there, and under load there
@@ -306,7 +352,7 @@ impl<'a> Session<'a> {
     /// In the quiet: whether an operator wants something, and whether something was missed.
     async fn may_go_on(&mut self) -> Result<bool, Stop> {
         let row = self.row().await?.ok_or(Stop::SteppedDown)?;
-        if !row.live || row.checkpoint.position != self.checkpoint.position {
+        if !self.feeding.is_of(row.live, row.stage) || row.checkpoint.position != self.checkpoint.position {
             return Err(Stop::SteppedDown);
         }
         if row.paused {
@@ -347,6 +393,12 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         let to = self.checkpoint.after(last);
         let wanted = wanted(self.projection, &self.skips, events);
+        // What a rebuild applies was traced when it was new.
+        let spans = if self.feeding == Feeding::Live {
+            trace::apply_spans(self.name, wanted.iter().map(Arc::as_ref))
+        } else {
+            Vec::new()
+        };
         let moved = if wanted.is_empty() {
             advance(&mut self.connection, self.name, self.generation, self.checkpoint.position, &to)
                 .await
@@ -354,7 +406,8 @@ impl<'a> Session<'a> {
         } else {
             let mut transaction =
                 self.connection.begin().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
-            if let Err(error) = apply(self.projection, &wanted, self.effects, &mut transaction).await {
+            let applied = apply(self.projection, &wanted, self.effects, &mut transaction).await;
+            if let Err(error) = applied {
                 transaction.rollback().await.map_err(|error| failed(RunnerError::Transaction(error)))?;
                 return Err(if error.transient {
                     failed(RunnerError::Apply(error))
@@ -374,10 +427,14 @@ impl<'a> Session<'a> {
                 }
             }
         };
-        let Some(Moved { live, paused }) = moved else { return Err(CommitError::Stop(Stop::SteppedDown)) };
+        let Some(Moved { live, stage, paused }) = moved else { return Err(CommitError::Stop(Stop::SteppedDown)) };
         self.checkpoint = to;
+        self.reached.store(to.position.get(), Ordering::Relaxed);
         self.measure(last, wanted.len(), started);
-        if self.serves && !live {
+        for span in spans {
+            span.record("fanledger.committed", true);
+        }
+        if !self.feeding.is_of(live, stage) {
             return Err(CommitError::Stop(Stop::SteppedDown));
         }
         if paused {
@@ -387,26 +444,31 @@ impl<'a> Session<'a> {
     }
 
     fn measure(&self, last: &RecordedEvent, applied: usize, started: Instant) {
-        let age = (Utc::now() - last.recorded_at).to_std().unwrap_or_default();
-        metrics::gauge!("fanledger_projection_position", "projection" => self.name).set(last.position.get() as f64);
-        metrics::gauge!("fanledger_projection_lag_seconds", "projection" => self.name).set(age.as_secs_f64());
+        if self.feeding != Feeding::Live {
+            // What people see lags or not by the live generation alone.
+            return;
+        }
+        let delay = (Utc::now() - last.recorded_at).to_std().unwrap_or_default();
+        metrics::histogram!("fanledger_projection_delay_seconds", "projection" => self.name).record(delay);
         metrics::histogram!("fanledger_projection_batch_events", "projection" => self.name).record(applied as f64);
         metrics::histogram!("fanledger_projection_apply_seconds", "projection" => self.name).record(started.elapsed());
     }
 
     /// Writes down why it stands still.
     pub async fn record(&mut self, why: &Halt) -> Result<(), RunnerError> {
-        metrics::gauge!("fanledger_projection_halted", "projection" => self.name).set(1.0);
+        if self.feeding == Feeding::Live {
+            metrics::counter!("fanledger_projection_halts_total", "projection" => self.name).increment(1);
+        }
         tracing::error!(projection = self.name, generation = self.generation, halt = %why, "halts; the other projections go on");
         halt(&mut self.connection, self.name, self.generation, why).await.map_err(RunnerError::Checkpoint)
     }
 
-    /// Stands still until resumed; `false` if another generation went live meanwhile.
+    /// Stands still until resumed; `false` if this generation is no longer to be fed by this session.
     pub async fn wait_for_operator(&mut self) -> Result<bool, RunnerError> {
         loop {
             match self.row().await? {
                 None => return Ok(false),
-                Some(row) if !row.live => return Ok(false),
+                Some(row) if !self.feeding.is_of(row.live, row.stage) => return Ok(false),
                 Some(row) if row.error.is_none() && !row.paused => return Ok(true),
                 Some(_) => tokio::time::sleep(STANDBY).await,
             }
@@ -423,7 +485,7 @@ const fn failed(error: RunnerError) -> CommitError {
     CommitError::Stop(Stop::Failed(error))
 }
 
-pub(crate) async fn fetch(
+async fn fetch(
     context: &RunnerContext,
     position: Position,
     limit: Option<Position>,
@@ -436,7 +498,7 @@ pub(crate) async fn fetch(
 }
 
 /// Those of the events that the projection is to see.
-pub(crate) fn wanted(
+fn wanted(
     projection: &dyn Projection,
     skips: &HashSet<Position>,
     events: &[Arc<RecordedEvent>],

@@ -20,6 +20,35 @@ pub enum RunnerState {
     Paused,
 }
 
+/// What a generation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GenerationState {
+    /// What `read` shows.
+    Live,
+    /// Fed, to go back to.
+    Kept,
+    /// A rebuild makes it, or was broken off.
+    Building,
+    /// To be dropped.
+    Retiring,
+}
+
+/// One generation of a runner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub generation: u32,
+    /// The version that its tables are made by.
+    pub version: u32,
+    /// What it is for.
+    pub state: GenerationState,
+    /// Up to where it has read.
+    pub position: Position,
+    /// It stands still at an event that it cannot apply.
+    pub halted: bool,
+}
+
 /// One line of `fanledger projections status --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunnerStatus {
@@ -41,6 +70,8 @@ pub struct RunnerStatus {
     pub lag_seconds: f64,
     /// Why it halted.
     pub error: Option<Halt>,
+    /// Every generation that there is, the oldest first.
+    pub generations: Vec<GenerationStatus>,
 }
 
 /// The status of every runner, by name. Any role that may read `read.runners` may ask.
@@ -49,8 +80,8 @@ pub struct RunnerStatus {
 /// If Postgres cannot be asked or holds what this program does not understand.
 pub async fn status(pool: &PgPool) -> Result<Vec<RunnerStatus>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT name, version, generation, state, position, head, lag_events, lag_seconds, error::text AS error \
-         FROM read.runners ORDER BY name",
+        "SELECT name, version, generation, state, position, head, lag_events, lag_seconds, error::text AS error, \
+         generations::text AS generations FROM read.runners ORDER BY name",
     )
     .fetch_all(pool)
     .await?;
@@ -59,6 +90,7 @@ pub async fn status(pool: &PgPool) -> Result<Vec<RunnerStatus>, sqlx::Error> {
             let error: Option<String> = row.try_get("error")?;
             let error =
                 error.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| unknown("error", error))?;
+            let generations: String = row.try_get("generations")?;
             let state: String = row.try_get("state")?;
             Ok(RunnerStatus {
                 name: row.try_get("name")?,
@@ -70,6 +102,7 @@ pub async fn status(pool: &PgPool) -> Result<Vec<RunnerStatus>, sqlx::Error> {
                 lag_events: row.try_get::<i64, _>("lag_events")?.cast_unsigned(),
                 lag_seconds: row.try_get("lag_seconds")?,
                 error,
+                generations: serde_json::from_str(&generations).map_err(|error| unknown("generations", error))?,
             })
         })
         .collect()

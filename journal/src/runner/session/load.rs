@@ -11,14 +11,28 @@ use crate::runner::RunnerError;
 /// Fewer events than this are not worth a load's preparations.
 const WORTH_LOADING: u64 = 10_000;
 
+/// For tables that are read or acted upon, only a long absence is: readers see no step in between.
+const LONG_ABSENCE: u64 = 100_000;
+
 impl Session<'_> {
     /// Fills tables that nobody reads yet, and that lack their indexes, up to the head, or up to and including `limit`.
     pub async fn load(&mut self, limit: Option<Position>) -> Result<(), Stop> {
+        self.load_until(limit, WORTH_LOADING).await?;
+        self.read_to_head(limit, None).await
+    }
+
+    /// After a long absence, or on the first day: the same for tables in use, if the projection has a loader for them.
+    pub(super) async fn load_what_was_missed(&mut self, limit: Option<Position>) -> Result<(), Stop> {
+        if self.projection.loader().is_some() { self.load_until(limit, LONG_ABSENCE).await } else { Ok(()) }
+    }
+
+    /// Loads until fewer events are missing than that.
+    async fn load_until(&mut self, limit: Option<Position>, missing: u64) -> Result<(), Stop> {
         loop {
             let head = self.context.reader().head().await.map_err(RunnerError::Journal)?.position;
             let to = limit.map_or(head, |limit| limit.min(head));
-            if to.get().saturating_sub(self.checkpoint.position.get()) < WORTH_LOADING {
-                return self.catch_up(limit).await;
+            if to.get().saturating_sub(self.checkpoint.position.get()) < missing {
+                return Ok(());
             }
             match self.load_to(to).await {
                 Ok(()) => {}
@@ -29,7 +43,7 @@ impl Session<'_> {
                 Err(LoadError::Poison(error)) => {
                     let (projection, after) = (self.name, self.checkpoint.position);
                     tracing::warn!(projection, %after, %error, "a load failed; what follows is applied in small batches");
-                    return self.catch_up(limit).await;
+                    return Ok(());
                 }
             }
         }
