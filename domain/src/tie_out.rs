@@ -7,14 +7,19 @@
 //! them over, by two commands; between the two they count as not seen. So they are counted by stream, each stream's own against
 //! what it posted: stricter than the total, and true at every position where a command ends.
 
+use std::borrow::Cow;
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+
+use serde::Deserialize;
 
 use crate::account::Account;
 use crate::books::satellite::{Dispute, FeeRefund, Refund, SatelliteKind as _, TransferReversal};
-use crate::entry::check_postings;
+use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Side, check_postings};
 use crate::event::{DecodeError, Event};
 use crate::id::StripeId;
-use crate::money::Currency;
+use crate::money::{Currency, MoneyError};
 
 /// Why the books do not tie out.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +63,8 @@ pub struct TieOut {
     open: HashMap<String, Open>,
     totals: BTreeMap<Currency, (i128, i128)>,
     /// What each stream counts of each balance transaction. A stream may learn one again, by another owner: the later replaces it.
-    counted: HashMap<(String, StripeId), (Currency, i128)>,
+    /// By digest, since this is the one memory that grows with the journal: some 50 bytes for each.
+    counted: HashMap<u128, (Currency, i64)>,
 }
 
 /// Totals at the end.
@@ -72,13 +78,111 @@ pub struct ClearingTotal {
     pub net_minor: i128,
 }
 
+/// [`Account::StripeClearing`] as it is written.
+const CLEARING: &str = "assets:stripe:clearing";
+
 const SATELLITES: [&str; 4] = [Refund::STREAM, Dispute::STREAM, TransferReversal::STREAM, FeeRefund::STREAM];
+
+/// What the books need of an entry. The rest of its payload is passed over: a journal holds millions of them.
+#[derive(Deserialize)]
+struct EntryLines<'a> {
+    #[serde(borrow)]
+    entry_id: Cow<'a, str>,
+    #[serde(borrow)]
+    postings: Vec<EntryLine<'a>>,
+}
+
+#[derive(Deserialize)]
+struct EntryLine<'a> {
+    #[serde(borrow)]
+    account: Cow<'a, str>,
+    side: Side,
+    minor: i64,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
+}
+
+impl EntryLine<'_> {
+    fn signed_minor(&self) -> i64 {
+        match self.side {
+            Side::Debit => self.minor,
+            Side::Credit => -self.minor,
+        }
+    }
+}
+
+impl EntryLines<'_> {
+    /// The rules of [`check_postings`], over what was read. Whether an account is one of the chart's is not asked.
+    fn check(&self) -> Result<(), String> {
+        if self.postings.len() < 2 {
+            return Err(format!("an entry needs at least two postings, this has {}", self.postings.len()));
+        }
+        // One or two currencies, as a rule: a list is faster than a map.
+        let mut sums: Vec<(&str, i128)> = Vec::with_capacity(2);
+        for line in &self.postings {
+            let is_code = line.currency.len() == 3 && line.currency.bytes().all(|byte| byte.is_ascii_lowercase());
+            if line.account.is_empty() || !is_code || !(1..=POSTING_MINOR_MAX).contains(&line.minor) {
+                return Err(format!(
+                    "a posting needs an account, a currency and an amount from 1 to {POSTING_MINOR_MAX}"
+                ));
+            }
+            let signed = i128::from(line.signed_minor());
+            match sums.iter_mut().find(|(currency, _)| *currency == line.currency) {
+                Some((_, sum)) => *sum += signed,
+                None => sums.push((&line.currency, signed)),
+            }
+        }
+        match sums.into_iter().filter(|(_, sum)| *sum != 0).min() {
+            Some((currency, sum)) => Err(format!("{currency} does not sum to zero: debits minus credits are {sum}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Stable within a program, and 128 bits, so that no two of a journal's ever meet.
+fn digest_of(stream: &str, transaction: &StripeId) -> u128 {
+    let half = |half: u8| {
+        let mut hasher = DefaultHasher::new();
+        (half, stream, transaction.as_str()).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
 
 fn is_satellite(stream: &str) -> bool {
     stream.split_once('/').is_some_and(|(stream_type, _)| SATELLITES.contains(&stream_type))
 }
 
 impl TieOut {
+    /// Takes in the next event as the journal holds it, reading of it no more than is needed. `stream` is its type and id.
+    /// Answers the id of the entry, if it posts one.
+    pub fn recorded<'a>(
+        &mut self,
+        stream: (&str, &str),
+        (event_type, event_version): (&str, &str),
+        payload: &'a str,
+        position: u64,
+    ) -> Result<Option<Cow<'a, str>>, TieOutError> {
+        let stream_name = || format!("{}/{}", stream.0, stream.1);
+        if (event_type, event_version) != (EntryPosted::TYPE, "1") {
+            let event = Event::decode(event_type, event_version, payload)?;
+            self.event(&stream_name(), &event, position)?;
+            return Ok(None);
+        }
+        let entry: EntryLines<'a> = serde_json::from_str(payload).map_err(|source| DecodeError::Payload {
+            event_type: EntryPosted::TYPE,
+            event_version: "1",
+            source,
+        })?;
+        let refused = |reason| TieOutError::Entry { entry_id: entry.entry_id.to_string(), reason };
+        entry.check().map_err(refused)?;
+        for line in entry.postings.iter().filter(|line| line.account == CLEARING) {
+            let currency = line.currency.parse().map_err(|error: MoneyError| refused(error.to_string()))?;
+            self.add(&stream_name(), position, currency, i128::from(line.signed_minor()), 0);
+        }
+        Ok(Some(entry.entry_id))
+    }
+
     /// Takes in the next event. `stream` is `<aggregate type>/<id>`.
     pub fn event(&mut self, stream: &str, event: &Event, position: u64) -> Result<(), TieOutError> {
         match event {
@@ -102,8 +206,9 @@ impl TieOut {
                     // It waits to be handed on; its stream's books are empty.
                     return Ok(());
                 }
-                let counted = (transaction.currency, net);
-                let replaced = self.counted.insert((stream.to_owned(), transaction.id.clone()), counted);
+                let counted = (transaction.currency, transaction.net);
+                let replaced = self.counted.insert(digest_of(stream, &transaction.id), counted);
+                let replaced = replaced.map(|(currency, net)| (currency, i128::from(net)));
                 if is_satellite {
                     *open.alone.entry(transaction.currency).or_default() += net;
                     if let Some((currency, known)) = replaced {

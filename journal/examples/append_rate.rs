@@ -57,7 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let pool = connect(database.url(), 1).await?;
     let started = Instant::now();
-    let report = verify(&pool, VerifyOptions::default(), None, &mut |_| {}).await?;
+    let mut connection = pool.acquire().await?;
+    let report = verify(&mut connection, VerifyOptions::default(), None, &mut |_| {}).await?;
     println!(
         "verify: {} events, {} events/s, {:?}",
         report.events,

@@ -21,7 +21,7 @@ pub(crate) struct Sequences {
 
 /// Events whose predecessor is not remembered, as the arrays of one query.
 #[derive(Default)]
-struct Doubtful {
+pub(crate) struct Doubtful {
     positions: Vec<i64>,
     types: Vec<String>,
     ids: Vec<String>,
@@ -58,37 +58,41 @@ impl Sequences {
         }
     }
 
-    /// Looks the doubtful ones up, and forgets them: the first event that does not come right after its predecessor.
-    pub async fn first_misplaced(
-        &mut self,
-        connection: &mut PgConnection,
-    ) -> Result<Option<(i64, String)>, sqlx::Error> {
-        let doubtful = std::mem::take(&mut self.doubtful);
-        if doubtful.positions.is_empty() {
-            return Ok(None);
-        }
-        // The last event of the stream before this one must carry the sequence before; ORDER BY … LIMIT 1 makes the
-        // planner go down the index for each.
-        let misplaced: Option<(i64, String, i64)> = sqlx::query_as(
-            "SELECT d.position, d.aggregate_type || '/' || d.aggregate_id, d.sequence \
-             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS d (position, aggregate_type, aggregate_id, sequence) \
-             WHERE d.sequence < 1 OR CASE WHEN d.sequence = 1 THEN (\
-                       SELECT min(e.position) FROM journal.events AS e \
-                       WHERE e.aggregate_type = d.aggregate_type AND e.aggregate_id = d.aggregate_id) < d.position \
-                   ELSE coalesce((\
-                       SELECT e.position FROM journal.events AS e \
-                       WHERE e.aggregate_type = d.aggregate_type AND e.aggregate_id = d.aggregate_id AND e.sequence = d.sequence - 1 \
-                       ORDER BY e.sequence LIMIT 1), d.position) >= d.position END \
-             ORDER BY d.position LIMIT 1",
-        )
-        .bind(doubtful.positions)
-        .bind(doubtful.types)
-        .bind(doubtful.ids)
-        .bind(doubtful.sequences)
-        .fetch_optional(connection)
-        .await?;
-        Ok(misplaced.map(|(position, stream, sequence)| {
-            (position, format!("{stream} has sequence {sequence} here, and not the one before it earlier"))
-        }))
+    /// Those that were doubtful since this was last asked, for [`first_misplaced`].
+    pub fn take_doubtful(&mut self) -> Doubtful {
+        std::mem::take(&mut self.doubtful)
     }
+}
+
+/// Looks the doubtful ones up: the first event that does not come right after its predecessor.
+pub(crate) async fn first_misplaced(
+    connection: &mut PgConnection,
+    doubtful: Doubtful,
+) -> Result<Option<(i64, String)>, sqlx::Error> {
+    if doubtful.positions.is_empty() {
+        return Ok(None);
+    }
+    // The last event of the stream before this one must carry the sequence before; ORDER BY … LIMIT 1 makes the
+    // planner go down the index for each.
+    let misplaced: Option<(i64, String, i64)> = sqlx::query_as(
+        "SELECT d.position, d.aggregate_type || '/' || d.aggregate_id, d.sequence \
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS d (position, aggregate_type, aggregate_id, sequence) \
+         WHERE d.sequence < 1 OR CASE WHEN d.sequence = 1 THEN (\
+                   SELECT min(e.position) FROM journal.events AS e \
+                   WHERE e.aggregate_type = d.aggregate_type AND e.aggregate_id = d.aggregate_id) < d.position \
+               ELSE coalesce((\
+                   SELECT e.position FROM journal.events AS e \
+                   WHERE e.aggregate_type = d.aggregate_type AND e.aggregate_id = d.aggregate_id AND e.sequence = d.sequence - 1 \
+                   ORDER BY e.sequence LIMIT 1), d.position) >= d.position END \
+         ORDER BY d.position LIMIT 1",
+    )
+    .bind(doubtful.positions)
+    .bind(doubtful.types)
+    .bind(doubtful.ids)
+    .bind(doubtful.sequences)
+    .fetch_optional(connection)
+    .await?;
+    Ok(misplaced.map(|(position, stream, sequence)| {
+        (position, format!("{stream} has sequence {sequence} here, and not the one before it earlier"))
+    }))
 }

@@ -509,8 +509,14 @@ async fn many_writers_on_few_streams_lose_nothing_and_report_nothing_twice() {
         assert_eq!(journal.reader.last_sequence(&stream(&format!("evt_{s}"))).await.unwrap(), *events);
     }
     assert!(head > 0);
-    let report =
-        fanledger_journal::verify::verify(&journal.admin, Default::default(), None, &mut |_| {}).await.unwrap();
+    let report = fanledger_journal::verify::verify(
+        &mut journal.admin.acquire().await.unwrap(),
+        Default::default(),
+        None,
+        &mut |_| {},
+    )
+    .await
+    .unwrap();
     assert_eq!((report.first_divergence, report.events), (None, head));
 }
 

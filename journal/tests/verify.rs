@@ -4,13 +4,25 @@
 
 mod support;
 
-use fanledger_journal::event::{Position, RecordedEvent};
-use fanledger_journal::verify::{BooksCheck, DivergenceKind, Report, VerifyOptions, verify};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+
+use fanledger_journal::event::Position;
+use fanledger_journal::verify::{BooksCheck, DivergenceKind, Progress, Report, SeenEvent, VerifyOptions, verify};
 use support::{Journal, appended, command};
 
+async fn verified(
+    journal: &Journal,
+    options: VerifyOptions,
+    books: Option<Box<dyn BooksCheck>>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Report {
+    verify(&mut journal.admin.acquire().await.unwrap(), options, books, progress).await.unwrap()
+}
+
 async fn check(journal: &Journal, from: Option<u64>, to: Option<u64>) -> Report {
-    let options = VerifyOptions { from: from.map(Position::new), to: to.map(Position::new) };
-    verify(&journal.admin, options, None, &mut |_| {}).await.unwrap()
+    let options = VerifyOptions { from: from.map(Position::new), to: to.map(Position::new), ..Default::default() };
+    verified(journal, options, None, &mut |_| {}).await
 }
 
 async fn found(journal: &Journal) -> Option<(u64, DivergenceKind)> {
@@ -31,12 +43,14 @@ async fn ten() -> Journal {
 #[tokio::test]
 async fn an_untouched_journal_is_sound_whole_and_in_part() {
     let empty = Journal::start().await;
-    assert_eq!(check(&empty, None, None).await, Report { events: 0, head: Position::START, first_divergence: None });
+    let report = check(&empty, None, None).await;
+    assert_eq!((report.events, report.head, &report.first_divergence), (0, Position::START, &None));
+    // SHA-256 of nothing.
+    assert_eq!(report.root.unwrap().to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     let journal = ten().await;
-    assert_eq!(
-        check(&journal, None, None).await,
-        Report { events: 10, head: Position::new(10), first_divergence: None }
-    );
+    let whole = check(&journal, None, None).await;
+    assert_eq!((whole.events, whole.head, &whole.first_divergence), (10, Position::new(10), &None));
+    assert!(whole.root.is_some());
     for from in 1..=11 {
         for to in from..=12_u64 {
             let report = check(&journal, Some(from), Some(to)).await;
@@ -45,6 +59,9 @@ async fn an_untouched_journal_is_sound_whole_and_in_part() {
                 (None, (to.min(10) + 1).saturating_sub(from)),
                 "{from}..{to}"
             );
+            // A part has a root only where it is a journal's beginning.
+            assert_eq!(report.root.is_some(), from == 1, "{from}..{to}");
+            assert!(to < 10 || from > 1 || report.root == whole.root, "{from}..{to}");
         }
     }
 }
@@ -179,10 +196,8 @@ async fn a_journal_of_many_pages_is_checked_across_their_edges() {
         appended(journal.writer.append(command(&format!("evt_{n}"), 0, 1500)).await.unwrap());
     }
     let mut told = Vec::new();
-    let report =
-        verify(&journal.admin, VerifyOptions::default(), None, &mut |progress| told.push(progress.position.get()))
-            .await
-            .unwrap();
+    let mut tell = |progress: Progress| told.push(progress.position.get());
+    let report = verified(&journal, VerifyOptions::default(), None, &mut tell).await;
     assert_eq!((report.events, report.first_divergence), (45_000, None));
     assert_eq!(told, [20_000, 40_000, 45_000]);
     for (statement, position, kind) in [
@@ -201,15 +216,15 @@ async fn a_journal_of_many_pages_is_checked_across_their_edges() {
 
 /// Books that break at the event of a given position, or at the end.
 struct Books {
-    seen: Vec<u64>,
+    seen: Arc<Mutex<Vec<u64>>>,
     breaks_at: Option<u64>,
     breaks_at_end: bool,
 }
 
 impl BooksCheck for Books {
-    fn event(&mut self, event: &RecordedEvent) -> Result<(), String> {
-        self.seen.push(event.position.get());
-        if self.breaks_at == Some(event.position.get()) { Err("does not sum to zero".into()) } else { Ok(()) }
+    fn event<'a>(&mut self, event: &SeenEvent<'a>) -> Result<Option<Cow<'a, str>>, String> {
+        self.seen.lock().unwrap().push(event.position.get());
+        if self.breaks_at == Some(event.position.get()) { Err("does not sum to zero".into()) } else { Ok(None) }
     }
 
     fn end(&mut self) -> Result<(), String> {
@@ -222,71 +237,17 @@ async fn books_are_judged_event_by_event_and_at_the_end() {
     let journal = ten().await;
     for (breaks_at, breaks_at_end, expected) in [(None, false, None), (Some(4), true, Some(4)), (None, true, Some(10))]
     {
-        let mut books = Books { seen: Vec::new(), breaks_at, breaks_at_end };
-        let report = verify(&journal.admin, VerifyOptions::default(), Some(&mut books), &mut |_| {}).await.unwrap();
+        let seen = Arc::default();
+        let books = Box::new(Books { seen: Arc::clone(&seen), breaks_at, breaks_at_end });
+        let report = verified(&journal, VerifyOptions::default(), Some(books), &mut |_| {}).await;
         let found = report.first_divergence.map(|found| (found.position.get(), found.kind));
         assert_eq!(found, expected.map(|position| (position, DivergenceKind::Balance)));
-        assert_eq!(books.seen, (1..=breaks_at.unwrap_or(10)).collect::<Vec<_>>());
+        assert_eq!(*seen.lock().unwrap(), (1..=breaks_at.unwrap_or(10)).collect::<Vec<_>>());
     }
     // From the middle, books cannot be judged.
-    let mut books = Books { seen: Vec::new(), breaks_at: Some(5), breaks_at_end: true };
-    let options = VerifyOptions { from: Some(Position::new(3)), to: None };
-    let report = verify(&journal.admin, options, Some(&mut books), &mut |_| {}).await.unwrap();
-    assert_eq!((report.first_divergence, books.seen.len()), (None, 0));
-}
-
-/// R4: one bit flipped anywhere in a row that the database still takes as a row is found at that row.
-#[tokio::test]
-async fn one_flipped_bit_anywhere_in_a_row_is_found_there() {
-    use rand::{Rng, SeedableRng};
-    let journal = ten().await;
-    sqlx::raw_sql("CREATE TABLE public.e AS TABLE journal.events").execute(&journal.admin).await.unwrap();
-    sqlx::raw_sql("ALTER TABLE journal.events DISABLE TRIGGER ALL; ALTER TABLE journal.events DROP CONSTRAINT events_position_form")
-        .execute(&journal.admin)
-        .await
-        .unwrap();
-    let flips = if std::env::var_os("FANLEDGER_FULL").is_some() { 20_000 } else { 300 };
-    let mut random = rand::rngs::StdRng::seed_from_u64(4);
-    let mut flipped = std::collections::BTreeMap::new();
-    for _ in 0..flips {
-        let position = random.random_range(1..=10);
-        let at: u32 = random.random_range(0..10_000);
-        let (bit63, bit256, bit128) = (at % 63, at % 256, at % 128);
-        let text = |column: &str| {
-            let byte = format!("1 + {at} % length({column}::text)");
-            let other = format!("chr(ascii(substr({column}::text, {byte}, 1)) # (1 << {}))", at % 7);
-            format!("overlay({column}::text PLACING {other} FROM {byte} FOR 1)")
-        };
-        let bytes = |value: &str, bit: u32| format!("set_bit({value}, {bit}, 1 - get_bit({value}, {bit}))");
-        let (column, expression) = match random.random_range(0..12) {
-            0 => ("position", format!("position # (1::bigint << {bit63})")),
-            1 => ("aggregate_type", text("aggregate_type")),
-            2 => ("aggregate_id", text("aggregate_id")),
-            3 => ("sequence", format!("sequence # (1::bigint << {bit63})")),
-            4 => ("event_type", text("event_type")),
-            5 => ("event_version", text("event_version")),
-            6 => ("payload", format!("({})::json", text("payload"))),
-            7 => ("metadata", format!("({})::json", text("metadata"))),
-            8 => ("event_id", format!("encode({}, 'hex')::uuid", bytes("uuid_send(event_id)", bit128))),
-            9 => ("recorded_at", format!("recorded_at + (1::bigint << {}) * interval '1 microsecond'", at % 40)),
-            10 => ("leaf", bytes("leaf", bit256)),
-            _ => ("chain", bytes("chain", bit256)),
-        };
-        let update = format!("UPDATE journal.events SET {column} = {expression} WHERE position = {position}");
-        if sqlx::raw_sql(&update).execute(&journal.admin).await.is_err() {
-            // Not JSON any more, or a position that is taken: no row that the database could hold.
-            continue;
-        }
-        let report = check(&journal, None, None).await;
-        assert_eq!(report.first_divergence.map(|found| found.position.get()), Some(position), "{update}");
-        *flipped.entry(column).or_insert(0) += 1;
-        let restore = "DELETE FROM journal.events WHERE position NOT IN (SELECT position FROM public.e); \
-             INSERT INTO journal.events TABLE public.e ON CONFLICT (position) DO UPDATE SET (aggregate_type, aggregate_id, sequence, \
-             event_type, event_version, payload, metadata, event_id, recorded_at, leaf, chain) = (excluded.aggregate_type, \
-             excluded.aggregate_id, excluded.sequence, excluded.event_type, excluded.event_version, excluded.payload, excluded.metadata, \
-             excluded.event_id, excluded.recorded_at, excluded.leaf, excluded.chain)";
-        sqlx::raw_sql(restore).execute(&journal.admin).await.unwrap();
-    }
-    assert_eq!(flipped.len(), 12, "every column was tried: {flipped:?}");
-    assert_eq!(found(&journal).await, None);
+    let seen = Arc::default();
+    let books = Box::new(Books { seen: Arc::clone(&seen), breaks_at: Some(5), breaks_at_end: true });
+    let options = VerifyOptions { from: Some(Position::new(3)), ..Default::default() };
+    let report = verified(&journal, options, Some(books), &mut |_| {}).await;
+    assert_eq!((report.first_divergence, seen.lock().unwrap().len()), (None, 0));
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod ledger;
+
 use fanledger_devkit::TestDatabase;
 use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::database::{Role, connect, role_url};
