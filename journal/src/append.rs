@@ -83,6 +83,26 @@ pub enum Outcome {
     Misuse,
 }
 
+impl Outcome {
+    /// The word for it, in metrics and traces.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Appended { .. } => "appended",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Conflict { .. } => "conflict",
+            Self::Misuse => "misuse",
+        }
+    }
+
+    /// How many events the journal grew by.
+    pub const fn appended_events(&self) -> u64 {
+        match self {
+            Self::Appended { first, last } => last.get() - first.get() + 1,
+            Self::Duplicate { .. } | Self::Conflict { .. } | Self::Misuse => 0,
+        }
+    }
+}
+
 /// Why a command was not appended, or cannot be said to have been.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
@@ -148,6 +168,22 @@ pub enum AppendError {
 }
 
 impl AppendError {
+    /// The `reason` of `fanledger_journal_append_failures_total`.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } | Self::Closed => "unavailable",
+            Self::NotDurable { .. } => "not_durable",
+            Self::ClockSkew(_) => "clock",
+            Self::Setup(_) | Self::StreamType { .. } => "setup",
+            Self::TooLarge { .. }
+            | Self::Malformed
+            | Self::Metadata(_)
+            | Self::Entry(_)
+            | Self::EntryIdExists(_)
+            | Self::Form(_) => "refused",
+        }
+    }
+
     /// Whether the same command may succeed if it is sent again a little later.
     pub const fn is_transient(&self) -> bool {
         match self {

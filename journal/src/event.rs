@@ -120,7 +120,7 @@ pub struct RecordedEvent {
     pub event_version: String,
     /// The payload's exact bytes.
     pub payload: Arc<str>,
-    /// The metadata's exact bytes: a flat JSON object, string to string (`actor`, `correlation_id`, `causation_id`).
+    /// The metadata's exact bytes: a flat JSON object, string to string (`actor`, `correlation_id`, `causation_id`, `traceparent`).
     pub metadata: Arc<str>,
     /// The chain digest up to and including this event.
     pub chain: ChainDigest,
@@ -140,4 +140,7 @@ pub struct Metadata {
     /// The event (its id, or an outside id such as Stripe's `evt_…`) that led to this one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub causation_id: Option<String>,
+    /// The span that appended it, where that was sampled (W3C Trace Context); the writer's to set.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub traceparent: Option<String>,
 }

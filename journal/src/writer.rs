@@ -19,6 +19,7 @@ use crate::batch::{Batch, Pending, WAITING_MAX, take_batch};
 use crate::database::{self, DatabaseError};
 use crate::event::Position;
 use crate::notices::WarningTrap;
+use crate::trace;
 
 /// How many commands may wait for a worker before `append` itself waits.
 const QUEUE: usize = 4096;
@@ -89,8 +90,9 @@ impl Writer {
     ///
     /// # Errors
     /// See [`AppendError`]; `is_transient` says whether trying again may help.
-    pub async fn append(&self, command: Command) -> Result<Outcome, AppendError> {
+    pub async fn append(&self, mut command: Command) -> Result<Outcome, AppendError> {
         let started = Instant::now();
+        let span = trace::append_span(&mut command);
         let metadata =
             serde_json::to_string(&command.metadata).map_err(|source| AppendError::Metadata(Arc::new(source)))?;
         let events = command.events.len();
@@ -106,6 +108,10 @@ impl Writer {
         self.sender.send(pending).await.map_err(|_| AppendError::Closed)?;
         let result = answer.await.unwrap_or(Err(AppendError::Closed));
         metrics::histogram!("fanledger_journal_append_seconds").record(started.elapsed());
+        trace::record_outcome(&span, &result);
+        if let Err(error) = &result {
+            metrics::counter!("fanledger_journal_append_failures_total", "reason" => error.reason()).increment(1);
+        }
         result
     }
 
@@ -269,12 +275,14 @@ impl Worker {
         if let Some(head) = head {
             self.tell.send_if_modified(|told| std::mem::replace(told, head.max(*told)) < head);
         }
+        metrics::counter!("fanledger_journal_events_total")
+            .increment(outcomes.iter().map(Outcome::appended_events).sum());
         let warning: Option<Arc<str>> = warning.map(Into::into);
         if let Some(warning) = &warning {
             tracing::error!(%warning, "Postgres warned while it committed: the batch may not be durable");
         }
         for (pending, outcome) in batch.pending.into_iter().zip(outcomes) {
-            metrics::counter!("fanledger_journal_commands_total", "outcome" => label(&outcome)).increment(1);
+            metrics::counter!("fanledger_journal_commands_total", "outcome" => outcome.as_str()).increment(1);
             pending.answer(match (&warning, outcome) {
                 (Some(warning), Outcome::Appended { .. } | Outcome::Duplicate { .. }) => {
                     Err(AppendError::NotDurable { warning: Arc::clone(warning) })
@@ -282,15 +290,6 @@ impl Worker {
                 (_, outcome) => Ok(outcome),
             });
         }
-    }
-}
-
-const fn label(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Appended { .. } => "appended",
-        Outcome::Duplicate { .. } => "duplicate",
-        Outcome::Conflict { .. } => "conflict",
-        Outcome::Misuse => "misuse",
     }
 }
 

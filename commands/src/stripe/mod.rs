@@ -26,10 +26,11 @@ pub(crate) fn caused_by(actor: &str, event: &StripeId) -> Metadata {
         actor: Some(actor.to_owned()),
         correlation_id: Some(event.to_string()),
         causation_id: Some(event.to_string()),
+        ..Metadata::default()
     }
 }
 
 /// Metadata of what has no Stripe event behind it.
 pub(crate) fn acted_by(actor: &str) -> Metadata {
-    Metadata { actor: Some(actor.to_owned()), correlation_id: None, causation_id: None }
+    Metadata { actor: Some(actor.to_owned()), ..Metadata::default() }
 }
