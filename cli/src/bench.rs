@@ -12,6 +12,7 @@ mod ground;
 mod lag;
 mod load;
 mod report;
+mod verify;
 mod webhook;
 
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub enum BenchCommand {
     Webhook(WebhookArgs),
     /// P5: from an acknowledged webhook until the gateway shows it, at a steady rate
     Lag(LagArgs),
+    /// P7: the journal verified, books included, beside Postgres's own COPY of the same table
+    Verify(VerifyArgs),
 }
 
 /// How long to measure.
@@ -76,6 +79,17 @@ pub struct LagArgs {
     rate: u32,
 }
 
+/// How to measure the verifier.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct VerifyArgs {
+    /// Rounds; the figures are their medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Ledger entries in the journal.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    entries: u64,
+}
+
 /// Somebody wanted no figures after all.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; there are no figures")]
@@ -93,6 +107,7 @@ pub async fn run(command: BenchCommand, settings: &Settings, output: Output) -> 
             BenchCommand::Append(rounds) => append::run(rounds, &ground, output).await,
             BenchCommand::Webhook(args) => webhook::run(args, settings, &ground, output).await,
             BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
+            BenchCommand::Verify(args) => verify::run(args, &ground, output).await,
         }
     };
     let result = tokio::select! {

@@ -143,7 +143,9 @@ impl System {
             assert_eq!(clearing, net, "clearing in {}", currency.currency);
         }
         assert!(nets.is_empty(), "balance transactions without books: {nets:?}");
-        let report = verify(&self.pool, VerifyOptions::default(), None, &mut |_| {}).await.unwrap();
+        let mut connection = self.pool.acquire().await.unwrap();
+        let report = verify(&mut connection, VerifyOptions::default(), None, &mut |_| {}).await.unwrap();
+        drop(connection);
         assert_eq!(report.first_divergence, None);
     }
 

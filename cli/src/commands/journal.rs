@@ -1,5 +1,9 @@
-//! `fanledger journal tail | show | stats | verify`.
+//! `fanledger journal tail | show | stats | verify | checkpoint | prove | check-proof | export`.
 
+mod checkpoint;
+mod export;
+mod places;
+mod prove;
 mod stats;
 mod verify;
 
@@ -12,12 +16,16 @@ use fanledger_journal::event::{Position, RecordedEvent};
 use fanledger_journal::reader::Reader;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+
+pub use verify::Books;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::{Need, Settings};
 
-/// Show, follow and verify the journal.
+/// Show, follow and verify the journal; sign what it is, and prove what is in it.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
     /// Show the last events, and follow what comes
@@ -29,10 +37,32 @@ pub enum JournalCommand {
     Stats,
     /// Check every event's content, order and chain, and that the books add up; exit code 1 at a divergence
     #[command(
-        after_help = "Examples:\n  fanledger journal verify\n  fanledger journal verify --from 1000 --to 2000 --json\n\n\
-        The books are checked when the check begins at position 1."
+        after_help = "Examples:\n  fanledger journal verify\n  fanledger journal verify --from 1000 --to 2000 --json\n  \
+        fanledger journal verify --against s3://audit/checkpoints/<journal id>/<size>.checkpoint\n\n\
+        The books are checked when the check begins at position 1. Whoever owns the database can rewrite all of it, so that it\n\
+        agrees with itself: only a checkpoint that is kept elsewhere tells."
     )]
     Verify(verify::VerifyArgs),
+    /// Verify the journal, then sign its size and Merkle root; to be kept where the database's owner cannot change it
+    #[command(after_help = "Examples:\n  fanledger journal checkpoint > today.checkpoint\n  \
+        FANLEDGER_OBJECT_STORE_URL=s3://audit fanledger journal checkpoint\n  fanledger journal checkpoint --public-key\n\n\
+        In an object store each checkpoint is an object of its own, checkpoints/<journal id>/<size>.checkpoint, and is never\n\
+        overwritten: give the bucket a lock. Nothing is signed that does not extend the newest checkpoint there.")]
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Write a proof that an event is in the journal, for somebody who has no access to it
+    #[command(
+        after_help = "Example:\n  fanledger journal prove 4711 --checkpoint today.checkpoint --out 4711.tlog-proof\n  \
+        fanledger journal check-proof 4711.tlog-proof --public-key <key>\n\n\
+        The proof holds the event itself, payload included; bodies of webhooks are in it sealed."
+    )]
+    Prove(prove::ProveArgs),
+    /// Check a proof with no database, and show the event in it; exit code 1 when it proves nothing
+    CheckProof(prove::CheckProofArgs),
+    /// Write the journal as lines of JSON, exactly as it is stored, for another verifier: docs/verify.md
+    #[command(
+        after_help = "Example:\n  fanledger journal export --out journal.jsonl && python3 docs/verify.py journal journal.jsonl"
+    )]
+    Export(export::ExportArgs),
 }
 
 /// Which events.
@@ -65,6 +95,9 @@ pub enum JournalError {
         /// The head.
         head: Position,
     },
+    /// No connection.
+    #[error("connect to the journal")]
+    Connect(#[source] sqlx::Error),
     /// A stored payload is not JSON, which the database's type excludes.
     #[error("read the payload at position {position}")]
     Payload {
@@ -96,6 +129,9 @@ struct Shown<'a> {
 /// # Errors
 /// When the journal cannot be read.
 pub async fn run(command: JournalCommand, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    if let JournalCommand::CheckProof(args) = &command {
+        return prove::check(args, settings, output).await;
+    }
     settings.require(&[Need::Database(Role::Operator)])?;
     let pool = database::connect(&settings.database_url_for(Role::Operator)?, 2).await?;
     let reader = Reader::new(pool);
@@ -103,8 +139,18 @@ pub async fn run(command: JournalCommand, settings: &Settings, output: Output) -
         JournalCommand::Tail(args) => tail(&args, &reader, output).await,
         JournalCommand::Show(args) => show(&args, &reader, output).await,
         JournalCommand::Stats => stats::run(&reader, output).await,
-        JournalCommand::Verify(args) => verify::run(&args, &reader, output).await,
+        JournalCommand::Verify(args) => verify::run(&args, &reader, settings, output).await,
+        JournalCommand::Checkpoint(args) => checkpoint::run(&args, &reader, settings, output).await,
+        JournalCommand::Prove(args) => prove::run(&args, &reader, settings, output).await,
+        JournalCommand::Export(args) => export::run(&args, &reader, output).await,
+        // Answered above, before a database was needed.
+        JournalCommand::CheckProof(_) => Ok(Outcome::Fine),
     }
+}
+
+/// One connection for whoever reads the journal from end to end.
+async fn connection(reader: &Reader) -> Result<PoolConnection<Postgres>, JournalError> {
+    reader.pool().acquire().await.map_err(JournalError::Connect)
 }
 
 const PAGE_EVENTS: u32 = 1_000;

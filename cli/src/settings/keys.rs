@@ -31,6 +31,11 @@ pub enum KeyError {
     },
 }
 
+/// Whether there is a key called `name`.
+pub(super) fn is_kept(data_dir: &Path, name: &str) -> bool {
+    data_dir.join("keys").join(name).exists()
+}
+
 /// The key called `name`, made if there is none: 32 random bytes in hex.
 pub(super) fn kept(data_dir: &Path, name: &str) -> Result<String, KeyError> {
     let path = data_dir.join("keys").join(name);
