@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 
-use crate::servers::{self, Durability, Error, Postgres, PostgresBinaries, PostgresOptions};
+use crate::servers::{self, Durability, Error, Postgres, PostgresBinaries, PostgresOptions, with_causes};
 
 /// The variable that names a running cluster for tests, by a superuser's URL.
 pub const CLUSTER_VARIABLE: &str = "FANLEDGER_TEST_POSTGRES";
@@ -181,7 +181,7 @@ impl TestDatabase {
     pub async fn create() -> Self {
         match Self::try_create().await {
             Ok(database) => database,
-            Err(error) => panic!("a test database could not be made: {}", chain(&error)),
+            Err(error) => panic!("a test database could not be made: {}", with_causes(&error)),
         }
     }
 
@@ -317,18 +317,6 @@ fn with_database(url: &str, database: &str) -> String {
 
 fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
-}
-
-/// An error with its causes, for a panic's text.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::servers::{self, Error, Nats, NatsBinaries, NatsOptions, NatsPasswords, NatsUser};
-use crate::test_database::chain;
+use crate::servers::{self, Error, Nats, NatsBinaries, NatsOptions, NatsPasswords, NatsUser, with_causes};
 
 /// A nats-server of a test's own, with its own files, so that the test can stop, wipe and restart it. It is killed
 /// and its files are removed when this value is dropped.
@@ -99,6 +98,6 @@ impl Drop for TestNats {
 fn accept<T>(result: Result<T, Error>) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => panic!("the test's NATS: {}", chain(&error)),
+        Err(error) => panic!("the test's NATS: {}", with_causes(&error)),
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, create_dir, lock_waiting, process};
+use super::{Error, create_dir, lock_waiting, process, with_causes};
 
 /// Older ones lack what the journal's functions and the test databases use.
 const POSTGRES_MIN_MAJOR: u32 = 15;
@@ -203,17 +203,6 @@ fn postgres_directories() -> Vec<PathBuf> {
 
 fn platform() -> String {
     format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// A wheel on PyPI that was tried.

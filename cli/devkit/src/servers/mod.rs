@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use binaries::{Binaries, NatsBinaries, PostgresBinaries, default_bin_dir};
 pub use error::Error;
+pub(crate) use error::with_causes;
 pub use nats::{Nats, NatsOptions, NatsPasswords, NatsUser};
 pub use postgres::{Durability, Postgres, PostgresOptions};
 
