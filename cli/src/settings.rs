@@ -4,6 +4,7 @@
 //! Architecture Invariant: a secret is a [`Secret`], whose `Debug` says nothing; no error here quotes a value of one.
 
 mod keys;
+mod names;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use fanledger_journal::database::{Role, role_url};
 use crate::state::DevState;
 
 pub use keys::KeyError;
+use names::NAMES;
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// What `fanledger dev` over the same data directory left for us, while it runs.
     pub dev: Option<DevState>,
+    /// Variables of the environment that look like settings and are none, each with the name that may have been meant.
+    pub unknown: Vec<String>,
 }
 
 /// Every bad or missing setting at once.
@@ -129,34 +133,6 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std:
 /// The address of `/metrics` where none is set.
 pub const METRICS_LISTEN_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
-
-const NAMES: [&str; 24] = [
-    "DATABASE_URL",
-    "GATEWAY_DATABASE_URL",
-    "COMMAND_DATABASE_URL",
-    "PROJECTOR_DATABASE_URL",
-    "OPERATOR_DATABASE_URL",
-    "FINANCE_DATABASE_URL",
-    "NATS_URL",
-    "NATS_READER_URL",
-    "LISTEN",
-    "METRICS_LISTEN",
-    "STRIPE_WEBHOOK_SECRETS",
-    "STRIPE_API_KEY",
-    "STRIPE_API_BASE",
-    "STRIPE_LIVEMODE",
-    "JWT_KEY",
-    "JWT_KEY_FILE",
-    "VAULT_KEY",
-    "CHECKPOINT_KEY",
-    "OBJECT_STORE_URL",
-    "DATA_DIR",
-    "LOG",
-    "ENV",
-    // Read by the development kit, which looks at the environment itself.
-    "POSTGRES_BIN",
-    "NATS_BIN",
-];
 
 /// The setting that names a role's own login.
 const fn role_setting(role: Role) -> &'static str {
@@ -190,6 +166,7 @@ impl Settings {
             None => std::fs::read_to_string("fanledger.toml").unwrap_or_default(),
         };
         let mut settings = Self::parse(&text, environment)?;
+        settings.unknown = names::unknown(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()));
         settings.adopt(DevState::of_running(&settings.data_dir));
         Ok(settings)
     }
@@ -270,6 +247,7 @@ impl Settings {
             }),
             log: reader.text("LOG"),
             dev: None,
+            unknown: Vec::new(),
         };
         if reader.problems.is_empty() { Ok(settings) } else { Err(SettingsError { problems: reader.problems }) }
     }
@@ -373,6 +351,15 @@ impl Settings {
         }
     }
 
+    /// The same where there is one already: whoever only checks signatures must not make a key that nobody signed with.
+    ///
+    /// # Errors
+    /// When the kept one cannot be read.
+    pub fn checkpoint_key_if_known(&self) -> Result<Option<[u8; 32]>, KeyError> {
+        let is_kept = self.environment == Environment::Development && keys::is_kept(&self.data_dir, "checkpoint");
+        if self.checkpoint_key.is_some() || is_kept { self.checkpoint_key().map(Some) } else { Ok(None) }
+    }
+
     /// The secrets that webhooks may be signed with; one is made in development where none is set.
     ///
     /// # Errors
@@ -421,7 +408,8 @@ impl Reader {
         };
         for (key, value) in table {
             let Some(name) = NAMES.iter().find(|name| name.to_ascii_lowercase() == key) else {
-                self.problems.push(format!("fanledger.toml: there is no setting `{key}`"));
+                let hint = names::hint(&key.to_ascii_uppercase(), str::to_ascii_lowercase);
+                self.problems.push(format!("fanledger.toml: there is no setting `{key}`{hint}"));
                 continue;
             };
             match plain_text(&value) {

@@ -32,6 +32,18 @@ fn every_bad_value_is_named_at_once_and_no_secret_is_shown() {
 }
 
 #[test]
+fn a_key_of_the_file_that_is_no_setting_is_named_with_what_was_meant() {
+    let error = Settings::parse("listn = \"127.0.0.1:80\"\nwings = 2\n", BTreeMap::new()).unwrap_err();
+    assert_eq!(
+        error.problems,
+        [
+            "fanledger.toml: there is no setting `listn`; did you mean listen?",
+            "fanledger.toml: there is no setting `wings`",
+        ]
+    );
+}
+
+#[test]
 fn a_broken_file_is_placed_and_not_quoted() {
     let error = Settings::parse("listen = \"127.0.0.1:80\"\njwt_key = hunter2\n", BTreeMap::new()).unwrap_err();
     assert_eq!(error.problems, ["fanledger.toml is not valid TOML near line 2"]);
