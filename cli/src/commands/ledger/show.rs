@@ -3,6 +3,7 @@
 use fanledger_gateway::read::{self, AsOf, ReadError, Slice};
 use fanledger_gateway_api::{AwaitedPart, Entry, MinorNumber, Side};
 use fanledger_journal::database::{self, Role};
+use serde::Serialize;
 use sqlx::PgPool;
 
 use super::{AccountArgs, AsOfArgs, EntryArgs};
@@ -26,7 +27,9 @@ fn failed(error: ReadError) -> Failure {
         | ReadError::AsOfPositionAhead { .. }
         | ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
-        | ReadError::UnknownStripeEvent(_) => Failure::usage(error),
+        | ReadError::UnknownStripeEvent(_)
+        | ReadError::UnknownRunner(_)
+        | ReadError::NoOperation(_) => Failure::usage(error),
     }
 }
 
@@ -160,26 +163,18 @@ pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output)
 
 pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let mut items = Vec::new();
-    let mut after = None;
-    loop {
-        let Slice { items: page, next } =
-            read::awaited::<MinorNumber>(&pool, after.as_ref(), PAGE).await.map_err(failed)?.value;
-        items.extend(page);
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
-    if output.is_json() {
-        output.json(&items)?;
-        return Ok(Outcome::Fine);
-    }
-    if items.is_empty() {
-        output.line("Nothing is awaited: every object that moved money has its balance transactions.")?;
-        return Ok(Outcome::Fine);
-    }
-    let rows = items.iter().map(|item| {
+    let items =
+        in_pages(async |after| Ok(read::awaited::<MinorNumber>(&pool, after.as_ref(), PAGE).await?.value)).await?;
+    let columns = [
+        ("since", Align::Left),
+        ("object", Align::Left),
+        ("awaited", Align::Left),
+        ("amount", Align::Right),
+        ("", Align::Left),
+        ("balance transaction", Align::Left),
+    ];
+    let nothing = "Nothing is awaited: every object that moved money has its balance transactions.";
+    list(output, &items, nothing, &columns, |item| {
         let part = match item.part {
             AwaitedPart::Movement => "its own",
             AwaitedPart::Return => "its return",
@@ -192,49 +187,13 @@ pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outco
             item.currency.clone(),
             item.balance_transaction.clone().unwrap_or_else(|| "not named".to_owned()),
         ]
-    });
-    let columns = [
-        ("since", Align::Left),
-        ("object", Align::Left),
-        ("awaited", Align::Left),
-        ("amount", Align::Right),
-        ("", Align::Left),
-        ("balance transaction", Align::Left),
-    ];
-    output.table(&columns, rows.collect())?;
-    Ok(Outcome::Fine)
+    })
 }
 
 pub(super) async fn suspense(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let mut items = Vec::new();
-    let mut after = None;
-    loop {
-        let Slice { items: page, next } =
-            read::suspense::<MinorNumber>(&pool, after.as_ref(), PAGE).await.map_err(failed)?.value;
-        items.extend(page);
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
-    if output.is_json() {
-        output.json(&items)?;
-        return Ok(Outcome::Fine);
-    }
-    if items.is_empty() {
-        output.line("No money is in suspense.")?;
-        return Ok(Outcome::Fine);
-    }
-    let rows = items.iter().map(|item| {
-        vec![
-            item.since.clone(),
-            item.account.clone(),
-            item.object.clone(),
-            amount_of(item.balance_minor.0, &item.currency),
-            item.currency.clone(),
-        ]
-    });
+    let items =
+        in_pages(async |after| Ok(read::suspense::<MinorNumber>(&pool, after.as_ref(), PAGE).await?.value)).await?;
     let columns = [
         ("since", Align::Left),
         ("account", Align::Left),
@@ -242,6 +201,45 @@ pub(super) async fn suspense(settings: &Settings, output: Output) -> Result<Outc
         ("balance", Align::Right),
         ("", Align::Left),
     ];
-    output.table(&columns, rows.collect())?;
+    list(output, &items, "No money is in suspense.", &columns, |item| {
+        vec![
+            item.since.clone(),
+            item.account.clone(),
+            item.object.clone(),
+            amount_of(item.balance_minor.0, &item.currency),
+            item.currency.clone(),
+        ]
+    })
+}
+
+/// Everything that `page` gives, from the first page to the last.
+async fn in_pages<T, K>(page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, ReadError>) -> Result<Vec<T>, Failure> {
+    let mut items = Vec::new();
+    let mut after = None;
+    loop {
+        let slice = page(after).await.map_err(failed)?;
+        items.extend(slice.items);
+        after = slice.next;
+        if after.is_none() {
+            return Ok(items);
+        }
+    }
+}
+
+/// Shows a list: as JSON, or as a table with a row for each item, or with a sentence where there is none.
+fn list<T: Serialize>(
+    output: Output,
+    items: &[T],
+    nothing: &str,
+    columns: &[(&str, Align)],
+    row: impl Fn(&T) -> Vec<String>,
+) -> Result<Outcome, Failure> {
+    if output.is_json() {
+        output.json(items)?;
+    } else if items.is_empty() {
+        output.line(nothing)?;
+    } else {
+        output.table(columns, items.iter().map(row).collect())?;
+    }
     Ok(Outcome::Fine)
 }
