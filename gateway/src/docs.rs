@@ -124,7 +124,7 @@ pub(crate) fn describe(document: &mut OpenApi, roles: &[Role]) {
             for (status, kinds) in [
                 ("400", &[Kind::RequestMalformed][..]),
                 ("404", &[Kind::NotFound]),
-                ("409", &[Kind::IdempotencyInFlight]),
+                ("409", &[Kind::IdempotencyInFlight, Kind::OperationUnderWay, Kind::NothingKept]),
                 ("413", &[Kind::BodyTooLarge]),
                 ("415", &[Kind::MediaTypeUnsupported]),
                 ("422", &[Kind::ParametersInvalid, Kind::IdempotencyKeyReused]),
@@ -136,9 +136,11 @@ pub(crate) fn describe(document: &mut OpenApi, roles: &[Role]) {
 }
 
 fn describe_position(operation: &mut Operation, what: &str) {
-    if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
-        let header = HeaderBuilder::new().schema(Some(position().build())).description(Some(what)).build();
-        response.headers.insert("Journal-Position".to_owned(), RefOr::T(header));
+    for status in ["200", "202"] {
+        if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
+            let header = HeaderBuilder::new().schema(Some(position().build())).description(Some(what)).build();
+            response.headers.insert("Journal-Position".to_owned(), RefOr::T(header));
+        }
     }
 }
 

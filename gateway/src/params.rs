@@ -146,9 +146,7 @@ impl Params {
 
     /// `currency`.
     pub(crate) fn currency(&mut self) -> Option<Currency> {
-        self.filter("currency", |text| {
-            from_str(text, "expected a lowercase currency code that Stripe knows, such as usd")
-        })
+        self.filter("currency", |text| Currency::from_code(text).map_err(|error| error.to_string()))
     }
 
     /// `cursor` and `limit`, and everything else is known: tells what is wrong.
@@ -224,9 +222,11 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
         ReadError::BeforeFirstEntry { .. } | ReadError::AsOfPositionAhead { .. } => {
             Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("as_of", text)
         }
-        ReadError::UnknownAccount(_) | ReadError::UnknownEntry(_) | ReadError::UnknownStripeEvent(_) => {
-            Problem::new(Kind::NotFound, sentence(&text))
-        }
+        ReadError::UnknownAccount(_)
+        | ReadError::UnknownEntry(_)
+        | ReadError::UnknownStripeEvent(_)
+        | ReadError::UnknownRunner(_)
+        | ReadError::NoOperation(_) => Problem::new(Kind::NotFound, sentence(&text)),
     }
 }
 

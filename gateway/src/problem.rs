@@ -50,6 +50,8 @@ kinds! {
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "The resource does not know this method.";
     RequestTimeout REQUEST_TIMEOUT "request-timeout" "The request's body did not arrive in time.";
     IdempotencyInFlight CONFLICT "idempotency-in-flight" "The first request with this Idempotency-Key is still running.";
+    OperationUnderWay CONFLICT "operation-under-way" "Another operation on this runner is under way.";
+    NothingKept CONFLICT "nothing-kept" "No generation is kept to go back to.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body-too-large" "The request's body is too large.";
     MediaTypeUnsupported UNSUPPORTED_MEDIA_TYPE "media-type-unsupported" "The request's body is not of a type that is read here.";
     ParametersInvalid UNPROCESSABLE_ENTITY "parameters-invalid" "Some fields of the request are not valid.";

@@ -38,13 +38,20 @@ fn inbox() -> OpenApiRouter<Queries> {
 }
 
 fn operations() -> OpenApiRouter<Queries> {
-    OpenApiRouter::new().routes(routes!(ops::projections::list_projections)).routes(routes!(ops::journal::get_journal))
+    OpenApiRouter::new()
+        .routes(routes!(ops::projections::list_projections))
+        .routes(routes!(ops::operations::get_operation))
+        .routes(routes!(ops::journal::get_journal))
 }
 
 fn controls() -> OpenApiRouter<Commands> {
     OpenApiRouter::new()
         .routes(routes!(ops::control::pause_projection))
         .routes(routes!(ops::control::resume_projection))
+        .routes(routes!(ops::operations::rebuild_projection))
+        .routes(routes!(ops::operations::verify_projection))
+        .routes(routes!(ops::operations::roll_projection_back))
+        .routes(routes!(ops::operations::retire_projection))
 }
 
 fn live() -> OpenApiRouter<Queries> {

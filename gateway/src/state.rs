@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanledger_gateway_api::OperationKind;
 use sqlx::{PgPool, Row};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::ports::{IntakeRefusal, Probe, Receipt, WebhookIntake};
 use crate::problem::{Kind, Problem};
 use crate::progress::{Progress, Wait};
 use crate::read::{Read, ReadError};
+use crate::sampler;
 
 /// Why a pool was refused at start-up.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,44 @@ impl Commands {
         let head: i64 = row.try_get(1)?;
         Ok((row.try_get(0)?, u64::try_from(head).unwrap_or(0)))
     }
+
+    /// Asks for what takes longer than a request; a projector works on it. With the journal's head.
+    pub(crate) async fn ask(
+        &self,
+        runner: &str,
+        kind: OperationKind,
+        confirmed: bool,
+    ) -> Result<(Asked, u64), sqlx::Error> {
+        let row = sqlx::query(
+            "SELECT verdict, coalesce(id, 0)::bigint, (SELECT coalesce(max(last_position), 0)::bigint FROM journal.batches)
+             FROM control.request_operation($1, $2, $3)",
+        )
+        .bind(runner)
+        .bind(kind.as_str())
+        .bind(confirmed)
+        .fetch_one(&self.pool)
+        .await?;
+        let (id, head): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        let asked = match row.try_get(0)? {
+            "queued" => Asked::Queued(id.cast_unsigned()),
+            "under_way" => Asked::UnderWay(id.cast_unsigned()),
+            "nothing_kept" => Asked::NothingKept,
+            _ => Asked::UnknownRunner,
+        };
+        Ok((asked, u64::try_from(head).unwrap_or(0)))
+    }
+}
+
+/// What became of an operator's request for an operation.
+pub(crate) enum Asked {
+    /// It is taken in, under this number.
+    Queued(u64),
+    /// Another one is under way, under this number.
+    UnderWay(u64),
+    /// No generation is kept to go back to.
+    NothingKept,
+    /// There is no such runner.
+    UnknownRunner,
 }
 
 /// What a gateway is made of.
@@ -204,6 +244,7 @@ impl GatewayState {
     pub fn start(&self, shutdown: &CancellationToken) {
         tokio::spawn(self.queries.progress.clone().run(shutdown.clone()));
         tokio::spawn(self.idempotency.clone().forget(shutdown.clone()));
+        tokio::spawn(sampler::run(self.queries.pool.clone(), shutdown.clone()));
         let (stopping, shutdown) = (self.queries.stopping.clone(), shutdown.clone());
         tokio::spawn(async move {
             shutdown.cancelled().await;

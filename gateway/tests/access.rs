@@ -28,8 +28,13 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("get", "/api/v1/ledger/trial-balance", FINANCE),
     ("get", "/api/v1/ops/journal", OPERATORS),
     ("get", "/api/v1/ops/projections", OPERATORS),
+    ("get", "/api/v1/ops/projections/{name}/operation", OPERATORS),
     ("post", "/api/v1/ops/projections/{name}/pause", OPERATORS),
+    ("post", "/api/v1/ops/projections/{name}/rebuild", OPERATORS),
     ("post", "/api/v1/ops/projections/{name}/resume", OPERATORS),
+    ("post", "/api/v1/ops/projections/{name}/retire", OPERATORS),
+    ("post", "/api/v1/ops/projections/{name}/rollback", OPERATORS),
+    ("post", "/api/v1/ops/projections/{name}/verify", OPERATORS),
     ("get", "/api/v1/stream", BOTH),
     ("get", "/docs", OPEN),
     ("get", "/healthz", OPEN),
@@ -222,7 +227,16 @@ async fn the_pools_roles_may_do_what_is_listed_and_nothing_else() {
 
     let in_control: Vec<String> =
         list(&app.command_pool, functions).await.into_iter().filter(|name| name.starts_with("control.")).collect();
-    let listed = ["http_answer", "http_claim", "http_forget", "http_release", "pause", "resume", "schema_version"];
+    let listed = [
+        "http_answer",
+        "http_claim",
+        "http_forget",
+        "http_release",
+        "pause",
+        "request_operation",
+        "resume",
+        "schema_version",
+    ];
     assert_eq!(in_control, listed.map(|name| format!("control.{name}")));
     let reads = ["journal.batches SELECT", "journal.events SELECT", "journal.identity SELECT"];
     assert_eq!(list(&app.command_pool, relations).await, reads);

@@ -30,6 +30,8 @@ pub use ledger::{
     EntryPosting, FactReference, LineCause, PostingLine, Side, StripeEventReference, TrialBalance,
 };
 pub use minor::{Minor, MinorNumber};
-pub use ops::{JournalInfo, RunnerState, RunnerStatus};
+pub use ops::{
+    Generation, GenerationState, JournalInfo, Operation, OperationAsked, OperationKind, RunnerState, RunnerStatus,
+};
 pub use page::Page;
 pub use problem::{FieldProblem, Problem};

@@ -62,10 +62,22 @@ pub(crate) async fn resume_projection(
 
 /// These commands say everything in their path: a body that somebody meant something by is refused, not dropped. Clients
 /// that always send an empty JSON object may.
-async fn no_content(commands: &Commands, headers: &HeaderMap, body: Body) -> Result<(), Problem> {
+pub(super) async fn no_content(commands: &Commands, headers: &HeaderMap, body: Body) -> Result<(), Problem> {
+    if fields(commands, headers, body).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::ParametersInvalid, "See errors for each field.").with_error("body", "expected no fields"))
+}
+
+/// The fields of a JSON object; none where there is no body.
+pub(super) async fn fields(
+    commands: &Commands,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<serde_json::Map<String, serde_json::Value>, Problem> {
     let body = read_body(headers, body, API_BYTES_MAX, commands.body_read_timeout).await?;
     if body.is_empty() {
-        return Ok(());
+        return Ok(serde_json::Map::new());
     }
     let json = headers.get(axum::http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !json.is_some_and(|value| {
@@ -73,12 +85,16 @@ async fn no_content(commands: &Commands, headers: &HeaderMap, body: Body) -> Res
     }) {
         return Err(Problem::new(Kind::MediaTypeUnsupported, "Send no body, or application/json."));
     }
-    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body) {
-        Err(_) => Err(Problem::new(Kind::RequestMalformed, "The body is not a JSON object.")),
-        Ok(fields) if fields.is_empty() => Ok(()),
-        Ok(_) => Err(Problem::new(Kind::ParametersInvalid, "See errors for each field.")
-            .with_error("body", "expected no fields")),
-    }
+    serde_json::from_slice(&body).map_err(|_| Problem::new(Kind::RequestMalformed, "The body is not a JSON object."))
+}
+
+/// Whether a runner may be called so; what may not is not looked for.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+pub(super) fn no_such_runner() -> Problem {
+    Problem::new(Kind::NotFound, "There is no such runner; /api/v1/ops/projections lists them.")
 }
 
 async fn tell(
@@ -87,14 +103,13 @@ async fn tell(
     name: String,
     paused: bool,
 ) -> Result<Positioned<Json<Told>>, Problem> {
-    let form = (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    let (known, head) = if form {
+    let (known, head) = if is_name(&name) {
         commands.control(&name, paused).await.map_err(|error| Problem::unavailable(&error))?
     } else {
         (false, 0)
     };
     if !known {
-        return Err(Problem::new(Kind::NotFound, "There is no such runner; /api/v1/ops/projections lists them."));
+        return Err(no_such_runner());
     }
     tracing::info!(runner = %name, paused, token_id = %caller.token_id, "an operator told a runner");
     Ok(Positioned(head, Json(Told { name, paused })))

@@ -2,4 +2,5 @@
 
 pub(crate) mod control;
 pub(crate) mod journal;
+pub(crate) mod operations;
 pub(crate) mod projections;

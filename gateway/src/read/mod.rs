@@ -18,6 +18,7 @@ mod inbox;
 mod query;
 mod runners;
 mod statement;
+mod vitals;
 mod waiting;
 
 use fanledger_domain::account::Account;
@@ -28,8 +29,9 @@ use serde::{Deserialize, Serialize};
 pub use balances::{AccountKey, account, accounts, trial_balance};
 pub use entries::entry;
 pub use inbox::{InboxFilter, inbox, inbox_item};
-pub use runners::{journal, position_of, runners};
+pub use runners::{journal, operation, position_of, runners};
 pub use statement::{PostingKey, postings, statement};
+pub use vitals::{Backlog, awaited_backlog, imbalance, suspense_backlog};
 pub use waiting::{AwaitedKey, SuspenseKey, awaited, suspense};
 
 /// The projections that each question is answered from; a reader that waits for a position waits for all of them.
@@ -153,6 +155,12 @@ pub enum ReadError {
     /// No such webhook.
     #[error("no webhook {0} was received")]
     UnknownStripeEvent(StripeId),
+    /// No such runner.
+    #[error("there is no runner {0}; /api/v1/ops/projections lists them")]
+    UnknownRunner(String),
+    /// Nothing was asked of it yet.
+    #[error("nothing was asked of {0} yet")]
+    NoOperation(String),
 }
 
 fn as_of_text(as_of: &AsOf) -> String {
