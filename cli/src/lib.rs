@@ -5,7 +5,7 @@
 //! 2. [`settings`] and [`state`]: what is set, and what a running `fanledger dev` leaves for other commands.
 //! 3. [`roles`]: how gateway, relay, projector and manager are put together from the other crates.
 //! 4. [`stripe`]: sending events as Stripe would. [`bench`]: our figures beside their baselines.
-//! 5. [`output`] and [`failure`]: what people and programs see, and exit codes.
+//! 5. [`output`] and [`failure`]: what people and programs see, and exit codes. [`telemetry`]: log and traces.
 //!
 //! Invariants:
 //! - Exit codes: 0 fine, 1 the check failed, 2 usage, 3 could not run.
@@ -24,20 +24,20 @@ pub mod roles;
 pub mod settings;
 pub mod state;
 pub mod stripe;
+pub mod telemetry;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::commands::{
     completions, dev, doctor, journal, ledger, migrate, projections, seed, stripe as stripe_command, token,
 };
 use crate::failure::{Failure, Outcome, conclude};
 use crate::output::Output;
-use crate::settings::{Environment, Settings};
+use crate::settings::Settings;
+use crate::telemetry::Telemetry;
 
 /// A paid-membership platform's backend: an append-only journal, a ledger that always balances, and what is read from them.
 #[derive(Debug, Parser)]
@@ -79,7 +79,7 @@ Finance:
   stripe        Replay event files, translate stored events again, list balance transactions from Stripe
 
 Operators:
-  projections   How far each projection and process manager is; pause, resume
+  projections   How far each projection and process manager is; rebuild and prove, roll back; pause, resume, skip
   journal       Show, follow and verify the journal
   token         Mint a token for the HTTP API
   migrate       Bring the database up to this program's schema
@@ -140,7 +140,7 @@ pub enum Command {
     /// Show, follow and verify the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
-    /// How far each projection and process manager is; pause, resume
+    /// How far each projection and process manager is; rebuild and prove, roll back; pause, resume, skip
     #[command(subcommand)]
     Projections(projections::ProjectionsCommand),
     /// Trial balance, accounts, entries, what is awaited and in suspense; release, converge
@@ -152,6 +152,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it is a part of the running system, rather than a tool that is used on it.
+    const fn serves(&self) -> bool {
+        matches!(self, Self::All | Self::Gateway | Self::Relay | Self::Projector | Self::Manager | Self::Dev(_))
+    }
+
     /// What is logged where FANLEDGER_LOG says nothing. Roles say what they do; `dev` shares its terminal with the user, who
     /// wants to hear of trouble and not of each request; a tool's answer is its output.
     const fn log_filter(&self) -> &'static str {
@@ -192,9 +197,6 @@ pub enum StartError {
     /// The system gave no threads.
     #[error("start the runtime")]
     Runtime(#[source] std::io::Error),
-    /// The log filter is wrong.
-    #[error("FANLEDGER_LOG must be a filter such as `info` or `info,fanledger_journal=debug`")]
-    Log(#[source] tracing_subscriber::filter::ParseError),
 }
 
 async fn run(cli: Cli) -> Result<Outcome, Failure> {
@@ -209,8 +211,17 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         return doctor::run(settings, output).await;
     }
     let settings = settings?;
-    start_log(&settings, cli.command.log_filter())?;
-    match cli.command {
+    let telemetry = Telemetry::start(&settings, cli.command.log_filter(), cli.command.serves())?;
+    for unknown in &settings.unknown {
+        tracing::warn!("{unknown}");
+    }
+    let outcome = dispatch(cli.command, settings, output).await;
+    telemetry.finish().await;
+    outcome
+}
+
+async fn dispatch(command: Command, settings: Settings, output: Output) -> Result<Outcome, Failure> {
+    match command {
         Command::All => roles::run(&settings, roles::ALL).await,
         Command::Gateway => roles::run(&settings, &[roles::Role::Gateway]).await,
         Command::Relay => roles::run(&settings, &[roles::Role::Relay]).await,
@@ -228,18 +239,6 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         // Answered above, before settings were needed.
         Command::Completions(_) | Command::Doctor => Ok(Outcome::Fine),
     }
-}
-
-/// JSON in production, where programs read it.
-fn start_log(settings: &Settings, usual: &'static str) -> Result<(), StartError> {
-    let filter = settings.log.as_deref().unwrap_or(usual);
-    let filter = EnvFilter::builder().parse(filter).map_err(StartError::Log)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.environment {
-        Environment::Production => log.json().init(),
-        Environment::Development => log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-    }
-    Ok(())
 }
 
 #[cfg(test)]

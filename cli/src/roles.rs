@@ -156,6 +156,9 @@ pub async fn run(settings: &Settings, roles: &[Role]) -> Result<Outcome, Failure
     if let Some(address) = listeners.gateway.as_ref().and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, "serves HTTP");
     }
+    if let Some(address) = listeners.metrics.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        tracing::info!(%address, "serves /metrics");
+    }
     let mut running = tokio::select! {
         started = start(settings, roles, listeners, metrics) => started?,
         () = signal.received() => return Ok(Outcome::Fine),

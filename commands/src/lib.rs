@@ -16,6 +16,7 @@
 //! people read (`fanledger-projections`).
 
 pub mod executor;
+pub mod metrics;
 pub mod operations;
 pub mod stripe;
 pub mod vault;

@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::problem::{self, Kind, Problem};
 
@@ -87,6 +88,14 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     let method = method_label(request.method());
     metrics::gauge!("http_server_active_requests").increment(1);
     let span = tracing::info_span!("request", %request_id, %correlation_id, method, route);
+    // The one that is exported (`fanledger_journal::trace`). A `traceparent` of the client's is not looked at: whoever could set it
+    // could have everything sampled, or write into others' traces.
+    let traced = tracing::debug_span!(
+        target: "fanledger::trace", "request",
+        otel.name = %format_args!("{method} {route}"), otel.kind = "server", otel.status_code = Empty,
+        http.request.method = method, http.route = route, http.response.status_code = Empty,
+        fanledger.request_id = %request_id, fanledger.correlation_id = %correlation_id,
+    );
     let mut account = Account {
         started: Instant::now(),
         method,
@@ -98,7 +107,7 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(RequestId(request_id.clone()));
 
     // Nothing of the request is looked at again after a panic.
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await;
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).instrument(traced.clone()).await;
     let response = handled.unwrap_or_else(|_| {
         metrics::counter!("fanledger_gateway_panics_total").increment(1);
         tracing::error!(request_id = %request_id, "a handler panicked");
@@ -106,6 +115,10 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     });
     let mut response = problem::render(response, &request_id);
     account.status = Some(response.status().as_u16());
+    traced.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        traced.record("otel.status_code", "ERROR");
+    }
 
     let headers = response.headers_mut();
     for (name, id) in [(X_REQUEST_ID, &request_id), (X_CORRELATION_ID, &correlation_id)] {

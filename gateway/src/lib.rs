@@ -5,7 +5,8 @@
 //! 2. [`state`]: what handlers hold. [`config`], [`ports`]: what the outside gives.
 //! 3. `webhooks`, `ledger/`, `ops/`, `stream`, `health`: the handlers, one per file. [`read`]: their questions.
 //! 4. `edge`, `limits`, [`auth`], `idempotency`: what every request passes, from the outside in. [`problem`]: errors.
-//! 5. [`mod@serve`]: connections, and a stop that finishes what was accepted.
+//! 5. [`metrics`], `sampler`: what is measured, here and of the whole system.
+//! 6. [`mod@serve`]: connections, and a stop that finishes what was accepted.
 //!
 //! **Architecture Invariants:**
 //! - A handler holds either `Queries` (the pool that may read `read`, nothing else) or `Commands`, never both; a query pool
@@ -38,6 +39,7 @@ pub mod problem;
 mod progress;
 pub mod read;
 pub mod router;
+mod sampler;
 pub mod serve;
 pub mod state;
 mod stream;

@@ -5,11 +5,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Upper bounds in seconds. The interesting answers take milliseconds.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Of batches, in commands or events: powers of two up to what one can hold.
+const COMMANDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const EVENTS: [f64; 7] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
 /// How often the recorder folds what was recorded, so that memory stays bounded though nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -27,9 +31,12 @@ pub struct Metrics {
 impl Metrics {
     /// Makes this the process's recorder. Once per process.
     pub fn install() -> Result<Self, MetricsError> {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .map_err(MetricsError)?;
+        // Without buckets the exporter makes summaries, whose quantiles cannot be added up over processes.
+        let mut builder = PrometheusBuilder::new();
+        for (suffix, buckets) in [("_seconds", &SECONDS[..]), ("_commands", &COMMANDS), ("_events", &EVENTS)] {
+            builder =
+                builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), buckets).map_err(MetricsError)?;
+        }
         let handle = builder.install_recorder().map_err(MetricsError)?;
         describe();
         Ok(Self { handle })
@@ -57,18 +64,38 @@ impl Metrics {
     }
 }
 
-fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+/// Tells the process's recorder what each metric of ours means, those of the crates below included, and begins counters at
+/// zero. [`Metrics::install`] does it; `docs/metrics.md` is written from it.
+pub fn describe() {
+    fanledger_commands::metrics::describe();
+    crate::sampler::describe();
+    describe_gauge!("fanledger_build_info", "Always 1; the `version` of the program");
+    gauge!("fanledger_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     describe_histogram!(
         "http_server_request_duration_seconds",
         Unit::Seconds,
-        "Time to the answer, by method, route and status"
+        "Time to the answer, by `method`, `route` and `status`; 499 is a client that went away before the answer"
     );
     describe_gauge!("http_server_active_requests", "Requests under way");
     describe_gauge!("fanledger_gateway_streams", "Event streams under way");
-    describe_counter!("fanledger_gateway_webhooks_turned_away_total", "Webhooks that the intake never saw, by reason");
+    describe_counter!(
+        "fanledger_gateway_webhooks_turned_away_total",
+        "Webhooks that the intake never saw, by `reason`: `overloaded`, `timed_out` and `unread`"
+    );
     describe_counter!("fanledger_gateway_rate_limited_total", "Requests refused for their rate");
     describe_counter!("fanledger_gateway_overloaded_total", "Requests refused because too much was under way");
     describe_counter!("fanledger_gateway_tokens_refused_total", "Tokens that did not verify");
     describe_counter!("fanledger_gateway_panics_total", "Handlers that panicked");
+    for reason in ["overloaded", "timed_out", "unread"] {
+        counter!("fanledger_gateway_webhooks_turned_away_total", "reason" => reason).increment(0);
+    }
+    for name in [
+        "fanledger_gateway_rate_limited_total",
+        "fanledger_gateway_overloaded_total",
+        "fanledger_gateway_tokens_refused_total",
+        "fanledger_gateway_panics_total",
+    ] {
+        counter!(name).increment(0);
+    }
+    gauge!("fanledger_gateway_streams").set(0.0);
 }
