@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::{Error, cargo, root};
+use crate::{Error, cargo, root, succeed};
 
 /// The version that `deny.toml` is written for.
 const VERSION: &str = "0.20.2";
@@ -68,12 +68,4 @@ async fn installed() -> Result<PathBuf, Error> {
     install.current_dir("/").env_remove("CARGO_TARGET_DIR");
     succeed(install, "the build of cargo-deny").await?;
     Ok(kept)
-}
-
-async fn succeed(mut command: Command, what: &str) -> Result<(), Error> {
-    let status = command.status().await.map_err(|source| Error::Run { program: what.to_owned(), source })?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::Ended { what: what.to_owned(), code: status.code().unwrap_or(1) })
 }

@@ -25,6 +25,17 @@ pub enum Error {
         /// Its exit code; 1 if a signal ended it.
         code: i32,
     },
+    /// There is no standard library for the web app's target, and none can be had.
+    #[error(
+        "{target} has no standard library here ({tried}); run `rustup target add {target}`, or on Debian \
+         `apt-get install rustc-web rust-web-src`"
+    )]
+    NoWasm {
+        /// The target.
+        target: &'static str,
+        /// What was tried, and how each ended.
+        tried: String,
+    },
     /// A contract cannot be rendered.
     #[error("render the schema of {event_type}")]
     Render {
@@ -61,7 +72,7 @@ impl Error {
             Self::Ended { code, .. } => u8::try_from(*code).unwrap_or(1),
             Self::Stale { .. } => 1,
             Self::Usage(_) => 2,
-            Self::Servers(_) | Self::Run { .. } | Self::Render { .. } | Self::File { .. } => 3,
+            Self::Servers(_) | Self::Run { .. } | Self::NoWasm { .. } | Self::Render { .. } | Self::File { .. } => 3,
         }
     }
 }

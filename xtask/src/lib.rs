@@ -3,6 +3,7 @@
 //! - [`tests`]: runs the tests against a Postgres that it starts and stops.
 //! - [`contracts`]: writes the JSON Schemas of the events under `docs/events/`, or says which differ.
 //! - [`audit`]: checks the dependencies' licences, sources and advisories with cargo-deny.
+//! - [`wasm`]: checks that what the web app shares with the server compiles to wasm.
 //! - [`reset`]: removes the private servers' data.
 //!
 //! The tidy tests over the repository's own rules (crate arrows, no floats in the domain) are in `tests/tidy.rs`.
@@ -14,6 +15,7 @@ pub mod contracts;
 mod error;
 pub mod reset;
 pub mod tests;
+pub mod wasm;
 
 use std::path::{Path, PathBuf};
 
@@ -28,4 +30,13 @@ pub fn root() -> PathBuf {
 /// The cargo that runs us, else the one on the path.
 pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Runs a program to its end; `what` says in its error what it was for.
+pub(crate) async fn succeed(mut command: tokio::process::Command, what: &str) -> Result<(), Error> {
+    let status = command.status().await.map_err(|source| Error::Run { program: what.to_owned(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Ended { what: what.to_owned(), code: status.code().unwrap_or(1) })
 }
