@@ -1,13 +1,12 @@
 //! Executes decisions: loads a stream, decides, appends, and does it again where somebody else was first.
 //!
-//! postgres-es loads; the append is our own, because only it knows positions. A command writes one stream; the ledger's commands
-//! are guarded by the period of the book, so that a close and a posting cannot interleave.
+//! A command writes one stream; the ledger's commands are guarded by the period of the book, so that a close and a posting
+//! cannot interleave. Where streams are loaded from and appended to is the [`Store`]'s affair.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cqrs_es::Aggregate;
-use cqrs_es::persist::{PersistedEventRepository, PersistenceError, SerializedEvent};
+use cqrs_es::persist::PersistenceError;
 use fanledger_domain::books::Books;
 use fanledger_domain::event::{
     DecodeError, Event, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventReceived,
@@ -18,10 +17,11 @@ use fanledger_domain::source::Source;
 use fanledger_domain::time::Timestamp;
 use fanledger_journal::append::{AppendError, Command, Guard, Outcome};
 use fanledger_journal::event::{Metadata, NewEvent, Position, StreamId};
-use fanledger_journal::reader::{ReadError, Reader};
+use fanledger_journal::reader::ReadError;
 use fanledger_journal::writer::Writer;
-use postgres_es::PostgresEventRepository;
 use sqlx::PgPool;
+
+use crate::store::{JournalStore, Store};
 
 /// The one book that there is for now.
 const PERIOD: (&str, &str) = ("period", "platform");
@@ -132,15 +132,18 @@ pub struct Executed {
 }
 
 /// Loads, decides, appends. Cheap to clone.
-#[derive(Clone)]
-pub struct Executor {
-    inner: Arc<Inner>,
+pub struct Executor<S = JournalStore> {
+    inner: Arc<Inner<S>>,
 }
 
-struct Inner {
-    events: PostgresEventRepository,
-    reader: Reader,
-    writer: Writer,
+impl<S> Clone for Executor<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<S> {
+    store: S,
     /// The period's last sequence as this process last saw it; a conflict corrects it.
     period_sequence: AtomicU64,
 }
@@ -148,20 +151,30 @@ struct Inner {
 impl Executor {
     /// Over the command role's pool, and a writer of the same role.
     pub fn new(pool: PgPool, writer: Writer) -> Self {
-        let reader = Reader::new(pool.clone());
-        let events = PostgresEventRepository::new(pool).with_tables("journal.events", "journal.no_snapshots");
-        Self { inner: Arc::new(Inner { events, reader, writer, period_sequence: AtomicU64::new(0) }) }
+        Self::over(JournalStore::new(pool, writer))
     }
 
     /// The writer that commands go through.
     pub fn writer(&self) -> &Writer {
-        &self.inner.writer
+        self.inner.store.writer()
+    }
+}
+
+impl<S: Store> Executor<S> {
+    /// Over any journal.
+    pub fn over(store: S) -> Self {
+        Self { inner: Arc::new(Inner { store, period_sequence: AtomicU64::new(0) }) }
+    }
+
+    /// Where streams are loaded from and appended to.
+    pub(crate) fn store(&self) -> &S {
+        &self.inner.store
     }
 
     /// An object that moves money, as its stream tells it.
     pub async fn load<B: Books>(&self, object: &StripeId) -> Result<Ledgered<B>, ExecuteError> {
         let mut aggregate = Ledgered::<B>::default();
-        for event in self.events_of::<Ledgered<B>>(object.as_str()).await? {
+        for event in self.inner.store.load::<Ledgered<B>>(object.as_str()).await? {
             aggregate.evolve(&event);
         }
         Ok(aggregate)
@@ -307,7 +320,7 @@ impl Executor {
         let stream = StreamId::new(STRIPE_EVENT, id.as_str());
         let rows = self
             .inner
-            .reader
+            .store
             .stream(&stream)
             .await
             .map_err(|source| ExecuteError::Read { stream: stream.clone(), source })?;
@@ -321,7 +334,7 @@ impl Executor {
     async fn read(&self, stream: &StreamId) -> Result<Vec<Event>, ExecuteError> {
         let rows = self
             .inner
-            .reader
+            .store
             .stream(stream)
             .await
             .map_err(|source| ExecuteError::Read { stream: stream.clone(), source })?;
@@ -329,22 +342,6 @@ impl Executor {
             .map(|row| {
                 Event::decode(&row.event_type, &row.event_version, &row.payload)
                     .map_err(|source| ExecuteError::Decode { stream: stream.clone(), source })
-            })
-            .collect()
-    }
-
-    async fn events_of<A: Aggregate>(&self, id: &str) -> Result<Vec<Event>, ExecuteError> {
-        let stream = || StreamId::new(A::TYPE, id);
-        let rows: Vec<SerializedEvent> = self
-            .inner
-            .events
-            .get_events::<A>(id)
-            .await
-            .map_err(|source| ExecuteError::Load { stream: stream(), source })?;
-        rows.into_iter()
-            .map(|row| {
-                Event::decode_value(&row.event_type, &row.event_version, row.payload)
-                    .map_err(|source| ExecuteError::Decode { stream: stream(), source })
             })
             .collect()
     }
@@ -371,7 +368,7 @@ impl Executor {
             })
             .collect::<Result<Vec<_>, ExecuteError>>()?;
         let command = Command { guards, ..Command::new(stream.clone(), expected, metadata.clone(), events) };
-        let outcome = self.inner.writer.append(command).await;
+        let outcome = self.inner.store.append(command).await;
         match outcome.map_err(|source| ExecuteError::Append { stream: stream.clone(), source })? {
             Outcome::Appended { last, .. } => Ok(Some(last)),
             Outcome::Conflict { stream: moved, actual } => {

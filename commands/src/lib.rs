@@ -1,7 +1,7 @@
 //! Executes decisions: from what happens outside to events in the journal.
 //!
 //! Read in this order:
-//! 1. [`executor`]: load a stream, decide, append, again where somebody else was first.
+//! 1. [`executor`]: load a stream, decide, append, again where somebody else was first. [`store`]: over which journal.
 //! 2. [`vault`]: how bodies are sealed.
 //! 3. [`stripe`]: the webhook's intake, the translator, the fetcher of balance transactions, the port to Stripe's API.
 //! 4. [`operations`]: what an operator or finance starts by hand: retranslate, sync, converge, release.
@@ -18,6 +18,7 @@
 pub mod executor;
 pub mod metrics;
 pub mod operations;
+pub mod store;
 pub mod stripe;
 pub mod vault;
 

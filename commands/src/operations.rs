@@ -16,11 +16,12 @@ use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::reader::{ReadError, Reader};
 
 use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
+use crate::store::Store;
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
 use crate::stripe::translator::{JudgeError, Verdict, chain, judge, refused, untranslatable};
 use crate::stripe::{SYNC_ACTOR, TRANSLATOR_ACTOR, acted_by, caused_by};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Bodies as _, Vault, VaultError};
 
 /// Streams or events read at a time.
 const PAGE: u32 = 500;
@@ -162,8 +163,8 @@ pub struct Synced {
 
 /// Lists Stripe's balance transactions since an instant and takes in those that are not known: the only way to Stripe's own fees
 /// and reserves.
-pub async fn sync(
-    executor: &Executor,
+pub async fn sync<S: Store>(
+    executor: &Executor<S>,
     stripe: &dyn StripeApi,
     since: Option<Timestamp>,
     mut progress: impl FnMut(&Synced),

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -71,6 +72,46 @@ pub struct WrappedKeys {
     by_id: HashMap<String, Vec<u8>>,
 }
 
+impl WrappedKeys {
+    /// The wrapped keys of streams of a type, by id.
+    pub fn new(stream_type: impl Into<String>, by_id: HashMap<String, Vec<u8>>) -> Self {
+        Self { stream_type: stream_type.into(), by_id }
+    }
+
+    /// The name of the stream, and its wrapped key where there is one.
+    pub fn of(&self, stream_id: &str) -> (String, Option<&[u8]>) {
+        (format!("{}/{stream_id}", self.stream_type), self.by_id.get(stream_id).map(Vec::as_slice))
+    }
+}
+
+/// Who seals bodies and opens them: [`Vault`], or what stands in for it where a run must depend on its seed alone.
+pub trait Bodies: Send + Sync + 'static {
+    /// Seals `body` for the stream of this name.
+    ///
+    /// # Errors
+    /// When encryption fails.
+    fn seal(&self, stream: &str, body: &[u8]) -> Result<Sealed, VaultError>;
+
+    /// The wrapped keys of these streams, in one query; what has none is erased.
+    ///
+    /// # Errors
+    /// When they cannot be asked for.
+    fn keys(
+        &self,
+        stream_type: &str,
+        stream_ids: &[&str],
+    ) -> impl Future<Output = Result<WrappedKeys, VaultError>> + Send;
+
+    /// Opens the body that was sealed for this stream.
+    ///
+    /// # Errors
+    /// When it is erased, or was not sealed for this stream and by this vault.
+    fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError>;
+
+    /// A keyed digest of a body, hex: tells the same body from another after it was erased, and tells nobody without the key anything.
+    fn body_digest(&self, body: &[u8]) -> String;
+}
+
 /// Seals and opens; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Vault {
@@ -84,8 +125,21 @@ impl Vault {
         Self { key, pool }
     }
 
-    /// Seals `body` for the stream of this name.
-    pub fn seal(&self, stream: &str, body: &[u8]) -> Result<Sealed, VaultError> {
+    fn unseal(&self, stream: &str, wrapped: &[u8], ciphertext: &str) -> Result<Vec<u8>, VaultError> {
+        let aad = stream.as_bytes();
+        let (nonce, wrapped) = wrapped.split_first_chunk::<WRAP_NONCE_BYTES>().ok_or(VaultError::Open)?;
+        let mut body_key = XChaCha20Poly1305::new((&*self.key.0).into())
+            .decrypt(&(*nonce).into(), Payload { msg: wrapped, aad })
+            .map_err(|_| VaultError::Open)?;
+        let ciphertext = BASE64.decode(ciphertext).map_err(|_| VaultError::Open)?;
+        let cipher = ChaCha20Poly1305::new_from_slice(&body_key).map_err(|_| VaultError::Open)?;
+        body_key.zeroize();
+        cipher.decrypt(&[0; 12].into(), Payload { msg: &ciphertext, aad }).map_err(|_| VaultError::Open)
+    }
+}
+
+impl Bodies for Vault {
+    fn seal(&self, stream: &str, body: &[u8]) -> Result<Sealed, VaultError> {
         let mut body_key = [0_u8; KEY_BYTES];
         rand::rng().fill_bytes(&mut body_key);
         let mut nonce = [0_u8; WRAP_NONCE_BYTES];
@@ -99,8 +153,7 @@ impl Vault {
         Ok(Sealed { ciphertext: BASE64.encode(ciphertext), wrapped_key: [nonce.as_slice(), &wrapped].concat() })
     }
 
-    /// The wrapped keys of these streams, in one query; what has none is erased.
-    pub async fn keys(&self, stream_type: &str, stream_ids: &[&str]) -> Result<WrappedKeys, VaultError> {
+    async fn keys(&self, stream_type: &str, stream_ids: &[&str]) -> Result<WrappedKeys, VaultError> {
         let types = vec![stream_type; stream_ids.len()];
         let rows: Vec<(String, Option<Vec<u8>>)> =
             sqlx::query_as("SELECT stream_id, wrapped_key FROM vault.open($1::text[], $2::text[])")
@@ -110,29 +163,15 @@ impl Vault {
                 .await
                 .map_err(VaultError::Read)?;
         let by_id = rows.into_iter().filter_map(|(id, key)| Some((id, key?))).collect();
-        Ok(WrappedKeys { stream_type: stream_type.to_owned(), by_id })
+        Ok(WrappedKeys::new(stream_type, by_id))
     }
 
-    /// Opens the body that was sealed for this stream.
-    pub fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
-        let wrapped = keys.by_id.get(stream_id).ok_or(VaultError::Erased)?;
-        self.unseal(&format!("{}/{stream_id}", keys.stream_type), wrapped, ciphertext)
+    fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
+        let (stream, wrapped) = keys.of(stream_id);
+        self.unseal(&stream, wrapped.ok_or(VaultError::Erased)?, ciphertext)
     }
 
-    fn unseal(&self, stream: &str, wrapped: &[u8], ciphertext: &str) -> Result<Vec<u8>, VaultError> {
-        let aad = stream.as_bytes();
-        let (nonce, wrapped) = wrapped.split_first_chunk::<WRAP_NONCE_BYTES>().ok_or(VaultError::Open)?;
-        let mut body_key = XChaCha20Poly1305::new((&*self.key.0).into())
-            .decrypt(&(*nonce).into(), Payload { msg: wrapped, aad })
-            .map_err(|_| VaultError::Open)?;
-        let ciphertext = BASE64.decode(ciphertext).map_err(|_| VaultError::Open)?;
-        let cipher = ChaCha20Poly1305::new_from_slice(&body_key).map_err(|_| VaultError::Open)?;
-        body_key.zeroize();
-        cipher.decrypt(&[0; 12].into(), Payload { msg: &ciphertext, aad }).map_err(|_| VaultError::Open)
-    }
-
-    /// A keyed digest of a body, hex: tells the same body from another after it was erased, and tells nobody without the key anything.
-    pub fn body_digest(&self, body: &[u8]) -> String {
+    fn body_digest(&self, body: &[u8]) -> String {
         let mut mac = Hmac::<Sha256>::new(&hmac_key(&self.key.0));
         mac.update(body);
         hex::encode(mac.finalize().into_bytes())

@@ -4,7 +4,7 @@
 //! awaited is read off the object's stream. Without a key, or where Stripe has no such id, nothing is held: the object stays on
 //! the list of balance transactions awaited.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,10 +19,13 @@ use fanledger_domain::event::{
 use fanledger_domain::id::StripeId;
 use fanledger_journal::event::{RecordedEvent, StreamId};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
+use fanledger_journal::trace::{self, TraceParent};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
+use tracing::{Instrument as _, Span};
 
 use crate::executor::{ExecuteError, Executor};
+use crate::store::{JournalStore, Store};
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
 use crate::stripe::translator::chain;
@@ -34,8 +37,8 @@ pub const NAME: &str = "balance_transaction_fetcher";
 const CONCURRENCY: usize = 16;
 
 /// See the module.
-pub struct Fetcher {
-    executor: Executor,
+pub struct Fetcher<S = JournalStore> {
+    executor: Executor<S>,
     stripe: Option<Arc<dyn StripeApi>>,
 }
 
@@ -50,10 +53,39 @@ pub enum FetchError {
     Stripe(#[from] StripeApiError),
 }
 
-impl Fetcher {
+impl<S: Store> Fetcher<S> {
     /// A fetcher that asks `stripe`, where there is a key for it.
-    pub const fn new(executor: Executor, stripe: Option<Arc<dyn StripeApi>>) -> Self {
+    pub const fn new(executor: Executor<S>, stripe: Option<Arc<dyn StripeApi>>) -> Self {
         Self { executor, stripe }
+    }
+
+    /// Asks for what the objects of a batch still await, where effects are live.
+    ///
+    /// # Errors
+    /// As [`Projection::apply`].
+    pub async fn step(&self, batch: &[Arc<RecordedEvent>], effects: Effects) -> Result<(), ApplyError> {
+        let (Some(stripe), Effects::Live) = (&self.stripe, effects) else { return Ok(()) };
+        // Each stream once, in the trace of the first of its events that is in one.
+        let mut streams: BTreeMap<StreamId, Option<TraceParent>> = BTreeMap::new();
+        for event in batch {
+            let parent = streams.entry(event.stream.clone()).or_default();
+            *parent = parent.or_else(|| TraceParent::of_event(event));
+        }
+        let awaited: Vec<(Vec<Awaited>, Option<TraceParent>)> = stream::iter(streams)
+            .map(|(stream, parent)| async move { Ok::<_, ExecuteError>((self.awaited(&stream).await?, parent)) })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await
+            .map_err(ApplyError::transient)?;
+        // By transaction, so that two objects that name the same one ask once.
+        let awaited: BTreeMap<Awaited, Option<TraceParent>> =
+            awaited.into_iter().flat_map(|(of, parent)| of.into_iter().map(move |awaited| (awaited, parent))).collect();
+        stream::iter(awaited)
+            .map(|(awaited, parent)| self.fetch(stripe.as_ref(), awaited).instrument(fetch_span(parent)))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await
+            .map_err(ApplyError::transient)
     }
 
     async fn awaited_of<B: Books>(&self, object: &StripeId) -> Result<Vec<Awaited>, ExecuteError> {
@@ -104,6 +136,28 @@ impl Fetcher {
     }
 }
 
+/// Whether an object may await something after an event of this type.
+pub fn wants(event_type: &str) -> bool {
+    matches!(
+        event_type,
+        ChargeObserved::TYPE
+            | RefundObserved::TYPE
+            | DisputeObserved::TYPE
+            | TransferObserved::TYPE
+            | PayoutObserved::TYPE
+            | ApplicationFeeObserved::TYPE
+            | TopupObserved::TYPE
+    )
+}
+
+/// The span of asking Stripe; disabled unless the event that named the balance transaction was sampled.
+fn fetch_span(parent: Option<TraceParent>) -> Span {
+    let Some(parent) = parent else { return Span::none() };
+    let span = tracing::debug_span!(target: trace::TARGET, parent: None, "fetch", otel.kind = "client");
+    parent.adopt(&span);
+    span
+}
+
 #[async_trait]
 impl Projection for Fetcher {
     fn name(&self) -> &'static str {
@@ -119,16 +173,7 @@ impl Projection for Fetcher {
     }
 
     fn wants(&self, event_type: &str) -> bool {
-        matches!(
-            event_type,
-            ChargeObserved::TYPE
-                | RefundObserved::TYPE
-                | DisputeObserved::TYPE
-                | TransferObserved::TYPE
-                | PayoutObserved::TYPE
-                | ApplicationFeeObserved::TYPE
-                | TopupObserved::TYPE
-        )
+        wants(event_type)
     }
 
     async fn apply(
@@ -137,22 +182,6 @@ impl Projection for Fetcher {
         effects: Effects,
         _: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        let (Some(stripe), Effects::Live) = (&self.stripe, effects) else { return Ok(()) };
-        let streams: BTreeSet<StreamId> = batch.iter().map(|event| event.stream.clone()).collect();
-        let fetcher = &*self;
-        let awaited: Vec<Vec<Awaited>> = stream::iter(streams)
-            .map(|stream| async move { fetcher.awaited(&stream).await })
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await
-            .map_err(ApplyError::transient)?;
-        // By transaction, so that two objects that name the same one ask once.
-        let awaited: BTreeSet<Awaited> = awaited.into_iter().flatten().collect();
-        stream::iter(awaited)
-            .map(|awaited| fetcher.fetch(stripe.as_ref(), awaited))
-            .buffer_unordered(CONCURRENCY)
-            .try_collect::<()>()
-            .await
-            .map_err(ApplyError::transient)
+        self.step(batch, effects).await
     }
 }

@@ -3,8 +3,12 @@
 //! Rebuilt from events, never from bodies. Two tables: links, in both directions, and for each source the newest snapshot of
 //! what it says. A charge is reached from its payment intent and its invoice; from those, the checkout session and the
 //! invoice's subscription. Any of them may come first, hours apart.
+//!
+//! What follows from the tables is decided here; reading and writing them is a [`Graph`]'s, so that the simulator decides by the
+//! same code over tables in memory.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 
 use fanledger_domain::facts::{EventStamp, Offer, OfferRank, SourceOffer};
 use fanledger_domain::id::{IdError, StripeId, StripeKind};
@@ -52,49 +56,109 @@ pub struct Said {
     pub offer: SourceOffer,
 }
 
-/// Notes that two objects belong together; false where it was known.
-pub async fn link(connection: &mut PgConnection, from: &StripeId, to: &StripeId) -> Result<bool, GraphError> {
-    let inserted = sqlx::query("INSERT INTO links (a, b) VALUES ($1, $2), ($2, $1) ON CONFLICT DO NOTHING")
-        .bind(from.as_str())
-        .bind(to.as_str())
-        .execute(connection)
+/// A row of `sources`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSource {
+    /// The newest snapshot's stamp.
+    pub stamp: EventStamp,
+    /// What it says.
+    pub offers: Vec<SourceOffer>,
+    /// Whether any snapshot ever said something.
+    pub ever_spoke: bool,
+}
+
+/// The two tables, of one generation.
+pub trait Graph: Send {
+    /// Notes that two objects belong together; false where it was known.
+    fn link(&mut self, from: &StripeId, to: &StripeId) -> impl Future<Output = Result<bool, GraphError>> + Send;
+
+    /// What is linked to any of `objects`, in byte order, each once.
+    fn neighbours(&mut self, objects: &[StripeId]) -> impl Future<Output = Result<Vec<StripeId>, GraphError>> + Send;
+
+    /// What is known of these sources, by id in byte order.
+    fn sources(
+        &mut self,
+        objects: &[StripeId],
+    ) -> impl Future<Output = Result<Vec<(StripeId, KnownSource)>, GraphError>> + Send;
+
+    /// Replaces what is known of a source.
+    fn put_source(
+        &mut self,
+        object: &StripeId,
+        source: KnownSource,
+    ) -> impl Future<Output = Result<(), GraphError>> + Send;
+}
+
+impl Graph for PgConnection {
+    async fn link(&mut self, from: &StripeId, to: &StripeId) -> Result<bool, GraphError> {
+        let inserted = sqlx::query("INSERT INTO links (a, b) VALUES ($1, $2), ($2, $1) ON CONFLICT DO NOTHING")
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .execute(self)
+            .await?;
+        Ok(inserted.rows_affected() > 0)
+    }
+
+    async fn neighbours(&mut self, objects: &[StripeId]) -> Result<Vec<StripeId>, GraphError> {
+        let rows: Vec<String> = sqlx::query_scalar("SELECT DISTINCT b FROM links WHERE a = ANY ($1) ORDER BY b")
+            .bind(texts(objects))
+            .fetch_all(self)
+            .await?;
+        rows.into_iter().map(|id| id.parse().map_err(GraphError::Id)).collect()
+    }
+
+    async fn sources(&mut self, objects: &[StripeId]) -> Result<Vec<(StripeId, KnownSource)>, GraphError> {
+        let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
+            "SELECT object, stamp::text, offers::text, ever_spoke FROM sources WHERE object = ANY ($1) ORDER BY object",
+        )
+        .bind(texts(objects))
+        .fetch_all(self)
         .await?;
-    Ok(inserted.rows_affected() > 0)
+        rows.into_iter()
+            .map(|(object, stamp, offers, ever_spoke)| {
+                let known = KnownSource {
+                    stamp: serde_json::from_str(&stamp)?,
+                    offers: serde_json::from_str(&offers)?,
+                    ever_spoke,
+                };
+                Ok((object.parse()?, known))
+            })
+            .collect()
+    }
+
+    async fn put_source(&mut self, object: &StripeId, source: KnownSource) -> Result<(), GraphError> {
+        sqlx::query(
+            "INSERT INTO sources (object, stamp, offers, ever_spoke) VALUES ($1, $2::json, $3::json, $4)
+             ON CONFLICT (object) DO UPDATE SET stamp = excluded.stamp, offers = excluded.offers, ever_spoke = excluded.ever_spoke",
+        )
+        .bind(object.as_str())
+        .bind(serde_json::to_string(&source.stamp)?)
+        .bind(serde_json::to_string(&source.offers)?)
+        .bind(source.ever_spoke)
+        .execute(self)
+        .await?;
+        Ok(())
+    }
 }
 
 /// Notes what a source says, where the snapshot is the newest; gives back whether that changes what charges are to be told.
 pub async fn observe(
-    connection: &mut PgConnection,
+    graph: &mut impl Graph,
     object: &StripeId,
     stamp: &EventStamp,
     offers: &[SourceOffer],
 ) -> Result<bool, GraphError> {
-    let known: Option<(String, String, bool)> =
-        sqlx::query_as("SELECT stamp::text, offers::text, ever_spoke FROM sources WHERE object = $1")
-            .bind(object.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
+    let known = graph.sources(std::slice::from_ref(object)).await?.pop();
     let (newest, said, ever_spoke) = match known {
         None => (None, Vec::new(), false),
-        Some((stamp, offers, ever_spoke)) => (
-            Some(serde_json::from_str::<EventStamp>(&stamp)?),
-            serde_json::from_str::<Vec<SourceOffer>>(&offers)?,
-            ever_spoke,
-        ),
+        Some((_, KnownSource { stamp, offers, ever_spoke })) => (Some(stamp), offers, ever_spoke),
     };
-    if newest.is_some_and(|newest| (&newest, &said) >= (stamp, &offers.to_vec())) {
+    if newest.is_some_and(|newest| (&newest, said.as_slice()) >= (stamp, offers)) {
         return Ok(false);
     }
-    sqlx::query(
-        "INSERT INTO sources (object, stamp, offers, ever_spoke) VALUES ($1, $2::json, $3::json, $4)
-         ON CONFLICT (object) DO UPDATE SET stamp = excluded.stamp, offers = excluded.offers, ever_spoke = excluded.ever_spoke",
-    )
-    .bind(object.as_str())
-    .bind(serde_json::to_string(stamp)?)
-    .bind(serde_json::to_string(offers)?)
-    .bind(ever_spoke || offers.iter().any(speaks))
-    .execute(connection)
-    .await?;
+    let ever_spoke = ever_spoke || offers.iter().any(speaks);
+    let news = KnownSource { stamp: stamp.clone(), offers: offers.to_vec(), ever_spoke };
+    graph.put_source(object, news).await?;
     Ok(said != offers)
 }
 
@@ -104,36 +168,28 @@ fn speaks(offer: &SourceOffer) -> bool {
 }
 
 /// What all sources that reach `object` (a charge, transfer or application fee) say.
-pub async fn said_to(connection: &mut PgConnection, object: &StripeId) -> Result<Vec<Said>, GraphError> {
+pub async fn said_to(graph: &mut impl Graph, object: &StripeId) -> Result<Vec<Said>, GraphError> {
     let mut sources = BTreeSet::new();
-    let nearest = neighbours(connection, std::slice::from_ref(object)).await?;
+    let nearest = neighbours(graph, std::slice::from_ref(object)).await?;
     let accounts = of_kind(&nearest, StripeKind::Account);
     let intents = of_kind(&nearest, StripeKind::PaymentIntent);
-    let by_intent = neighbours(connection, &intents).await?;
+    let by_intent = neighbours(graph, &intents).await?;
     let invoices = [of_kind(&nearest, StripeKind::Invoice), of_kind(&by_intent, StripeKind::Invoice)].concat();
-    let by_invoice = neighbours(connection, &invoices).await?;
+    let by_invoice = neighbours(graph, &invoices).await?;
     sources.extend(accounts);
     sources.extend(intents);
     sources.extend(invoices);
     sources.extend(of_kind(&by_intent, StripeKind::CheckoutSession));
     sources.extend(of_kind(&by_invoice, StripeKind::CheckoutSession));
     sources.extend(of_kind(&by_invoice, StripeKind::Subscription));
-    said_by(connection, &sources.into_iter().collect::<Vec<_>>()).await
+    said_by(graph, &sources.into_iter().collect::<Vec<_>>()).await
 }
 
 /// What these sources say, as far as it is worth a charge's hearing.
-pub async fn said_by(connection: &mut PgConnection, sources: &[StripeId]) -> Result<Vec<Said>, GraphError> {
-    let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
-        "SELECT object, stamp::text, offers::text, ever_spoke FROM sources WHERE object = ANY ($1) ORDER BY object",
-    )
-    .bind(texts(sources))
-    .fetch_all(connection)
-    .await?;
+pub async fn said_by(graph: &mut impl Graph, sources: &[StripeId]) -> Result<Vec<Said>, GraphError> {
     let mut all = Vec::new();
-    for (object, stamp, offers, ever_spoke) in rows {
-        let object: StripeId = object.parse()?;
-        let stamp: EventStamp = serde_json::from_str(&stamp)?;
-        for offer in serde_json::from_str::<Vec<SourceOffer>>(&offers)? {
+    for (object, KnownSource { stamp, offers, ever_spoke }) in graph.sources(sources).await? {
+        for offer in offers {
             if ever_spoke || speaks(&offer) {
                 all.push(Said { object: object.clone(), stamp: stamp.clone(), offer });
             }
@@ -143,9 +199,9 @@ pub async fn said_by(connection: &mut PgConnection, sources: &[StripeId]) -> Res
 }
 
 /// The charges, transfers and application fees that `object` reaches; itself where it is one.
-pub async fn reached_from(connection: &mut PgConnection, object: &StripeId) -> Result<Vec<StripeId>, GraphError> {
+pub async fn reached_from(graph: &mut impl Graph, object: &StripeId) -> Result<Vec<StripeId>, GraphError> {
     let start = vec![object.clone()];
-    let direct = neighbours(connection, &start).await?;
+    let direct = neighbours(graph, &start).await?;
     let (invoices, mut intents) = match object.kind() {
         StripeKind::Charge | StripeKind::Transfer | StripeKind::ApplicationFee => return Ok(start),
         StripeKind::Account => {
@@ -166,9 +222,9 @@ pub async fn reached_from(connection: &mut PgConnection, object: &StripeId) -> R
         | StripeKind::BalanceTransaction
         | StripeKind::Other => return Ok(Vec::new()),
     };
-    let by_invoice = neighbours(connection, &invoices).await?;
+    let by_invoice = neighbours(graph, &invoices).await?;
     intents.extend(of_kind(&by_invoice, StripeKind::PaymentIntent));
-    let by_intent = neighbours(connection, &intents).await?;
+    let by_intent = neighbours(graph, &intents).await?;
     let mut reached = BTreeSet::new();
     reached.extend(of_kind(&by_invoice, StripeKind::Charge));
     reached.extend(of_kind(&by_intent, StripeKind::Charge));
@@ -176,23 +232,12 @@ pub async fn reached_from(connection: &mut PgConnection, object: &StripeId) -> R
 }
 
 /// The objects of one kind that are linked to `object`.
-pub async fn linked(
-    connection: &mut PgConnection,
-    object: &StripeId,
-    kind: StripeKind,
-) -> Result<Vec<StripeId>, GraphError> {
-    Ok(of_kind(&neighbours(connection, std::slice::from_ref(object)).await?, kind))
+pub async fn linked(graph: &mut impl Graph, object: &StripeId, kind: StripeKind) -> Result<Vec<StripeId>, GraphError> {
+    Ok(of_kind(&neighbours(graph, std::slice::from_ref(object)).await?, kind))
 }
 
-async fn neighbours(connection: &mut PgConnection, objects: &[StripeId]) -> Result<Vec<StripeId>, GraphError> {
-    if objects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<String> = sqlx::query_scalar("SELECT DISTINCT b FROM links WHERE a = ANY ($1) ORDER BY b")
-        .bind(texts(objects))
-        .fetch_all(connection)
-        .await?;
-    rows.into_iter().map(|id| id.parse().map_err(GraphError::Id)).collect()
+async fn neighbours(graph: &mut impl Graph, objects: &[StripeId]) -> Result<Vec<StripeId>, GraphError> {
+    if objects.is_empty() { Ok(Vec::new()) } else { graph.neighbours(objects).await }
 }
 
 fn texts(objects: &[StripeId]) -> Vec<&str> {

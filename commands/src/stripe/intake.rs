@@ -9,9 +9,11 @@ use fanledger_journal::append::{AppendError, Command, Outcome};
 use fanledger_journal::event::{NewEvent, Position, StreamId};
 
 use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
+use crate::metrics::verdict;
+use crate::store::{JournalStore, Store};
 use crate::stripe::signature::{Secret, SignatureError, verify};
 use crate::stripe::{WEBHOOK_ACTOR, caused_by};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Bodies, Vault, VaultError};
 
 /// What is answered to a webhook that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,43 +52,52 @@ pub enum IntakeError {
     Inconsistent(Outcome),
 }
 
-/// Receives webhooks; cheap to clone.
-#[derive(Clone)]
-pub struct Intake {
-    executor: Executor,
-    vault: Vault,
+/// Receives webhooks.
+pub struct Intake<S = JournalStore, V = Vault> {
+    executor: Executor<S>,
+    vault: V,
     secrets: Arc<[Secret]>,
 }
 
-impl Intake {
+impl<S: Store, V: Bodies> Intake<S, V> {
     /// An intake that accepts what any of `secrets` signed.
-    pub fn new(executor: Executor, vault: Vault, secrets: Vec<Secret>) -> Self {
+    pub fn new(executor: Executor<S>, vault: V, secrets: Vec<Secret>) -> Self {
         Self { executor, vault, secrets: secrets.into() }
     }
 
     /// Takes a webhook as it came: the header's bytes, and the raw body, which is what was signed.
     pub async fn receive(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeError> {
-        let received = self.receive_unmeasured(signature, body).await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        self.receive_at(now, signature, body).await
+    }
+
+    /// The same at an instant, in seconds since 1970: a signature is good for a few minutes only.
+    pub async fn receive_at(&self, now: i64, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeError> {
+        let received = self.receive_unmeasured(now, signature, body).await;
         let verdict = match &received {
-            Ok(Receipt { conflict: true, .. }) => "conflict",
-            Ok(Receipt { duplicate: true, .. }) => "duplicate",
-            Ok(_) => "accepted",
-            Err(IntakeError::Signature(_)) => "bad_signature",
-            Err(IntakeError::NoEventId(_)) => "no_event_id",
+            Ok(Receipt { conflict: true, .. }) => verdict::CONFLICT,
+            Ok(Receipt { duplicate: true, .. }) => verdict::DUPLICATE,
+            Ok(_) => verdict::ACCEPTED,
+            Err(IntakeError::Signature(_)) => verdict::BAD_SIGNATURE,
+            Err(IntakeError::NoEventId(_)) => verdict::NO_EVENT_ID,
             Err(
                 IntakeError::Seal(_)
                 | IntakeError::Append(_)
                 | IntakeError::Compare(_)
                 | IntakeError::Encode(_)
                 | IntakeError::Inconsistent(_),
-            ) => "unavailable",
+            ) => verdict::UNAVAILABLE,
         };
         metrics::counter!("fanledger_webhooks_total", "verdict" => verdict).increment(1);
         received
     }
 
-    async fn receive_unmeasured(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+    async fn receive_unmeasured(
+        &self,
+        now: i64,
+        signature: Option<&[u8]>,
+        body: &[u8],
+    ) -> Result<Receipt, IntakeError> {
         verify(signature, body, &self.secrets, now).map_err(IntakeError::Signature)?;
         let envelope = read_envelope(body).map_err(|error| {
             tracing::error!("a signed webhook has no event id; look at the endpoint in Stripe's dashboard");
@@ -101,7 +112,7 @@ impl Intake {
             NewEvent { event_type: event.type_name().to_owned(), event_version: event.version().to_owned(), payload };
         let metadata = caused_by(WEBHOOK_ACTOR, &envelope.id);
         let command = Command { vault_key: Some(sealed.wrapped_key), ..Command::new(stream, 0, metadata, vec![new]) };
-        match self.executor.writer().append(command).await.map_err(IntakeError::Append)? {
+        match self.executor.store().append(command).await.map_err(IntakeError::Append)? {
             Outcome::Appended { first, .. } => Ok(Receipt { position: first, duplicate: false, conflict: false }),
             outcome @ (Outcome::Conflict { .. } | Outcome::Duplicate { .. } | Outcome::Misuse) => {
                 self.again(&envelope, body_digest, outcome).await

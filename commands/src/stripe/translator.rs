@@ -19,14 +19,17 @@ use fanledger_domain::observations::{ChargePhase, Snapshot};
 use fanledger_domain::stripe::{TRANSLATOR_VERSION, translate};
 use fanledger_journal::event::{Metadata, RecordedEvent};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
+use fanledger_journal::trace::{self, TraceParent};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
+use tracing::{Instrument as _, Span};
 
 use crate::executor::{ExecuteError, Executed, Executor, STRIPE_EVENT};
+use crate::store::{JournalStore, Store};
 use crate::stripe::delivery::{Delivery, is_satellite, of_translation};
-use crate::stripe::graph::{self, GraphError, Said};
+use crate::stripe::graph::{self, Graph, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
-use crate::vault::{Vault, VaultError, WrappedKeys};
+use crate::vault::{Bodies, Vault, VaultError, WrappedKeys};
 
 /// How many objects' commands are under way at once, so that they share appends.
 const CONCURRENCY: usize = 32;
@@ -35,9 +38,9 @@ const CONCURRENCY: usize = 32;
 pub const NAME: &str = "stripe_translator";
 
 /// See the module.
-pub struct Translator {
-    executor: Executor,
-    vault: Vault,
+pub struct Translator<S = JournalStore, V = Vault> {
+    executor: Executor<S>,
+    vault: V,
     livemode: bool,
 }
 
@@ -87,7 +90,7 @@ pub struct JudgeError {
 
 /// Opens and translates one raw event.
 pub fn judge(
-    vault: &Vault,
+    vault: &impl Bodies,
     keys: &WrappedKeys,
     received: &StripeEventReceived,
     livemode: bool,
@@ -115,10 +118,60 @@ pub fn judge(
     })
 }
 
-impl Translator {
+impl<S: Store, V: Bodies> Translator<S, V> {
     /// A translator that opens bodies with `vault` and sends commands through `executor`.
-    pub const fn new(executor: Executor, vault: Vault, livemode: bool) -> Self {
+    pub const fn new(executor: Executor<S>, vault: V, livemode: bool) -> Self {
         Self { executor, vault, livemode }
+    }
+
+    /// Takes in a batch: the state of `graph` first, then, where effects are live, the commands that it asks for. The same batch
+    /// again sends the same commands, which find their facts there.
+    ///
+    /// # Errors
+    /// As [`Projection::apply`].
+    pub async fn step(
+        &self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        graph: &mut impl Graph,
+    ) -> Result<(), ApplyError> {
+        let mut events = Vec::with_capacity(batch.len());
+        for recorded in batch {
+            let event = Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload)
+                .map_err(|error| ApplyError::poison(recorded.position, error))?;
+            events.push((recorded, event));
+        }
+        let keys = match effects {
+            Effects::Live => Some(self.keys_of(&events).await?),
+            Effects::Muted => None,
+        };
+        let mut queues: BTreeMap<StripeId, Vec<(Task, Span)>> = BTreeMap::new();
+        for (recorded, event) in &events {
+            let mut tasks = self.tasks(event, keys.as_ref(), graph).await.map_err(|error| match error {
+                StepError::Graph(GraphError::Database(source)) => ApplyError::from(source),
+                error @ (StepError::Judge(_) | StepError::Graph(_)) => ApplyError::poison(recorded.position, error),
+            })?;
+            // Whatever a satellite's stream holds goes on to its owner, once that is known.
+            if let Ok(object) = recorded.stream.aggregate_id.parse::<StripeId>()
+                && is_satellite(object.kind())
+                && recorded.stream.aggregate_type != STRIPE_EVENT
+            {
+                tasks.push(Task::HandOn { satellite: object, metadata: acted_by(TRANSLATOR_ACTOR) });
+            }
+            let span = if tasks.is_empty() { Span::none() } else { translate_span(recorded) };
+            for task in tasks {
+                queues.entry(task.object().clone()).or_default().push((task, span.clone()));
+            }
+        }
+        if effects == Effects::Muted {
+            return Ok(());
+        }
+        stream::iter(queues.into_values().map(Ok::<_, ExecuteError>))
+            .try_for_each_concurrent(CONCURRENCY, |tasks| async {
+                stream::iter(tasks).map(Ok).try_for_each(|(task, span)| self.perform(task).instrument(span)).await
+            })
+            .await
+            .map_err(ApplyError::transient)
     }
 
     /// What the event at one position asks for, after the state has taken it in.
@@ -126,23 +179,23 @@ impl Translator {
         &self,
         event: &Event,
         keys: Option<&WrappedKeys>,
-        connection: &mut PgConnection,
+        graph: &mut impl Graph,
     ) -> Result<Vec<Task>, StepError> {
         match event {
             Event::StripeEventReceived(received) => match keys {
                 Some(keys) => self.tasks_of_raw(received, keys),
                 None => Ok(Vec::new()),
             },
-            Event::ChargeObserved(seen) => tasks_of_charge(seen, connection).await,
+            Event::ChargeObserved(seen) => tasks_of_charge(seen, graph).await,
             Event::TransferObserved(seen) => {
-                tasks_of_account(&seen.transfer.id, seen.transfer.destination.as_ref(), connection).await
+                tasks_of_account(&seen.transfer.id, seen.transfer.destination.as_ref(), graph).await
             }
             Event::ApplicationFeeObserved(seen) => {
-                tasks_of_account(&seen.fee.id, seen.fee.account.as_ref(), connection).await
+                tasks_of_account(&seen.fee.id, seen.fee.account.as_ref(), graph).await
             }
-            Event::AttributionSourceObserved(seen) => tasks_of_source(seen, connection).await,
-            Event::StripeObjectsLinked(link) => tasks_of_link(link, connection).await,
-            Event::RefundObserved(seen) => tasks_of_refund(seen, connection).await,
+            Event::AttributionSourceObserved(seen) => tasks_of_source(seen, graph).await,
+            Event::StripeObjectsLinked(link) => tasks_of_link(link, graph).await,
+            Event::RefundObserved(seen) => tasks_of_refund(seen, graph).await,
             Event::DisputeObserved(_)
             | Event::BalanceTransactionObserved(_)
             | Event::StripeEventBodyDiffered(_)
@@ -278,21 +331,21 @@ fn offer_to(object: &StripeId, said: Vec<Said>) -> Vec<Task> {
     }]
 }
 
-async fn tasks_of_charge(seen: &ChargeObserved, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
+async fn tasks_of_charge(seen: &ChargeObserved, graph: &mut impl Graph) -> Result<Vec<Task>, StepError> {
     let charge = &seen.charge;
     let mut is_news = false;
     for other in charge.payment_intent.iter().chain(&charge.invoice) {
-        is_news |= graph::link(connection, &charge.id, other).await?;
+        is_news |= graph.link(&charge.id, other).await?;
     }
     let mut tasks = Vec::new();
     if is_news {
-        tasks.extend(offer_to(&charge.id, graph::said_to(connection, &charge.id).await?));
+        tasks.extend(offer_to(&charge.id, graph::said_to(graph, &charge.id).await?));
     }
     // Refunds that named the payment intent only find their charge once it is captured.
     if charge.status() == ChargePhase::Captured
         && let Some(intent) = &charge.payment_intent
     {
-        for refund in graph::linked(connection, intent, StripeKind::Refund).await? {
+        for refund in graph::linked(graph, intent, StripeKind::Refund).await? {
             tasks.push(Task::Deliver {
                 delivery: link_of(&refund, &charge.id),
                 cause: Some(seen.stamp.event.clone()),
@@ -309,48 +362,72 @@ fn link_of(satellite: &StripeId, owner: &StripeId) -> Delivery {
 }
 
 /// A refund that stands alone, since it names no charge: found by its payment intent.
-async fn tasks_of_refund(seen: &RefundObserved, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
+async fn tasks_of_refund(seen: &RefundObserved, graph: &mut impl Graph) -> Result<Vec<Task>, StepError> {
     let (None, Some(intent)) = (&seen.refund.charge, &seen.refund.payment_intent) else { return Ok(Vec::new()) };
-    graph::link(connection, &seen.refund.id, intent).await?;
-    let among = graph::linked(connection, intent, StripeKind::Charge).await?;
+    graph.link(&seen.refund.id, intent).await?;
+    let among = graph::linked(graph, intent, StripeKind::Charge).await?;
     Ok(vec![Task::FindCharge { refund: seen.refund.id.clone(), among, cause: seen.stamp.event.clone() }])
 }
 
 async fn tasks_of_account(
     object: &StripeId,
     account: Option<&StripeId>,
-    connection: &mut PgConnection,
+    graph: &mut impl Graph,
 ) -> Result<Vec<Task>, StepError> {
     let Some(account) = account else { return Ok(Vec::new()) };
-    let is_news = graph::link(connection, object, account).await?;
-    Ok(if is_news { offer_to(object, graph::said_to(connection, object).await?) } else { Vec::new() })
+    let is_news = graph.link(object, account).await?;
+    Ok(if is_news { offer_to(object, graph::said_to(graph, object).await?) } else { Vec::new() })
 }
 
-async fn tasks_of_source(
-    seen: &AttributionSourceObserved,
-    connection: &mut PgConnection,
-) -> Result<Vec<Task>, StepError> {
-    if !graph::observe(connection, &seen.object, &seen.stamp, &seen.offers).await? {
+async fn tasks_of_source(seen: &AttributionSourceObserved, graph: &mut impl Graph) -> Result<Vec<Task>, StepError> {
+    if !graph::observe(graph, &seen.object, &seen.stamp, &seen.offers).await? {
         return Ok(Vec::new());
     }
-    let said = graph::said_by(connection, std::slice::from_ref(&seen.object)).await?;
-    let reached = graph::reached_from(connection, &seen.object).await?;
+    let said = graph::said_by(graph, std::slice::from_ref(&seen.object)).await?;
+    let reached = graph::reached_from(graph, &seen.object).await?;
     Ok(reached.iter().flat_map(|object| offer_to(object, said.clone())).collect())
 }
 
-async fn tasks_of_link(link: &StripeObjectsLinked, connection: &mut PgConnection) -> Result<Vec<Task>, StepError> {
-    if !graph::link(connection, &link.from, &link.to).await? {
+async fn tasks_of_link(link: &StripeObjectsLinked, graph: &mut impl Graph) -> Result<Vec<Task>, StepError> {
+    if !graph.link(&link.from, &link.to).await? {
         return Ok(Vec::new());
     }
-    let mut reached = graph::reached_from(connection, &link.from).await?;
-    reached.extend(graph::reached_from(connection, &link.to).await?);
+    let mut reached = graph::reached_from(graph, &link.from).await?;
+    reached.extend(graph::reached_from(graph, &link.to).await?);
     reached.sort();
     reached.dedup();
     let mut tasks = Vec::new();
     for object in reached {
-        tasks.extend(offer_to(&object, graph::said_to(connection, &object).await?));
+        tasks.extend(offer_to(&object, graph::said_to(graph, &object).await?));
     }
     Ok(tasks)
+}
+
+/// Whether events of this type change the state or ask for commands.
+pub fn wants(event_type: &str) -> bool {
+    matches!(
+        event_type,
+        StripeEventReceived::TYPE
+            | ChargeObserved::TYPE
+            | TransferObserved::TYPE
+            | ApplicationFeeObserved::TYPE
+            | RefundObserved::TYPE
+            | DisputeObserved::TYPE
+            | BalanceTransactionObserved::TYPE
+            | AttributionSourceObserved::TYPE
+            | StripeObjectsLinked::TYPE
+    )
+}
+
+/// The span of all that is done because of one event; disabled unless its making was sampled.
+fn translate_span(event: &RecordedEvent) -> Span {
+    let Some(parent) = TraceParent::of_event(event) else { return Span::none() };
+    let span = tracing::debug_span!(
+        target: trace::TARGET, parent: None, "translate",
+        fanledger.position = event.position.get(), fanledger.event_type = %event.event_type,
+    );
+    parent.adopt(&span);
+    span
 }
 
 #[async_trait]
@@ -368,18 +445,7 @@ impl Projection for Translator {
     }
 
     fn wants(&self, event_type: &str) -> bool {
-        matches!(
-            event_type,
-            StripeEventReceived::TYPE
-                | ChargeObserved::TYPE
-                | TransferObserved::TYPE
-                | ApplicationFeeObserved::TYPE
-                | RefundObserved::TYPE
-                | DisputeObserved::TYPE
-                | BalanceTransactionObserved::TYPE
-                | AttributionSourceObserved::TYPE
-                | StripeObjectsLinked::TYPE
-        )
+        wants(event_type)
     }
 
     async fn apply(
@@ -388,41 +454,6 @@ impl Projection for Translator {
         effects: Effects,
         connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        let mut events = Vec::with_capacity(batch.len());
-        for recorded in batch {
-            let event = Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload)
-                .map_err(|error| ApplyError::poison(recorded.position, error))?;
-            events.push((recorded, event));
-        }
-        let keys = match effects {
-            Effects::Live => Some(self.keys_of(&events).await?),
-            Effects::Muted => None,
-        };
-        let mut queues: BTreeMap<StripeId, Vec<Task>> = BTreeMap::new();
-        for (recorded, event) in &events {
-            let mut tasks = self.tasks(event, keys.as_ref(), connection).await.map_err(|error| match error {
-                StepError::Graph(GraphError::Database(source)) => ApplyError::from(source),
-                error @ (StepError::Judge(_) | StepError::Graph(_)) => ApplyError::poison(recorded.position, error),
-            })?;
-            // Whatever a satellite's stream holds goes on to its owner, once that is known.
-            if let Ok(object) = recorded.stream.aggregate_id.parse::<StripeId>()
-                && is_satellite(object.kind())
-                && recorded.stream.aggregate_type != STRIPE_EVENT
-            {
-                tasks.push(Task::HandOn { satellite: object, metadata: acted_by(TRANSLATOR_ACTOR) });
-            }
-            for task in tasks {
-                queues.entry(task.object().clone()).or_default().push(task);
-            }
-        }
-        if effects == Effects::Muted {
-            return Ok(());
-        }
-        stream::iter(queues.into_values().map(Ok::<_, ExecuteError>))
-            .try_for_each_concurrent(CONCURRENCY, |tasks| async {
-                stream::iter(tasks).map(Ok).try_for_each(|task| self.perform(task)).await
-            })
-            .await
-            .map_err(ApplyError::transient)
+        self.step(batch, effects, connection).await
     }
 }
