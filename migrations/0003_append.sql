@@ -44,6 +44,31 @@ AS $$
     ORDER BY e.number
 $$;
 
+-- The two digests, as docs/journal-format.md gives them. Plain SQL without settings, and no more than stable as what they
+-- call (`convert_to`): so they are inlined.
+CREATE FUNCTION journal.leaf_of(
+    stream_type text, stream_id text, sequence bigint, event_type text, event_version text, event_id uuid, payload text, metadata text
+) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT pg_catalog.sha256(
+        '\x66616e6c65646765722f6c6561662f763100'::bytea
+        || int8send(octet_length(stream_type)) || convert_to(stream_type, 'UTF8')
+        || int8send(octet_length(stream_id)) || convert_to(stream_id, 'UTF8')
+        || int8send(sequence)
+        || int8send(octet_length(event_type)) || convert_to(event_type, 'UTF8')
+        || int8send(octet_length(event_version)) || convert_to(event_version, 'UTF8')
+        || uuid_send(event_id)
+        || int8send(octet_length(payload)) || convert_to(payload, 'UTF8')
+        || int8send(octet_length(metadata)) || convert_to(metadata, 'UTF8'))
+$$;
+
+CREATE FUNCTION journal.chain_of(previous bytea, position_ bigint, time_bytes bytea, leaf bytea) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT pg_catalog.sha256('\x66616e6c65646765722f636861696e2f763100'::bytea || previous || int8send(position_) || time_bytes || leaf)
+$$;
+
 -- Parallel arrays in, parallel arrays out. p_stream_types … p_event_counts have one element per command; p_event_ids …
 -- p_metadata one per event, those of the first command first; p_key_*, p_guard_* and p_vault_* only for the commands
 -- that have one, which they name by number. Out: one element per command; `outcomes` is appended, duplicate (both with
@@ -91,7 +116,75 @@ DECLARE
     known_firsts bigint[]; -- Per command whose key was seen: the positions that it had.
     known_lasts bigint[];
     hit         record;
+    leaf        bytea;    -- That of a lone event.
 BEGIN
+    -- One command with one event, as a lone caller sends it: the same in few statements, since starting statements is most
+    -- of what it costs. What is not plainly well-formed, or not appended, goes on to the general path below, which does it
+    -- all again and says what is wrong.
+    IF n_commands = 1 AND n_events = 1 AND p_event_counts = '{1}' AND p_event_types[1] <> 'EntryPosted'
+       AND cardinality(p_stream_ids) + cardinality(p_expected) + cardinality(p_event_types) + cardinality(p_event_versions)
+           + cardinality(p_payloads) + cardinality(p_metadata) = 6
+       AND current_setting('transaction_isolation') = 'read committed'
+       AND p_writer_clock BETWEEN clock_timestamp() - interval '60 s' AND clock_timestamp() + interval '60 s'
+       AND octet_length(p_payloads[1])::bigint + octet_length(p_metadata[1]) <= 4194304
+       AND (p_keys, p_requests, p_key_commands) = ('{}', '{}', '{}')
+       AND (p_guard_commands = '{}' OR (1 = ALL (p_guard_commands) AND NOT p_stream_ids[1] = ANY (p_guard_ids)))
+       AND (cardinality(p_guard_types), cardinality(p_guard_ids), cardinality(p_guard_sequences))
+           = (cardinality(p_guard_commands), cardinality(p_guard_commands), cardinality(p_guard_commands))
+       AND (p_vault_commands = '{}' OR (p_vault_commands = '{1}' AND p_expected[1] = 0))
+       AND cardinality(p_vault_keys) = cardinality(p_vault_commands)
+    THEN
+        leaf := journal.leaf_of(
+            p_stream_types[1], p_stream_ids[1], p_expected[1] + 1, p_event_types[1], p_event_versions[1], p_event_ids[1],
+            p_payloads[1], p_metadata[1]);
+        PERFORM FROM journal.lock
+        WHERE only_row AND leaf IS NOT NULL AND EXISTS (
+            SELECT FROM journal.stream_types AS s
+            WHERE s.aggregate_type = p_stream_types[1] AND pg_has_role(session_user, s.role, 'MEMBER'))
+        FOR UPDATE;
+        IF FOUND THEN
+            SELECT b.last_position + 1, greatest(b.recorded_at, clock_timestamp()), b.chain INTO head, at, running
+            FROM journal.batches AS b
+            WHERE p_expected[1] = coalesce((
+                SELECT e.sequence FROM journal.events AS e
+                WHERE e.aggregate_type = p_stream_types[1] AND e.aggregate_id = p_stream_ids[1]
+                ORDER BY e.sequence DESC LIMIT 1), 0)
+            ORDER BY b.last_position DESC LIMIT 1;
+            IF head IS NOT NULL AND p_guard_commands <> '{}' THEN
+                PERFORM FROM unnest(p_guard_types, p_guard_ids, p_guard_sequences) AS g (stream_type, stream_id, sequence)
+                WHERE g.sequence IS DISTINCT FROM coalesce((
+                    SELECT e.sequence FROM journal.events AS e
+                    WHERE e.aggregate_type = g.stream_type AND e.aggregate_id = g.stream_id
+                    ORDER BY e.sequence DESC LIMIT 1), 0);
+                IF FOUND THEN
+                    head := NULL;
+                END IF;
+            END IF;
+            IF head IS NOT NULL THEN
+                running := journal.chain_of(running, head, int8send((extract(epoch FROM at) * 1000000)::bigint), leaf);
+                WITH batch AS (
+                    INSERT INTO journal.batches (last_position, first_position, recorded_at, chain) VALUES (head, head, at, running)
+                )
+                INSERT INTO journal.events (
+                    position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
+                    event_id, recorded_at, leaf, chain)
+                VALUES (
+                    head, p_stream_types[1], p_stream_ids[1], p_expected[1] + 1, p_event_types[1], p_event_versions[1],
+                    p_payloads[1]::json, p_metadata[1]::json, p_event_ids[1], at, leaf, running);
+                IF p_vault_commands <> '{}' THEN
+                    INSERT INTO vault.keys (stream_type, stream_id, wrapped_key, created_at)
+                    VALUES (p_stream_types[1], p_stream_ids[1], p_vault_keys[1], at)
+                    ON CONFLICT (stream_type, stream_id) DO UPDATE
+                    SET wrapped_key = excluded.wrapped_key, created_at = excluded.created_at, destroyed_at = NULL;
+                END IF;
+                outcomes := '{appended}';
+                first_positions := ARRAY[head];
+                last_positions := first_positions;
+                RETURN;
+            END IF;
+        END IF;
+    END IF;
+
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'journal.append needs READ COMMITTED, not %', upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'FL001', HINT = 'Each statement of the function must see what was committed before it took the lock.';
@@ -173,16 +266,8 @@ BEGIN
     -- What does not depend on the place in the journal is done before the lock is taken: leaves, and parsing. Sets that
     -- are unnested in one SELECT list advance together and are never sorted, so the arrays stay parallel.
     SELECT array_agg(e.command), array_agg(e.sequence), array_agg(e.number), sum(octet_length(e.payload)::bigint + octet_length(e.metadata)),
-           array_agg(sha256(
-               '\x66616e6c65646765722f6c6561662f763100'::bytea
-               || int8send(octet_length(e.stream_type)) || convert_to(e.stream_type, 'UTF8')
-               || int8send(octet_length(e.stream_id)) || convert_to(e.stream_id, 'UTF8')
-               || int8send(e.sequence)
-               || int8send(octet_length(e.event_type)) || convert_to(e.event_type, 'UTF8')
-               || int8send(octet_length(e.event_version)) || convert_to(e.event_version, 'UTF8')
-               || uuid_send(e.event_id)
-               || int8send(octet_length(e.payload)) || convert_to(e.payload, 'UTF8')
-               || int8send(octet_length(e.metadata)) || convert_to(e.metadata, 'UTF8')))
+           array_agg(journal.leaf_of(
+               e.stream_type, e.stream_id, e.sequence, e.event_type, e.event_version, e.event_id, e.payload, e.metadata))
     INTO commands, sequences, kept, total_bytes, leaves
     FROM (
         SELECT n.*, p_event_ids[n.number] AS event_id, p_event_types[n.number] AS event_type,
@@ -281,8 +366,7 @@ BEGIN
         time_bytes := int8send((extract(epoch FROM at) * 1000000)::bigint);
         chains := array_fill(NULL::bytea, ARRAY[cardinality(kept)]);
         FOR n IN 1 .. cardinality(kept) LOOP
-            running := sha256(
-                '\x66616e6c65646765722f636861696e2f763100'::bytea || running || int8send(head + n) || time_bytes || leaves[kept[n]]);
+            running := journal.chain_of(running, head + n, time_bytes, leaves[kept[n]]);
             chains[n] := running;
         END LOOP;
 
@@ -349,11 +433,11 @@ DECLARE
 BEGIN
     FOR f IN
         SELECT p.oid::regprocedure FROM pg_catalog.pg_proc AS p
-        WHERE p.pronamespace = 'journal'::regnamespace AND p.proname IN ('append', 'entry_faults', 'forget_idempotency_keys')
+        WHERE p.pronamespace = 'journal'::regnamespace AND p.proname IN ('append', 'entry_faults', 'leaf_of', 'chain_of', 'forget_idempotency_keys')
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO journal_writer', f);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
-        IF f::text NOT LIKE 'journal.entry_faults%' THEN
+        IF f::text LIKE 'journal.append(%' OR f::text LIKE 'journal.forget_idempotency_keys(%' THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO fanledger_command, fanledger_operator', f);
         END IF;
     END LOOP;
