@@ -21,10 +21,10 @@ use crate::message;
 use crate::nats::{ConnectError, Connection, STREAM};
 
 /// How many messages a slow reader may fall behind before it is sent to Postgres.
-const CAPACITY: usize = 2048;
+const CAPACITY: usize = 8192;
 
-/// Larger events are left to Postgres, so that the buffer is bounded in bytes too (128 MiB at the very worst, some 2 MiB as a rule).
-const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Larger events are left to Postgres, so that the buffer is bounded in bytes too (128 MiB at the very worst, some 16 MiB as a rule).
+const EVENT_BYTES_MAX: usize = 16 * 1024;
 
 /// The server says this often that there is nothing to say; after three silent intervals the consumer counts as gone.
 const HEARTBEAT: Duration = Duration::from_millis(500);

@@ -194,11 +194,18 @@ impl RunnerContext {
     }
 
     pub(crate) async fn connect(&self) -> Result<PgConnection, RunnerError> {
-        let mut connection =
-            PgConnection::connect_with(&self.pool.connect_options()).await.map_err(RunnerError::Connect)?;
-        // A commit that a power cut takes back takes the checkpoint back with it; so waiting for the disk buys nothing.
-        sqlx::query("SET synchronous_commit = off").execute(&mut connection).await.map_err(RunnerError::Connect)?;
-        Ok(connection)
+        // A commit that a power cut takes back takes the checkpoint back with it; so waiting for the disk buys nothing. And
+        // the tables grow faster than their statistics: a plan made while one looked empty would scan it for ever, so each
+        // is reached by its index, and planned once.
+        let options = (*self.pool.connect_options()).clone().options([
+            ("synchronous_commit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("jit", "off"),
+        ]);
+        PgConnection::connect_with(&options).await.map_err(RunnerError::Connect)
     }
 }
 

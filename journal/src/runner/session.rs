@@ -27,6 +27,9 @@ use crate::trace;
 const BATCH_EVENTS: u32 = 2000;
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
+/// From one commit to the next at least, under a steady stream: what comes meanwhile goes together. A lone event never waits.
+const PACE: Duration = Duration::from_millis(4);
+
 /// Silence after which the head is asked for; shorter while NATS is known to be away, since nothing will break the silence.
 const QUIET: Duration = Duration::from_millis(250);
 const QUIET_WITHOUT_FEED: Duration = Duration::from_millis(50);
@@ -223,7 +226,7 @@ impl<'a> Session<'a> {
             return stop;
         }
         loop {
-            if let Err(stop) = self.read_to_head(None, Some(&mut *backoff)).await {
+            if let Err(stop) = self.read_to_head(None, Some((&mut *backoff, &feed))).await {
                 return stop;
             }
             if let Err(stop) = self.take_messages(&mut feed).await {
@@ -258,9 +261,13 @@ impl<'a> Session<'a> {
         self.catch_up(Some(limit)).await
     }
 
-    /// With `backoff`, for a runner: stops at the first short page, since messages go on from about there, and under load there
-    /// would always be another short page.
-    async fn read_to_head(&mut self, limit: Option<Position>, mut backoff: Option<&mut Backoff>) -> Result<(), Stop> {
+    /// A runner's, which has a feed, stops at the first short page, since under load there would always be another; and where
+    /// messages wait, since they may go on from there, and were read and decoded once for all runners of this process.
+    async fn read_to_head(
+        &mut self,
+        limit: Option<Position>,
+        mut runner: Option<(&mut Backoff, &Receiver<FeedMessage>)>,
+    ) -> Result<(), Stop> {
         let mut page = fetch(self.context, self.checkpoint.position, limit).await?;
         loop {
             let Some(last) = page.last().map(|event| event.position) else {
@@ -272,7 +279,8 @@ impl<'a> Session<'a> {
                 continue;
             };
             let is_short = page.len() < BATCH_EVENTS as usize && bytes(&page) < BATCH_BYTES / 2;
-            if is_short {
+            let is_last = is_short || runner.as_ref().is_some_and(|(_, feed)| !feed.is_empty());
+            if is_last {
                 self.process(&page).await?;
                 page = Vec::new();
             } else {
@@ -283,9 +291,9 @@ impl<'a> Session<'a> {
                 processed?;
                 page = next?;
             }
-            if let Some(backoff) = &mut backoff {
+            if let Some((backoff, _)) = &mut runner {
                 backoff.reset();
-                if is_short {
+                if is_last {
                     return Ok(());
                 }
             }
@@ -295,11 +303,13 @@ impl<'a> Session<'a> {
     /// Takes messages for as long as each follows on the one before; `Ok` means "ask Postgres".
     async fn take_messages(&mut self, feed: &mut Receiver<FeedMessage>) -> Result<(), Stop> {
         let connected = self.context.feed().connected();
+        let mut next_commit = tokio::time::Instant::now();
         loop {
             let quiet = if *connected.borrow() { QUIET } else { QUIET_WITHOUT_FEED };
             let first = match tokio::time::timeout(quiet, feed.recv()).await {
                 Ok(Ok(message)) => message,
-                Ok(Err(RecvError::Lagged(_))) => return Ok(()),
+                // Not what was missed counts, but whether the oldest that is left follows.
+                Ok(Err(RecvError::Lagged(_))) => continue,
                 Ok(Err(RecvError::Closed)) => {
                     tokio::time::sleep(quiet).await;
                     return Ok(());
@@ -311,6 +321,8 @@ impl<'a> Session<'a> {
                     continue;
                 }
             };
+            tokio::time::sleep_until(next_commit).await;
+            next_commit = tokio::time::Instant::now() + PACE;
             let (batch, ask_postgres) = self.gather(first, feed);
             if !batch.is_empty() {
                 self.process(&batch).await?;
@@ -343,8 +355,8 @@ impl<'a> Session<'a> {
             }
             next = match feed.try_recv() {
                 Ok(message) => message,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return (batch, false),
-                Err(TryRecvError::Lagged(_)) => return (batch, true),
+                // What is left after a lag is asked for next time; it follows or it does not.
+                Err(TryRecvError::Empty | TryRecvError::Closed | TryRecvError::Lagged(_)) => return (batch, false),
             };
         }
     }
