@@ -9,6 +9,9 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
+/// A pooled connection that was in use so recently is taken to be alive.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+
 /// The migrations of ground state and control tables, as they were when this was built.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -123,6 +126,16 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, Database
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(10))
+        // A round trip before every statement would double their number; one that was idle for long is asked all the same.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for > IDLE_TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(connect_options(url)?)
         .await
         .map_err(DatabaseError::Connect)
