@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::problem::chain;
 
 /// While a request waits for a position. A projection lags by milliseconds, so this is most of what a wait costs.
-const POLL_URGENT: Duration = Duration::from_millis(5);
+const POLL_URGENT: Duration = Duration::from_millis(2);
 /// While there are only streams.
 const POLL_CALM: Duration = Duration::from_millis(100);
 /// While Postgres does not answer.
