@@ -43,10 +43,11 @@ gen-contracts: cargo ## write the JSON Schemas of the events to docs/events
 audit: cargo ## licences, bans, sources and advisories of the dependencies
 	@cargo xtask audit
 
-bench: build ## measure append, webhook and lag against their baselines, in the same run
+bench: build ## measure append, webhook, lag and verify against their baselines, in the same run
 	@$(RELEASE) bench append
 	@$(RELEASE) bench webhook
 	@$(RELEASE) bench lag
+	@$(RELEASE) bench verify
 
 conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many orders; the books end the same
 	@test -n "$(STRIPE_FIXTURES)" || { echo "say where the events are: make conformance STRIPE_FIXTURES=<folder>" >&2; exit 2; }
@@ -54,7 +55,7 @@ conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many ord
 
 properties: cargo ## the property tests at their full counts (make test runs fewer)
 	@$(FULL) PROPTEST_CASES=10000 cargo xtask test --show -p fanledger-domain -p fanledger-journal -p fanledger-commands \
-		--lib --test ledgered --test generated --test append --test verify
+		--lib --test ledgered --test generated --test append --test verify --test faults
 
 chaos: cargo ## kill, wipe and restart everything under load, the full count (make test runs a short form)
 	@$(FULL) cargo xtask test --show -p fanledger-journal -p fanledger --test chaos
