@@ -73,6 +73,10 @@ pub struct Rebuilt {
     pub proof: Option<Proof>,
     /// It went live, and then met an event that it cannot apply; as its status says.
     pub halt: Option<Halt>,
+    /// Milliseconds of reading the journal into the new tables, for as much of it as this process did.
+    pub loading_ms: u64,
+    /// Milliseconds of making the new tables' indexes.
+    pub indexing_ms: u64,
 }
 
 /// A rebuild that was not completed. The live generation is as it was.
@@ -350,6 +354,10 @@ async fn keep_one(desk: &mut PgConnection, name: &'static str) {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 struct Work<'a, 's> {
     context: &'a RunnerContext,
     plan: Plan,
@@ -365,7 +373,7 @@ impl Work<'_, '_> {
         let name = self.plan.name;
         self.session.open().await.map_err(|stop| RebuildError::of_stop(name, stop))?;
         self.tracker.begin(self.session.checkpoint.position);
-        self.load().await?;
+        let (loading, indexing) = self.load().await?;
         let complete_since = Instant::now();
         self.catch_up(Phase::CatchingUp).await?;
         let proof = self.prove().await?;
@@ -380,6 +388,8 @@ impl Work<'_, '_> {
             position: self.session.checkpoint.position,
             proof,
             halt,
+            loading_ms: millis(loading),
+            indexing_ms: millis(indexing),
         })
     }
 
@@ -396,15 +406,17 @@ impl Work<'_, '_> {
         Ok(Some(live.checkpoint.position))
     }
 
-    /// From the beginning, or from where a rebuild was broken off, with nothing in the way; then the indexes.
-    async fn load(&mut self) -> Result<(), RebuildError> {
+    /// From the beginning, or from where a rebuild was broken off, with nothing in the way; then the indexes. Returns how long
+    /// each took.
+    async fn load(&mut self) -> Result<(Duration, Duration), RebuildError> {
         let (name, generation) = (self.plan.name, self.session.generation);
         let row = RunnerRow::of(&mut self.session.connection, name, generation).await;
         let row = row.map_err(RunnerError::Checkpoint)?.ok_or(RebuildError::Lost(name))?;
         if row.stage != Stage::Loading {
-            return Ok(());
+            return Ok((Duration::ZERO, Duration::ZERO));
         }
         self.tracker.phase(Phase::Loading);
+        let began = Instant::now();
         loop {
             let limit = self.limit().await?;
             self.session.load(limit).await.map_err(|stop| RebuildError::of_stop(name, stop))?;
@@ -414,10 +426,12 @@ impl Work<'_, '_> {
                 break;
             }
         }
+        let loading = began.elapsed();
         self.tracker.phase(Phase::Indexing);
         self.index().await.map_err(|source| {
             RebuildError::of_stop(name, Stop::Failed(RunnerError::Generation { name, generation, source }))
-        })
+        })?;
+        Ok((loading, began.elapsed() - loading))
     }
 
     async fn index(&mut self) -> Result<(), sqlx::Error> {
