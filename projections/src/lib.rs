@@ -17,8 +17,10 @@
 //! What is not here: reading the journal, checkpoints, generations, halts (`fanledger_journal::runner`); the queries over
 //! these tables (`fanledger_gateway::read`); anything that acts (`fanledger_commands`).
 
+mod ahead;
 pub mod awaited;
 pub mod balances;
+mod copy;
 mod decode;
 pub mod entries;
 pub mod postings;

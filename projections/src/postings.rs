@@ -1,22 +1,28 @@
 //! `postings`: the lines of statements, in the order of any of the three times.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use fanledger_domain::event::DecodeError;
+use fanledger_domain::id::{EntryId, IdError, StripeId};
+use fanledger_domain::time::{Timestamp, TimestampError};
 use fanledger_journal::event::RecordedEvent;
+use fanledger_journal::load::{Loader, Page};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
+use serde::Deserialize;
 use sqlx::PgConnection;
 
-use crate::decode;
+use crate::ahead::Ahead;
+use crate::copy::Rows;
+use crate::decode::{self, Keys, Move, Payload, PostingError};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Postings;
 
 const CREATE: &str = r#"
--- `line` is the posting's number within its entry, from 1. Each index is an order of statements, page by page; that of
--- recording is the primary key's.
+-- `line` is the posting's number within its entry, from 1.
 CREATE TABLE postings (
     account      text COLLATE "C" NOT NULL,
     currency     text COLLATE "C" NOT NULL,
@@ -30,29 +36,20 @@ CREATE TABLE postings (
     recorded_at  timestamptz NOT NULL,
     description  text NOT NULL,
     object       text COLLATE "C" NOT NULL,
-    stripe_event text COLLATE "C",
-    PRIMARY KEY (account, currency, position, line)
+    stripe_event text COLLATE "C"
 );
-CREATE INDEX postings_occurred ON postings (account, currency, occurred_at, position, line);
-CREATE INDEX postings_effective ON postings (account, currency, effective_at, position, line);
 "#;
 
-#[derive(Default)]
-struct Rows {
-    accounts: Vec<String>,
-    currencies: Vec<String>,
-    positions: Vec<i64>,
-    lines: Vec<i32>,
-    entry_ids: Vec<String>,
-    sides: Vec<&'static str>,
-    amounts: Vec<i64>,
-    occurred: Vec<DateTime<Utc>>,
-    effective: Vec<DateTime<Utc>>,
-    recorded: Vec<DateTime<Utc>>,
-    descriptions: Vec<String>,
-    objects: Vec<String>,
-    stripe_events: Vec<Option<String>>,
-}
+/// Each is an order of statements, page by page; that of recording is the primary key's. Sorted in memory as far as it goes.
+const INDEXES: &str = "
+SET LOCAL maintenance_work_mem = '256MB';
+ALTER TABLE postings ADD PRIMARY KEY (account, currency, position, line);
+CREATE INDEX postings_occurred ON postings (account, currency, occurred_at, position, line);
+CREATE INDEX postings_effective ON postings (account, currency, effective_at, position, line);
+";
+
+const TABLE: &str = "postings (account, currency, position, line, entry_id, side, amount, occurred_at, effective_at, recorded_at, \
+     description, object, stripe_event)";
 
 #[async_trait]
 impl Projection for Postings {
@@ -68,6 +65,14 @@ impl Projection for Postings {
         Schema { create: CREATE, views: &["postings"] }
     }
 
+    fn indexes(&self) -> &'static str {
+        INDEXES
+    }
+
+    fn loader(&self) -> Option<Box<dyn Loader>> {
+        Some(Box::new(Loading::default()))
+    }
+
     fn wants(&self, event_type: &str) -> bool {
         event_type == decode::ENTRY_POSTED
     }
@@ -78,53 +83,111 @@ impl Projection for Postings {
         _: Effects,
         connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        let mut rows = Rows::default();
-        for recorded in batch {
-            let entry = decode::entry(recorded)?;
-            for (line, posting) in (1..).zip(&entry.postings) {
-                rows.accounts.push(posting.account.to_string());
-                rows.currencies.push(posting.money.currency().to_string());
-                rows.positions.push(recorded.position.as_i64());
-                rows.lines.push(line);
-                rows.entry_ids.push(entry.entry_id.to_string());
-                rows.sides.push(posting.side.as_str());
-                rows.amounts.push(posting.money.minor());
-                rows.occurred.push(entry.occurred_at.to_chrono());
-                rows.effective.push(entry.effective_at.to_chrono());
-                rows.recorded.push(recorded.recorded_at);
-                rows.descriptions.push(entry.description.clone());
-                rows.objects.push(entry.cause.object.to_string());
-                rows.stripe_events.push(entry.cause.stripe_event.as_ref().map(ToString::to_string));
-            }
-        }
-        rows.write(connection).await?;
+        let entries = batch.iter().map(|recorded| Payload::from(recorded.as_ref()));
+        lines(&mut Keys::default(), entries)?.write(TABLE, connection).await?;
         Ok(())
     }
 }
 
-impl Rows {
-    async fn write(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO postings (account, currency, position, line, entry_id, side, amount, occurred_at, effective_at, recorded_at,
-                 description, object, stripe_event)
-             SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::text[], $6::text[], $7::bigint[],
-                 $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], $13::text[])",
-        )
-        .bind(self.accounts)
-        .bind(self.currencies)
-        .bind(self.positions)
-        .bind(self.lines)
-        .bind(self.entry_ids)
-        .bind(self.sides)
-        .bind(self.amounts)
-        .bind(self.occurred)
-        .bind(self.effective)
-        .bind(self.recorded)
-        .bind(self.descriptions)
-        .bind(self.objects)
-        .bind(self.stripe_events)
-        .execute(connection)
-        .await?;
+/// What of an entry a statement shows, borrowed from its bytes.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    entry_id: Cow<'a, str>,
+    #[serde(borrow)]
+    cause: Cause<'a>,
+    #[serde(borrow)]
+    description: Cow<'a, str>,
+    #[serde(borrow)]
+    occurred_at: Cow<'a, str>,
+    #[serde(borrow)]
+    effective_at: Cow<'a, str>,
+    #[serde(borrow)]
+    postings: Vec<Move<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Cause<'a> {
+    #[serde(borrow)]
+    object: Cow<'a, str>,
+    #[serde(borrow, default)]
+    stripe_event: Option<Cow<'a, str>>,
+}
+
+/// Why there are no lines of an entry.
+#[derive(Debug, thiserror::Error)]
+enum EntryError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("read the entry's ids")]
+    Id(#[from] IdError),
+    #[error("read the entry's times")]
+    Time(#[from] TimestampError),
+    #[error(transparent)]
+    Posting(#[from] PostingError),
+}
+
+/// The rows of some entries.
+fn lines<'a>(keys: &mut Keys, entries: impl Iterator<Item = Payload<'a>>) -> Result<Rows, ApplyError> {
+    let mut rows = Rows::of(13);
+    for payload in entries {
+        push(&mut rows, keys, &payload).map_err(|error| ApplyError::poison(payload.position, error))?;
+    }
+    Ok(rows)
+}
+
+fn push(rows: &mut Rows, keys: &mut Keys, payload: &Payload<'_>) -> Result<(), EntryError> {
+    let entry: Entry<'_> = payload.read()?;
+    let entry_id: EntryId = entry.entry_id.parse()?;
+    let object: StripeId = entry.cause.object.parse()?;
+    let stripe_event = entry.cause.stripe_event.map(|id| id.parse::<StripeId>()).transpose()?;
+    let occurred_at: Timestamp = entry.occurred_at.parse()?;
+    let effective_at: Timestamp = entry.effective_at.parse()?;
+    for (line, posting) in (1..).zip(&entry.postings) {
+        posting.signed_minor()?;
+        let number = keys.number(posting)?;
+        let Some((account, currency)) = keys.names().get(number) else { continue };
+        rows.begin()
+            .text(account)
+            .text(currency)
+            .bigint(payload.position.as_i64())
+            .integer(line)
+            .text(entry_id.as_str())
+            .text(posting.side.as_str())
+            .bigint(posting.minor)
+            .time(occurred_at.as_unix_micros())
+            .time(effective_at.as_unix_micros())
+            .time(payload.recorded_micros)
+            .text(&entry.description)
+            .text(object.as_str())
+            .optional_text(stripe_event.as_ref().map(StripeId::as_str));
+    }
+    Ok(())
+}
+
+/// A load under way: the rows of one page are made while those of the one before are written.
+#[derive(Default)]
+struct Loading {
+    ahead: Ahead<Keys, Rows>,
+}
+
+impl Loading {
+    async fn advance(&mut self, page: Option<Page>, connection: &mut PgConnection) -> Result<(), ApplyError> {
+        let read = |keys: &mut Keys, page: &Page| lines(keys, page.events().map(Payload::from));
+        if let Some(mut rows) = self.ahead.next(page, read).await? {
+            rows.write(TABLE, connection).await?;
+        }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Loader for Loading {
+    async fn load(&mut self, page: Page, connection: &mut PgConnection) -> Result<(), ApplyError> {
+        self.advance(Some(page), connection).await
+    }
+
+    async fn flush(&mut self, connection: &mut PgConnection) -> Result<(), ApplyError> {
+        self.advance(None, connection).await
     }
 }

@@ -33,15 +33,17 @@ pub async fn trial_balance<M: From<i128>>(
     const WHAT: &str = "the trial balance";
     let cut = Cut { as_of, by };
     let sql = format!(
-        "WITH {expressions}, turnover AS ({turnover})
+        "WITH RECURSIVE keys AS (
+             SELECT t.account, t.currency, t.debits, t.credits, t.lines FROM read.balance_totals AS t
+             WHERE $2::text IS NULL OR t.currency = $2
+         ), {turnover}
          SELECT p.position::bigint AS position, {firsts},
                 t.account::text AS account, t.currency::text AS currency, t.debits::text AS debits, t.credits::text AS credits
          FROM read.positions AS p
-         LEFT JOIN turnover AS t ON $2::text IS NULL OR t.currency = $2
+         LEFT JOIN turnover AS t ON true
          WHERE p.name = 'balances'
          ORDER BY t.currency, t.account",
-        expressions = cut.expressions("$1"),
-        turnover = cut.turnover_of_all(),
+        turnover = cut.turnover("$1"),
         firsts = cut.firsts(),
     );
     let rows =
@@ -139,23 +141,22 @@ async fn balances_of(
     limit: i64,
 ) -> Result<Found, ReadError> {
     let sql = format!(
-        "WITH {expressions}, keys AS (
-             SELECT t.account, t.currency FROM read.balance_totals AS t
+        "WITH RECURSIVE keys AS (
+             SELECT t.account, t.currency, t.debits, t.credits, t.lines FROM read.balance_totals AS t
              WHERE ($2::text IS NULL OR t.account = $2) AND (t.account, t.currency) > ($3::text, $4::text)
              ORDER BY t.account, t.currency LIMIT $5::bigint
-         )
+         ), {turnover}
          SELECT p.position::bigint AS position, {firsts},
                 k.account::text AS key_account, k.currency::text AS key_currency,
                 CASE WHEN t.debits IS NOT NULL THEN k.account END::text AS account, k.currency::text AS currency,
                 t.debits::text AS debits, t.credits::text AS credits
          FROM read.positions AS p
          LEFT JOIN keys AS k ON true
-         LEFT JOIN LATERAL ({turnover}) AS t ON true
+         LEFT JOIN turnover AS t ON t.account = k.account AND t.currency = k.currency
          WHERE p.name = 'balances'
          ORDER BY k.account, k.currency",
-        expressions = cut.expressions("$1"),
         firsts = cut.firsts(),
-        turnover = cut.turnover_of_key(),
+        turnover = cut.turnover("$1"),
     );
     let rows = fetch(pool, what, &sql, |query| {
         cut.bind(query)

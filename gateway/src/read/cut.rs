@@ -1,15 +1,17 @@
-//! How "as of" becomes SQL over the sums of `balances`.
+//! How "as of" becomes SQL over the nodes and lines of `balances`.
 //!
-//! As of an instant is: whole months before its month, whole days of the month before its day, whole hours of the day before
-//! its hour, and the lines of its hour up to it. As of a position is the same by recording time, with the lines of the
-//! position's hour up to it: `balance_hours` tells which hour that is.
+//! From the top: a node that ends before the cut counts whole, one that begins after it is left out, and one in which the cut lies
+//! is replaced by its children, down to the lines of a segment; the open segment's lines are always looked at.
 
-use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::query::{self, Query};
 use super::{AsOf, By, ReadError};
+
+/// Lines per segment, children per node, and levels of nodes, as the projection `balances` keeps them.
+const FANOUT: i64 = 32;
+const LEVELS: u32 = 4;
 
 /// Which lines count.
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +20,13 @@ pub(super) struct Cut {
     pub by: By,
 }
 
-/// The lines of the cut's hour that are within it; `l` is the line, `b` the bounds.
-const LINES_OCCURRED: &str = "l.occurred_at >= b.hour AND l.occurred_at <= b.until";
-const LINES_EFFECTIVE: &str = "l.effective_at >= b.hour AND l.effective_at <= b.until";
-const LINES_RECORDED: &str =
-    "l.position >= b.from_position AND l.position < b.before_position AND l.recorded_at <= b.until";
+/// The columns that a cut compares: in `balance_nodes` the least and the greatest of a node's lines, in `balance_lines` the
+/// lines' own. Times are in microseconds since 1970.
+struct Columns {
+    first: &'static str,
+    last: &'static str,
+    each: &'static str,
+}
 
 impl Cut {
     /// A position is a point on the axis of recording.
@@ -33,152 +37,125 @@ impl Cut {
         }
     }
 
+    const fn columns(self) -> Columns {
+        match (self.as_of, self.by) {
+            (AsOf::Position(_), _) => Columns { first: "position_first", last: "position_last", each: "positions" },
+            (_, By::Occurred) => Columns { first: "occurred_first", last: "occurred_last", each: "occurred" },
+            (_, By::Effective) => Columns { first: "effective_first", last: "effective_last", each: "effective" },
+            (_, By::Recorded) => Columns { first: "recorded_first", last: "recorded_last", each: "recorded" },
+        }
+    }
+
     /// Binds the cut as the statement's next parameter.
     pub fn bind<'q>(self, query: Query<'q>) -> Query<'q> {
         match self.as_of {
-            AsOf::Latest => query.bind(None::<DateTime<Utc>>),
-            AsOf::Instant(at) => query.bind(at.to_chrono()),
+            AsOf::Latest => query.bind(None::<i64>),
+            AsOf::Instant(at) => query.bind(at.as_unix_micros()),
             AsOf::Position(position) => query.bind(query::bigint(position)),
         }
     }
 
-    /// Common table expressions `bounds` (one row), and `months`, `days`, `hours`: the buckets that one account must probe.
-    /// `parameter` is the cut's.
-    pub fn expressions(self, parameter: &str) -> String {
-        let hour = match (self.as_of, self.axis()) {
-            (AsOf::Latest, _) => return "bounds AS (SELECT)".to_owned(),
-            (AsOf::Instant(_), By::Occurred | By::Effective) => format!(
-                "SELECT date_trunc('hour', {parameter}::timestamptz, 'UTC') AS hour, {parameter}::timestamptz AS until,
-                        NULL::bigint AS from_position, NULL::bigint AS before_position"
-            ),
-            (AsOf::Instant(_), By::Recorded) => format!(
-                "SELECT at.hour, {parameter}::timestamptz AS until,
-                        (SELECT h.first_position FROM read.balance_hours AS h WHERE h.hour = at.hour) AS from_position,
-                        coalesce((SELECT h.first_position FROM read.balance_hours AS h WHERE h.hour > at.hour ORDER BY h.hour LIMIT 1),
-                                 9223372036854775807) AS before_position
-                 FROM (SELECT date_trunc('hour', {parameter}::timestamptz, 'UTC')) AS at (hour)"
-            ),
-            (AsOf::Position(_), _) => format!(
-                "SELECT h.hour, 'infinity'::timestamptz AS until, h.first_position AS from_position, {parameter}::bigint + 1 AS before_position
-                 FROM read.balance_hours AS h WHERE h.first_position <= {parameter}::bigint ORDER BY h.first_position DESC LIMIT 1"
-            ),
+    /// Common table expressions, for a `WITH RECURSIVE`. The last of them is `turnover`: `account`, `currency`, and within the cut
+    /// `debits`, `credits` and (except of the latest) `last_position`, of each row of `keys` that has any; `keys` comes before
+    /// them, with the columns of `balance_totals`. `parameter` is the cut's.
+    ///
+    /// `OFFSET 0` keeps each probe of an index apart: joined freely, the planner, who knows nothing of how few nodes a cut
+    /// needs, reads the whole table.
+    pub fn turnover(self, parameter: &str) -> String {
+        let Columns { first, last, each } = self.columns();
+        let at = match self.as_of {
+            AsOf::Latest => {
+                return "turnover AS (SELECT k.account, k.currency, k.debits, k.credits FROM keys AS k)".to_owned();
+            }
+            AsOf::Instant(_) | AsOf::Position(_) => format!("{parameter}::bigint"),
         };
-        let axis = self.axis().as_str();
-        // In `timestamp` without a zone, so that a step of a month or a day is the calendar's and not the session's.
+        // Each level with the lines that a node of it stands for, and those that one above it does.
+        let levels: Vec<String> = (1..=LEVELS)
+            .map(|level| {
+                let above = if level == LEVELS { i64::MAX } else { FANOUT.pow(level + 1) };
+                format!("({level}::smallint, {}::bigint, {above}::bigint)", FANOUT.pow(level))
+            })
+            .collect();
+        let node = format!(
+            "SELECT n.level, n.number, n.debits, n.credits, n.position_last, n.{last} <= {at} AS is_whole FROM read.balance_nodes AS n"
+        );
         format!(
-            "bounds AS MATERIALIZED (
-                 SELECT date_trunc('month', h.hour, 'UTC') AS month, date_trunc('day', h.hour, 'UTC') AS day, h.*
-                 FROM ({hour}) AS h
+            "visited AS (
+                 SELECT k.account, k.currency, n.*
+                 FROM keys AS k
+                 JOIN (VALUES {levels}) AS g (level, lines, lines_above) ON k.lines >= g.lines
+                 CROSS JOIN LATERAL (
+                     {node}
+                     WHERE n.account = k.account AND n.currency = k.currency AND n.level = g.level
+                       AND n.number >= k.lines / g.lines_above * {FANOUT} AND n.{first} <= {at}
+                     OFFSET 0) AS n
+                 UNION ALL
+                 SELECT v.account, v.currency, n.*
+                 FROM visited AS v
+                 CROSS JOIN LATERAL (
+                     {node}
+                     WHERE n.account = v.account AND n.currency = v.currency AND n.level = v.level - 1::smallint
+                       AND n.number >= v.number * {FANOUT} AND n.number < (v.number + 1) * {FANOUT} AND n.{first} <= {at}
+                     OFFSET 0) AS n
+                 WHERE NOT v.is_whole AND v.level > 1
              ),
-             months AS MATERIALIZED (
-                 -- Those that have sums, each found from the one before: what is asked for, or what an event claims, may be
-                 -- thousands of years away.
-                 WITH RECURSIVE seen (bucket) AS (
-                     SELECT '-infinity'::timestamptz
+             segments AS (
+                 SELECT v.account, v.currency, v.number AS segment FROM visited AS v WHERE NOT v.is_whole AND v.level = 1
+                 UNION ALL
+                 SELECT k.account, k.currency, k.lines / {FANOUT} FROM keys AS k WHERE k.lines % {FANOUT} <> 0
+             ),
+             turnover AS (
+                 SELECT x.account, x.currency, sum(x.debits) AS debits, sum(x.credits) AS credits, max(x.last_position) AS last_position
+                 FROM (
+                     SELECT v.account, v.currency, v.debits, v.credits, v.position_last AS last_position
+                     FROM visited AS v WHERE v.is_whole
                      UNION ALL
-                     SELECT next.bucket FROM seen CROSS JOIN LATERAL (
-                         SELECT s.bucket FROM bounds AS b, read.balance_sums AS s
-                         WHERE s.axis = '{axis}' AND s.grain = 'month' AND s.bucket > seen.bucket AND s.bucket < b.month
-                         ORDER BY s.bucket LIMIT 1) AS next
-                 )
-                 SELECT bucket FROM seen WHERE bucket > '-infinity'
-             ),
-             days AS MATERIALIZED (
-                 SELECT s AT TIME ZONE 'UTC' AS bucket FROM bounds AS b, generate_series(b.month AT TIME ZONE 'UTC',
-                     b.day AT TIME ZONE 'UTC' - interval '1 day', interval '1 day') AS s
-             ),
-             hours AS MATERIALIZED (
-                 SELECT s AT TIME ZONE 'UTC' AS bucket FROM bounds AS b, generate_series(b.day AT TIME ZONE 'UTC',
-                     b.hour AT TIME ZONE 'UTC' - interval '1 hour', interval '1 hour') AS s
-             )"
+                     SELECT s.account, s.currency, l.debits, l.credits, l.last_position
+                     FROM segments AS s
+                     CROSS JOIN LATERAL (
+                         SELECT coalesce(sum(u.amount) FILTER (WHERE u.amount > 0), 0) AS debits,
+                                coalesce(-sum(u.amount) FILTER (WHERE u.amount < 0), 0) AS credits, max(u.position) AS last_position
+                         FROM read.balance_lines AS l
+                         CROSS JOIN LATERAL unnest(l.{each}, l.amounts, l.positions) AS u (at, amount, position)
+                         WHERE l.account = s.account AND l.currency = s.currency AND l.segment = s.segment AND u.at <= {at}) AS l
+                     WHERE l.last_position IS NOT NULL) AS x
+                 GROUP BY x.account, x.currency
+             )",
+            levels = levels.join(", "),
         )
     }
 
-    const fn lines(self) -> &'static str {
-        match (self.as_of, self.by) {
-            (AsOf::Position(_), _) | (_, By::Recorded) => LINES_RECORDED,
-            (_, By::Occurred) => LINES_OCCURRED,
-            (_, By::Effective) => LINES_EFFECTIVE,
-        }
-    }
-
-    /// A subquery: `debits` and `credits` of the account and currency of `k`; no row or nulls where there are none. Each
-    /// bucket is one probe of the primary key: `LIMIT` keeps the planner from turning that into a scan.
-    pub fn turnover_of_key(self) -> String {
-        let (axis, lines) = (self.axis().as_str(), self.lines());
-        match self.as_of {
-            AsOf::Latest => {
-                "SELECT t.debits, t.credits FROM read.balance_totals AS t WHERE t.account = k.account AND t.currency = k.currency".to_owned()
-            }
-            AsOf::Instant(_) | AsOf::Position(_) => {
-                let probes = [("months", "month"), ("days", "day"), ("hours", "hour")].map(|(buckets, grain)| {
-                    format!(
-                        "SELECT s.debits, s.credits FROM {buckets} AS g
-                         CROSS JOIN LATERAL (
-                             SELECT s.debits, s.credits FROM read.balance_sums AS s
-                             WHERE s.axis = '{axis}' AND s.grain = '{grain}' AND s.bucket = g.bucket
-                               AND s.account = k.account AND s.currency = k.currency
-                             LIMIT 1) AS s
-                         UNION ALL "
-                    )
-                });
-                format!(
-                    "SELECT sum(x.debits) AS debits, sum(x.credits) AS credits
-                     FROM ({probes}
-                         SELECT l.debits, l.credits FROM bounds AS b, read.balance_lines AS l
-                         WHERE l.account = k.account AND l.currency = k.currency AND {lines}) AS x",
-                    probes = probes.concat(),
-                )
-            }
-        }
-    }
-
-    /// A subquery: `account`, `currency`, `debits`, `credits` of every account with turnover. Ranges of buckets; the lines of
-    /// the last hour only for accounts that have a sum in that hour.
-    pub fn turnover_of_all(self) -> String {
-        let (axis, lines) = (self.axis().as_str(), self.lines());
-        let sums = format!(
-            "SELECT s.account, s.currency, s.debits, s.credits FROM bounds AS b JOIN read.balance_sums AS s ON s.axis = '{axis}'"
+    /// A subquery: `balance` of the lines within the cut of the account and currency of `k` that are beyond a position. It
+    /// goes back from the newest segment, so it costs what there is beyond.
+    pub fn balance_beyond(self, parameter: &str, position: &str) -> String {
+        let each = self.columns().each;
+        let within = match self.as_of {
+            AsOf::Latest => "true".to_owned(),
+            AsOf::Instant(_) | AsOf::Position(_) => format!("u.at <= {parameter}::bigint"),
+        };
+        let segment = format!(
+            "SELECT l.segment, l.positions, l.amounts, l.{each} AS at FROM read.balance_lines AS l
+             WHERE l.account = k.account AND l.currency = k.currency AND l.segment ="
         );
-        match self.as_of {
-            AsOf::Latest => "SELECT t.account, t.currency, t.debits, t.credits FROM read.balance_totals AS t".to_owned(),
-            AsOf::Instant(_) | AsOf::Position(_) => format!(
-                "SELECT x.account, x.currency, sum(x.debits) AS debits, sum(x.credits) AS credits
-                 FROM (
-                     {sums} AND s.grain = 'month' AND s.bucket < b.month
-                     UNION ALL
-                     {sums} AND s.grain = 'day' AND s.bucket >= b.month AND s.bucket < b.day
-                     UNION ALL
-                     {sums} AND s.grain = 'hour' AND s.bucket >= b.day AND s.bucket < b.hour
-                     UNION ALL
-                     SELECT s.account, s.currency, l.debits, l.credits
-                     FROM bounds AS b JOIN read.balance_sums AS s ON s.axis = '{axis}' AND s.grain = 'hour' AND s.bucket = b.hour
-                     CROSS JOIN LATERAL (
-                         SELECT sum(l.debits) AS debits, sum(l.credits) AS credits FROM read.balance_lines AS l
-                         WHERE l.account = s.account AND l.currency = s.currency AND {lines}) AS l
-                     WHERE l.debits IS NOT NULL) AS x
-                 GROUP BY x.account, x.currency"
-            ),
-        }
-    }
-
-    /// A condition: line `l` is within the cut.
-    pub fn holds(self, parameter: &str) -> String {
-        match (self.as_of, self.by) {
-            (AsOf::Latest, _) => "true".to_owned(),
-            (AsOf::Instant(_), By::Occurred) => format!("l.occurred_at <= {parameter}::timestamptz"),
-            (AsOf::Instant(_), By::Effective) => format!("l.effective_at <= {parameter}::timestamptz"),
-            (AsOf::Instant(_), By::Recorded) => format!("l.recorded_at <= {parameter}::timestamptz"),
-            (AsOf::Position(_), _) => format!("l.position <= {parameter}::bigint"),
-        }
+        format!(
+            "WITH RECURSIVE back AS (
+                 {segment} (k.lines - 1) / {FANOUT}
+                 UNION ALL
+                 SELECT l.* FROM back AS b CROSS JOIN LATERAL ({segment} b.segment - 1 OFFSET 0) AS l
+                 WHERE b.positions[1] > {position}
+             )
+             SELECT sum(u.amount) AS balance
+             FROM back AS b CROSS JOIN LATERAL unnest(b.positions, b.amounts, b.at) AS u (position, amount, at)
+             WHERE u.position > {position} AND {within}"
+        )
     }
 
     /// Columns `first_at` and `first_position`, for [`Cut::check`].
     pub fn firsts(self) -> String {
+        let axis = self.axis().as_str();
         format!(
-            "(SELECT f.first_at FROM read.balance_firsts AS f WHERE f.axis = '{}')::timestamptz AS first_at,
-             (SELECT min(h.first_position) FROM read.balance_hours AS h)::bigint AS first_position",
-            self.axis().as_str()
+            "(SELECT f.{axis} FROM read.balance_firsts AS f)::timestamptz AS first_at,
+             (SELECT f.position FROM read.balance_firsts AS f)::bigint AS first_position"
         )
     }
 

@@ -173,25 +173,23 @@ impl Page {
         // On the axis of recording the cut is no part of the key.
         let bounded = match (self.cut.axis(), self.cut.as_of) {
             (By::Recorded, AsOf::Instant(_) | AsOf::Position(_)) => {
-                "l.position < (SELECT b.before_position FROM bounds AS b) AND l.recorded_at <= (SELECT b.until FROM bounds AS b)"
+                "l.position <= (SELECT t.last_position FROM turnover AS t WHERE t.account = k.account AND t.currency = k.currency)"
             }
             (By::Recorded, AsOf::Latest) | (By::Occurred | By::Effective, _) => "true",
         };
         format!(
-            "WITH {expressions}, at AS (
+            "WITH RECURSIVE at AS (
                  SELECT least(b.position, p.position, $7::bigint) AS position
                  FROM read.positions AS b, read.positions AS p WHERE b.name = 'balances' AND p.name = 'postings'
              ), keys AS (
-                 SELECT t.account, t.currency FROM read.balance_totals AS t
+                 SELECT t.account, t.currency, t.debits, t.credits, t.lines FROM read.balance_totals AS t
                  WHERE t.account = $1::text AND ($2::text IS NULL OR t.currency = $2)
-             ), newest AS MATERIALIZED (
+             ), {turnover}, newest AS MATERIALIZED (
                  SELECT k.currency,
                         coalesce(cut.debits - cut.credits, 0) - coalesce(beyond.balance, 0) - coalesce(shown.balance, 0) AS balance
                  FROM at CROSS JOIN keys AS k
-                 LEFT JOIN LATERAL ({turnover}) AS cut ON true
-                 CROSS JOIN LATERAL (
-                     SELECT sum(l.debits - l.credits) AS balance FROM read.balance_lines AS l
-                     WHERE l.account = k.account AND l.currency = k.currency AND l.position > at.position AND {holds}) AS beyond
+                 LEFT JOIN turnover AS cut ON cut.account = k.account AND cut.currency = k.currency
+                 CROSS JOIN LATERAL ({beyond}) AS beyond
                  CROSS JOIN LATERAL (
                      SELECT sum(CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END) AS balance FROM read.postings AS l
                      WHERE l.account = k.account AND l.currency = k.currency AND l.position <= at.position AND {same}) AS shown
@@ -215,9 +213,8 @@ impl Page {
                     n.balance::text AS newest
              FROM at LEFT JOIN lines AS l ON true LEFT JOIN newest AS n ON n.currency = l.currency
              ORDER BY {order}",
-            expressions = self.cut.expressions("$3"),
-            turnover = self.cut.turnover_of_key(),
-            holds = self.cut.holds("$3"),
+            turnover = self.cut.turnover("$3"),
+            beyond = self.cut.balance_beyond("$3", "at.position"),
             firsts = self.cut.firsts(),
             order = self.order(),
         )
