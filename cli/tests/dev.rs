@@ -127,8 +127,8 @@ async fn from_an_empty_directory_to_balanced_books_and_back_after_a_kill() {
     }
     let verified = machine.json("journal verify", 0);
     assert_eq!(
-        (&verified["ok"], &verified["root"], &verified["first_divergence"]),
-        (&true.into(), &Value::Null, &Value::Null)
+        (&verified["ok"], verified["root"].as_str().unwrap().len(), &verified["first_divergence"]),
+        (&true.into(), 64, &Value::Null)
     );
     assert_eq!(machine.json("ledger converge --dry-run", 0)["entries"], 0);
     every_line_leads_to_its_entry(&machine, &balance);
@@ -199,6 +199,7 @@ fn questions_that_make_no_sense_are_usage() {
         ("ledger account liabilities:nobody", "no such form of account"),
         ("ledger trial-balance --as-of yesterday", "expected a position"),
         ("ledger trial-balance --currency xxx", "unknown currency"),
+        ("ledger account assets:bank --currency USD", "write usd"),
         ("token mint --role king", "there is no role"),
         ("token mint --role finance --ttl 1w", "expected a duration"),
         ("journal show 0", "0 is not in"),

@@ -73,7 +73,10 @@ fn development_keys_are_made_once_and_are_their_owner_s_alone() {
     let settings = Settings::parse("", environment(&[("DATA_DIR", dir.to_str().unwrap())])).unwrap();
     assert_eq!(settings.vault_key().unwrap(), settings.vault_key().unwrap());
     assert_eq!(settings.jwt_key().unwrap(), settings.jwt_key().unwrap());
+    // Whoever only checks signatures makes no key; once there is one, it is found.
+    assert_eq!(settings.checkpoint_key_if_known().unwrap(), None);
     assert_ne!(settings.vault_key().unwrap(), settings.checkpoint_key().unwrap());
+    assert_eq!(settings.checkpoint_key_if_known().unwrap(), Some(settings.checkpoint_key().unwrap()));
     assert!(settings.webhook_secrets().unwrap()[0].reveal().starts_with("whsec_"));
     let mode = std::fs::metadata(dir.join("keys/vault")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

@@ -1,6 +1,8 @@
 //! The checks. Each ends in a finding; none ends the others.
 
 use fanledger_journal::database::{self, Role};
+use fanledger_journal::merkle::checkpoint::CheckpointSigner;
+use fanledger_journal::reader::Reader;
 use fanledger_journal::runner::{self, RunnerState};
 use sqlx::{PgPool, Row};
 
@@ -32,13 +34,15 @@ pub(super) async fn all(settings: &Settings, checks: &mut Vec<Check>) {
         Need::WebhookSecrets,
         Need::JwtKey,
         Need::VaultKey,
-        Need::CheckpointKey,
         Need::Livemode,
     ];
     match settings.require(&needs) {
         Ok(()) => checks.push(Check::ok("settings", "all that the roles need is set")),
         Err(error) => checks.extend(settings_problems(&error)),
     }
+    checks.extend(settings.unknown.iter().map(|unknown| {
+        Check::warning("settings", unknown, "correct the name, or unset it; the README lists what can be set")
+    }));
     checks.push(keys(settings));
     match &settings.stripe_api_key {
         Some(_) => checks.push(Check::ok("stripe", "there is an API key: balance transactions are fetched")),
@@ -52,6 +56,7 @@ pub(super) async fn all(settings: &Settings, checks: &mut Vec<Check>) {
         if let Some(pool) = login(settings, role, checks).await {
             if role == Role::Operator {
                 postgres(settings, &pool, checks).await;
+                checks.push(checkpoints(settings, &pool).await);
             }
             if role == Role::Gateway {
                 checks.push(gateway_rights(&pool).await);
@@ -62,18 +67,35 @@ pub(super) async fn all(settings: &Settings, checks: &mut Vec<Check>) {
 }
 
 fn keys(settings: &Settings) -> Check {
-    let tried = [
-        settings.jwt_key().map(drop),
-        settings.vault_key().map(drop),
-        settings.checkpoint_key().map(drop),
-        settings.webhook_secrets().map(drop),
-    ];
+    let tried = [settings.jwt_key().map(drop), settings.vault_key().map(drop), settings.webhook_secrets().map(drop)];
     match (tried.into_iter().find_map(Result::err), settings.environment) {
         (Some(error), _) => Check::failed("keys", one_line(&error), "give the roles their keys"),
         (None, Environment::Production) => Check::ok("keys", "all are set"),
         (None, Environment::Development) => {
             Check::ok("keys", "set, or made and kept in the data directory (development)")
         }
+    }
+}
+
+/// Which key signs the journal's checkpoints. No role needs one, so its absence stops nothing.
+async fn checkpoints(settings: &Settings, pool: &PgPool) -> Check {
+    let seed = match settings.require(&[Need::CheckpointKey]) {
+        Ok(()) => settings.checkpoint_key(),
+        Err(_) => {
+            return Check::warning(
+                "checkpoints",
+                "no key to sign them with: whoever owns the database can rewrite the journal unnoticed",
+                "set FANLEDGER_CHECKPOINT_KEY where `fanledger journal checkpoint` runs, and keep what it signs elsewhere",
+            );
+        }
+    };
+    match (seed, Reader::new(pool.clone()).head().await) {
+        (Ok(seed), Ok(head)) => {
+            let key = CheckpointSigner::new(head.journal_id, &seed).verifier();
+            Check::ok("checkpoints", format!("are checked with the public key {key}"))
+        }
+        (Err(error), _) => Check::failed("checkpoints", one_line(&error), "see the data directory's keys"),
+        (_, Err(error)) => Check::failed("checkpoints", one_line(&error), "run `fanledger migrate`"),
     }
 }
 
