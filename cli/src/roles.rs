@@ -3,6 +3,7 @@
 //! A stop goes from the outside in: the gateway first, which answers what it accepted; then relay and runners, which lose
 //! nothing by stopping anywhere; the writer last, which appends what it took from either.
 
+mod background;
 mod ports;
 
 use std::error::Error;
@@ -21,7 +22,7 @@ use fanledger_gateway::{GatewayState, JwtKey, Metrics, Parts, Probe, WebhookInta
 use fanledger_journal::database::{self, DatabaseError, MIGRATIONS};
 use fanledger_journal::feed::Feed;
 use fanledger_journal::relay::{Relay, RelayOptions};
-use fanledger_journal::runner::{self, Projection, RunnerContext};
+use fanledger_journal::runner::{self, Projections, RunnerContext};
 use fanledger_journal::writer::{Writer, WriterOptions};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -29,6 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Outcome, one_line};
+use crate::roles::background::Background;
 use crate::settings::{LISTEN_DEFAULT, METRICS_LISTEN_DEFAULT, Need, Secret, Settings};
 
 /// What a process may do.
@@ -85,6 +87,9 @@ pub enum RoleError {
     /// A part ended by itself.
     #[error("{0} ended by itself; its last log lines say why")]
     Ended(&'static str),
+    /// The background threads cannot be had.
+    #[error("start threads for the relay and the runners")]
+    Threads(#[source] std::io::Error),
     /// Signals cannot be received.
     #[error("wait for signals")]
     Signals(#[source] std::io::Error),
@@ -142,6 +147,7 @@ pub struct Running {
     gateway_stop: CancellationToken,
     rest_stop: CancellationToken,
     writer: Option<Writer>,
+    background: Background,
 }
 
 /// Runs `roles` until SIGINT or SIGTERM.
@@ -214,6 +220,7 @@ pub async fn start(
         gateway_stop: CancellationToken::new(),
         rest_stop: CancellationToken::new(),
         writer: None,
+        background: Background::start(roles.contains(&Role::Gateway)).map_err(RoleError::Threads)?,
     };
     let commands = if roles.contains(&Role::Gateway) || roles.contains(&Role::Manager) {
         let commands = Commands::connect(settings).await?;
@@ -229,9 +236,8 @@ pub async fn start(
         if roles.contains(&Role::Relay) {
             probes.push(running.start_relay(settings, pool.clone()));
         }
-        let projections = projections_of(settings, roles, commands.as_ref())?;
-        if !projections.is_empty() {
-            probes.push(running.start_runners(settings, pool, projections));
+        if roles.contains(&Role::Projector) || roles.contains(&Role::Manager) {
+            probes.push(running.start_runners(settings, pool, projections_of(settings, roles, commands.as_ref())));
         }
     }
     if let (Some(listener), Some(commands)) = (listeners.gateway, &commands) {
@@ -261,30 +267,37 @@ impl Running {
         let relay = Relay::new(pool, options);
         let probe = ports::RelayProbe::new(relay.status());
         let stop = self.rest_stop.clone();
-        self.tasks.spawn(async move {
+        let running = async move {
             relay.run(stop).await;
             "the relay"
-        });
+        };
+        self.tasks.spawn_on(running, &self.background.handle());
         Arc::new(probe)
     }
 
-    fn start_runners(
-        &mut self,
-        settings: &Settings,
-        pool: PgPool,
-        projections: Vec<Box<dyn Projection>>,
-    ) -> Arc<dyn Probe> {
+    fn start_runners(&mut self, settings: &Settings, pool: PgPool, projections: Projections) -> Arc<dyn Probe> {
         let url = settings.nats_reader_url.as_ref().or(settings.nats_url.as_ref()).map_or("", Secret::reveal);
-        let feed = Feed::start(url, self.rest_stop.clone());
+        let background = self.background.handle();
+        let feed = {
+            let _entered = background.enter();
+            Feed::start(url, self.rest_stop.clone())
+        };
         let probe = ports::FeedProbe::new(feed.connected());
         let context = RunnerContext::new(pool, feed);
-        for projection in projections {
+        for projection in projections() {
             let (context, stop, name) = (context.clone(), self.rest_stop.clone(), projection.name());
-            self.tasks.spawn(async move {
+            let running = async move {
                 runner::run(context, projection, stop).await;
                 name
-            });
+            };
+            self.tasks.spawn_on(running, &background);
         }
+        let stop = self.rest_stop.clone();
+        let supervising = async move {
+            runner::supervise(context, projections, stop).await;
+            "the supervisor of generations"
+        };
+        self.tasks.spawn_on(supervising, &background);
         Arc::new(probe)
     }
 
@@ -381,19 +394,15 @@ fn stripe_api(settings: &Settings) -> Result<Option<Arc<dyn StripeApi>>, Failure
     Ok(Some(Arc::new(HttpStripeApi::new(base, key.reveal().to_owned())?)))
 }
 
-fn projections_of(
-    settings: &Settings,
-    roles: &[Role],
-    commands: Option<&Commands>,
-) -> Result<Vec<Box<dyn Projection>>, Failure> {
-    let mut projections = Vec::new();
-    if roles.contains(&Role::Projector) {
-        projections.extend(fanledger_projections::all());
-    }
-    if let (true, Some(commands)) = (roles.contains(&Role::Manager), commands) {
-        projections.extend(fanledger_commands::managers(&commands.dependencies(settings)));
-    }
-    Ok(projections)
+/// What these roles run; made anew for each generation that is fed.
+fn projections_of(settings: &Settings, roles: &[Role], commands: Option<&Commands>) -> Projections {
+    let projector = roles.contains(&Role::Projector);
+    let manager = commands.filter(|_| roles.contains(&Role::Manager)).map(|commands| commands.dependencies(settings));
+    Arc::new(move || {
+        let mut projections = if projector { fanledger_projections::all() } else { Vec::new() };
+        projections.extend(manager.iter().flat_map(fanledger_commands::managers));
+        projections
+    })
 }
 
 async fn gateway_state(

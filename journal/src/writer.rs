@@ -1,16 +1,18 @@
 //! The group-commit writer: commands that wait while one call of `journal.append` is under way go together in the next.
 //!
-//! There is no timer: a lone command goes at once. Two connections take turns, so that one batch is parsed and hashed
-//! while the one before it holds the journal's lock and waits for the disk.
+//! There is no timer: a lone command goes at once. A second connection joins where many wait, so that one batch is parsed and
+//! hashed while the one before it holds the journal's lock and waits for the disk; where few wait, they go together in the next,
+//! since a batch costs Postgres as much as ten commands.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +23,8 @@ use crate::event::Position;
 use crate::notices::WarningTrap;
 use crate::trace;
 
+/// So many commands are worth a batch beside the one that is under way.
+const JOIN_AT: usize = 32;
 /// How many commands may wait for a worker before `append` itself waits.
 const QUEUE: usize = 4096;
 /// A connection that takes longer is given up, and those who wait are told.
@@ -66,11 +70,13 @@ impl Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (tell, appended) = watch::channel(Position::START);
         let queue = Arc::new(Mutex::new(Queue { receiver, waiting: VecDeque::new() }));
+        let under_way = Arc::new(UnderWay::default());
         let (tell, closing, workers) = (Arc::new(tell), CancellationToken::new(), TaskTracker::new());
         for _ in 0..options.connections.max(1) {
             let connection = PgConnection::connect_with(&connect).await.map_err(DatabaseError::Connect)?;
             let worker = Worker {
                 queue: Arc::clone(&queue),
+                under_way: Arc::clone(&under_way),
                 connect: connect.clone(),
                 connection: Some(connection),
                 backoff: BACKOFF_FIRST,
@@ -134,28 +140,41 @@ struct Queue {
 }
 
 impl Queue {
-    /// Waits for at least one command; `None` when there will be no more.
-    async fn next_batch(&mut self, closing: &CancellationToken) -> Option<Batch> {
-        if self.waiting.is_empty() {
-            let first = tokio::select! {
+    /// Waits for commands that are worth a batch: one, or many while another batch is under way. `None` when there will be no
+    /// more.
+    async fn next_batch(&mut self, under_way: &UnderWay, closing: &CancellationToken) -> Option<Batch> {
+        loop {
+            while self.waiting.len() < WAITING_MAX {
+                match self.receiver.try_recv() {
+                    Ok(pending) => self.waiting.push_back(pending),
+                    // Empty, or closed and drained: either way this is all there is.
+                    Err(_) => break,
+                }
+            }
+            let alone = under_way.batches.load(Ordering::Acquire) == 0;
+            if self.waiting.len() >= JOIN_AT || (alone && !self.waiting.is_empty()) {
+                under_way.batches.fetch_add(1, Ordering::AcqRel);
+                return Some(take_batch(&mut self.waiting));
+            }
+            let next = tokio::select! {
                 biased;
-                first = self.receiver.recv() => first,
+                next = self.receiver.recv() => next,
+                () = under_way.ended.notified(), if !alone => continue,
                 () = closing.cancelled() => {
                     // Closed, not dropped: what was sent before is still received.
                     self.receiver.close();
                     self.receiver.recv().await
                 }
             };
-            self.waiting.push_back(first?);
-        }
-        while self.waiting.len() < WAITING_MAX {
-            match self.receiver.try_recv() {
-                Ok(pending) => self.waiting.push_back(pending),
-                // Empty, or closed and drained: either way this is all there is.
-                Err(_) => break,
+            match next {
+                Some(pending) => self.waiting.push_back(pending),
+                None if self.waiting.is_empty() => return None,
+                None => {
+                    under_way.batches.fetch_add(1, Ordering::AcqRel);
+                    return Some(take_batch(&mut self.waiting));
+                }
             }
         }
-        Some(take_batch(&mut self.waiting))
     }
 
     /// Everything that waits now, for those who cannot be served.
@@ -168,8 +187,23 @@ impl Queue {
     }
 }
 
+/// The batches that are under way, counted by the workers.
+#[derive(Default)]
+struct UnderWay {
+    batches: AtomicUsize,
+    ended: Notify,
+}
+
+impl UnderWay {
+    fn end(&self) {
+        self.batches.fetch_sub(1, Ordering::AcqRel);
+        self.ended.notify_one();
+    }
+}
+
 struct Worker {
     queue: Arc<Mutex<Queue>>,
+    under_way: Arc<UnderWay>,
     connect: PgConnectOptions,
     connection: Option<PgConnection>,
     backoff: Duration,
@@ -183,13 +217,13 @@ impl Worker {
         loop {
             // Those who were just answered are about to send their next command: let them run first.
             tokio::task::yield_now().await;
-            let batch = self.queue.lock().await.next_batch(&self.closing).await;
+            let batch = self.queue.lock().await.next_batch(&self.under_way, &self.closing).await;
             let Some(batch) = batch else { break };
-            if let Err(source) = self.ensure_connected().await {
-                self.refuse(batch, source).await;
-                continue;
+            match self.ensure_connected().await {
+                Ok(()) => self.send(batch).await,
+                Err(source) => self.refuse(batch, source).await,
             }
-            self.send(batch).await;
+            self.under_way.end();
         }
         if let Some(connection) = self.connection.take() {
             connection.close().await.ok();
