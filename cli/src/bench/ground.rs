@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fanledger_devkit::servers::{self, NatsUser, Servers, StartOptions, default_bin_dir};
 use fanledger_journal::database::{self, DatabaseError};
 use fanledger_journal::nats::permissions_config;
+use sqlx::{Connection as _, PgConnection};
 use tokio::process::{Child, Command};
 
 use crate::bench::report::Machine;
@@ -15,6 +16,8 @@ use crate::settings::Settings;
 
 /// How long a server of either side may take to answer for the first time.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Files of 16 MiB.
+const WAL_FILES: usize = 120;
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why there was nothing to measure on.
@@ -36,6 +39,8 @@ pub(super) enum GroundError {
     Ended { what: &'static str, status: std::process::ExitStatus, log: PathBuf },
     #[error("{what} was not ready within {} s; its output is in {}", START_PATIENCE.as_secs(), log.display())]
     NotReady { what: &'static str, log: PathBuf },
+    #[error("make the files of Postgres' write-ahead log")]
+    WarmUp(#[source] sqlx::Error),
     #[error("ask Postgres for its version")]
     Version(#[source] sqlx::Error),
     #[error("read or write in the bench's directory {}", dir.display())]
@@ -71,6 +76,7 @@ impl Ground {
         .map_err(GroundError::Servers)?;
         let superuser_url = servers.database_url();
         database::migrate(&superuser_url).await?;
+        warm_wal(&superuser_url).await.map_err(GroundError::WarmUp)?;
         let machine = Machine::look(&superuser_url, &dir).await?;
         Ok(Self { servers: tokio::sync::Mutex::new(servers), dir, superuser_url, machine })
     }
@@ -122,6 +128,26 @@ impl Ground {
             .map_err(|source| GroundError::Directory { dir: self.dir.clone(), source });
         stopped.and(removed)
     }
+}
+
+/// Has Postgres make the files of its write-ahead log beforehand, and keep them. One that has run for a while writes over its
+/// old files; a new one makes each when it is needed, which stalls every commit for some 30 ms, for either side.
+async fn warm_wal(superuser_url: &str) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(superuser_url).await?;
+    for statement in
+        ["ALTER SYSTEM SET min_wal_size = '2GB'", "SELECT pg_reload_conf()", "CREATE TABLE public.warm_up (n int)"]
+    {
+        sqlx::query(statement).execute(&mut connection).await?;
+    }
+    for _ in 0..WAL_FILES {
+        // A switch of a file in which nothing was written does nothing.
+        sqlx::query("INSERT INTO public.warm_up VALUES (1)").execute(&mut connection).await?;
+        sqlx::query("SELECT pg_switch_wal()").execute(&mut connection).await?;
+    }
+    for statement in ["DROP TABLE public.warm_up", "CHECKPOINT"] {
+        sqlx::query(statement).execute(&mut connection).await?;
+    }
+    connection.close().await
 }
 
 /// An address on loopback that was free a moment ago.
