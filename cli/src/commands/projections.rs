@@ -1,30 +1,59 @@
-//! `fanledger projections status | pause | resume | rebuild`.
+//! `fanledger projections status | rebuild | verify | rollback | retire | pause | resume | skip`.
+//!
+//! [`generations`] has what makes, proves and switches generations, [`show`] what people see of it.
 
-use chrono::SecondsFormat;
+mod generations;
+mod show;
+
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use fanledger_journal::append::{Command, Outcome as Appended};
 use fanledger_journal::database::{self, Role};
-use fanledger_journal::generation::{self, RebuildError};
-use fanledger_journal::runner::{self, RunnerContext, RunnerState, RunnerStatus};
+use fanledger_journal::event::{Metadata, Position};
+use fanledger_journal::generation::{RebuildError, RetireError, RollbackError};
+use fanledger_journal::runner::{self, Projection, RunnerState, RunnerStatus, skip_event};
+use fanledger_journal::writer::{Writer, WriterOptions};
+use fanledger_journal::{operation, reader};
+use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::{Align, Output};
+use crate::output::Output;
 use crate::roles::Commands;
 use crate::settings::{Need, Settings};
 
-/// How far each projection and process manager is; pause, resume.
+/// How far each projection and process manager is; rebuild, prove, switch back; pause, resume, skip.
 #[derive(Debug, Subcommand)]
 pub enum ProjectionsCommand {
-    /// List every runner: where it is, how far behind, and why it halted
+    /// List every runner: where it is, how far behind, why it halted, and which generations it has
     Status,
+    /// Build the tables anew from the journal beside the live ones, prove that both hold the same, then switch
+    #[command(
+        after_help = "Examples:\n  fanledger projections rebuild balances\n  fanledger projections rebuild --all --json\n\n\
+        Readers notice nothing: the live tables serve until the views are exchanged in one transaction. Where the version did not\n\
+        change, any difference stops the switch, is listed, and the exit code is 1. Where it did, the difference is summed up and\n\
+        you are asked; --yes agrees beforehand. The generation that was live is kept and fed: `rollback` goes back to it, `retire`\n\
+        drops it. Killed at any moment, run it again: it goes on where it was."
+    )]
+    Rebuild(RebuildArgs),
+    /// Build the tables anew, compare them with the live ones row by row, and drop them again; exit code 1 if they differ
+    Verify(VerifyArgs),
+    /// Switch back to the generation that was live before the last switch
+    Rollback(Named),
+    /// Drop the generation that is kept to go back to, and what a broken-off rebuild left
+    Retire(Named),
     /// Make a runner stand still after the batch under way
     Pause(Named),
     /// End a pause or a halt; what halted the runner is tried again
     Resume(Named),
-    /// Build a runner's tables anew from the journal beside the live ones, then switch; what a halt for another version or
-    /// another history asks for
-    #[command(after_help = "Example:\n  fanledger projections rebuild balances")]
-    Rebuild(Named),
+    /// Let a runner pass over an event that it cannot apply, for good: the skip is an event of the journal, and each rebuild
+    /// of this version honours it
+    #[command(
+        after_help = "Example:\n  fanledger projections skip entries --position 4711 --reason 'typed by hand, see the incident of 3 May'\n  \
+        fanledger projections resume entries"
+    )]
+    Skip(SkipArgs),
 }
 
 /// Which runner.
@@ -34,7 +63,52 @@ pub struct Named {
     name: String,
 }
 
-/// Why a runner could not be told.
+/// One runner or all of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
+    /// Its name, as `status` lists it.
+    name: Option<String>,
+    /// Every projection and process manager, one after the other.
+    #[arg(long)]
+    all: bool,
+}
+
+/// What to rebuild, and how.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Agree beforehand to a difference between two versions; one within a version always stops the switch.
+    #[arg(long)]
+    yes: bool,
+    /// How many seconds a reader's transaction may be old: so long after the new tables are complete the switch waits. The
+    /// gateway's are stopped after 5.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    read_age: u64,
+}
+
+/// What to verify.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What to pass over.
+#[derive(Debug, Args)]
+pub struct SkipArgs {
+    /// The runner, as `status` lists it.
+    name: String,
+    /// The event's position, as `status` names it where the runner halted.
+    #[arg(long)]
+    position: u64,
+    /// Why; it is kept in the journal for good, so name no person.
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+}
+
+/// Why an operator's command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionsError {
     /// There is none of this name.
@@ -48,8 +122,11 @@ pub enum ProjectionsError {
     /// Postgres could not be asked.
     #[error("ask for the projections' status; is the database migrated?")]
     Status(#[source] sqlx::Error),
+    /// The journal could not be asked.
+    #[error("ask for the journal's head")]
+    Head(#[source] reader::ReadError),
     /// The tables could not be built anew.
-    #[error("rebuild {name}; the live tables are as they were")]
+    #[error("build {name} anew; the live tables are as they were")]
     Rebuild {
         /// Which.
         name: String,
@@ -57,6 +134,27 @@ pub enum ProjectionsError {
         #[source]
         source: RebuildError,
     },
+    /// The switch back did not happen.
+    #[error("roll {name} back; the live tables are as they were")]
+    Rollback {
+        /// Which.
+        name: String,
+        /// What went wrong.
+        #[source]
+        source: RollbackError,
+    },
+    /// Something could not be dropped.
+    #[error("retire what {name} keeps; the live tables are as they were")]
+    Retire {
+        /// Which.
+        name: String,
+        /// What went wrong.
+        #[source]
+        source: RetireError,
+    },
+    /// The operator could not be asked.
+    #[error("ask on this terminal; --yes agrees beforehand")]
+    Ask(#[source] std::io::Error),
     /// Postgres could not be told.
     #[error("tell {name} to {what}")]
     Tell {
@@ -68,6 +166,27 @@ pub enum ProjectionsError {
         #[source]
         source: sqlx::Error,
     },
+    /// It is too late for a skip.
+    #[error(
+        "{name} has applied position {position} already: a rebuild that passed over it would make other tables than the live ones"
+    )]
+    Applied {
+        /// Which.
+        name: String,
+        /// The position.
+        position: Position,
+    },
+    /// Nothing is there yet.
+    #[error("the journal ends at position {head}: there is nothing at {position} to pass over")]
+    Beyond {
+        /// The position.
+        position: Position,
+        /// The journal's head.
+        head: Position,
+    },
+    /// Something else is in the skip's stream.
+    #[error("the journal refused the skip: {0:?}; run `fanledger doctor`")]
+    Refused(Appended),
 }
 
 /// Runs one of them.
@@ -79,6 +198,10 @@ pub async fn run(command: ProjectionsCommand, settings: &Settings, output: Outpu
     let pool = database::connect(&settings.database_url_for(Role::Operator)?, 1).await?;
     match command {
         ProjectionsCommand::Status => status(&pool, output).await,
+        ProjectionsCommand::Rebuild(args) => generations::rebuild(&args, settings, output).await,
+        ProjectionsCommand::Verify(args) => generations::verify(&args, settings, output).await,
+        ProjectionsCommand::Rollback(named) => generations::rollback(&named.name, settings, output).await,
+        ProjectionsCommand::Retire(named) => generations::retire(&named.name, &pool, settings, output).await,
         ProjectionsCommand::Pause(named) => {
             let told = runner::pause(&pool, &named.name).await;
             tell(&pool, named.name, "pause", told, output).await
@@ -87,90 +210,78 @@ pub async fn run(command: ProjectionsCommand, settings: &Settings, output: Outpu
             let told = runner::resume(&pool, &named.name).await;
             tell(&pool, named.name, "resume", told, output).await
         }
-        ProjectionsCommand::Rebuild(named) => rebuild(&named.name, settings, output).await,
+        ProjectionsCommand::Skip(args) => skip(args, &pool, settings, output).await,
     }
 }
 
-async fn rebuild(name: &str, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
-    settings.require(&[Need::Database(Role::Projector), Need::Database(Role::Command)])?;
-    let commands = Commands::connect(settings).await?;
-    let mut runners = fanledger_projections::all();
-    runners.extend(fanledger_commands::managers(&commands.dependencies(settings)));
-    let known = runners.iter().map(|runner| runner.name().to_owned()).collect();
-    let Some(runner) = runners.iter_mut().find(|runner| runner.name() == name) else {
-        return Err(ProjectionsError::Unknown { name: name.to_owned(), known }.into());
-    };
-    let pool = database::connect(&settings.database_url_for(Role::Projector)?, 4).await?;
-    let rebuilt = generation::rebuild(&RunnerContext::without_feed(pool), runner.as_mut())
-        .await
-        .map_err(|source| ProjectionsError::Rebuild { name: name.to_owned(), source })?;
-    // A halt ends with what caused it.
-    let operator = database::connect(&settings.database_url_for(Role::Operator)?, 1).await?;
-    runner::resume(&operator, name).await.map_err(|source| ProjectionsError::Tell {
-        name: name.to_owned(),
-        what: "resume",
-        source,
-    })?;
-    if output.is_json() {
-        output
-            .json(&serde_json::json!({"name": name, "generation": rebuilt.generation, "position": rebuilt.position}))?;
-    } else {
-        output.line(format_args!(
-            "{name}: generation {} is live, at position {}",
-            rebuilt.generation, rebuilt.position
-        ))?;
+/// What this program knows, by name.
+struct Runners {
+    all: Vec<Box<dyn Projection>>,
+    /// What process managers send with; to be shut down at the end.
+    commands: Commands,
+}
+
+impl Runners {
+    async fn of(settings: &Settings) -> Result<Self, Failure> {
+        settings.require(&[Need::Database(Role::Projector), Need::Database(Role::Command)])?;
+        let commands = Commands::connect(settings).await?;
+        let mut all = fanledger_projections::all();
+        all.extend(fanledger_commands::managers(&commands.dependencies(settings)));
+        Ok(Self { all, commands })
     }
-    Ok(Outcome::Fine)
+
+    /// Those that are asked for.
+    fn choose(&mut self, which: &Which) -> Result<Vec<&mut Box<dyn Projection>>, Failure> {
+        match &which.name {
+            None => Ok(self.all.iter_mut().collect()),
+            Some(name) => self.one(name).map(|one| vec![one]),
+        }
+    }
+
+    fn one(&mut self, name: &str) -> Result<&mut Box<dyn Projection>, Failure> {
+        let known = self.all.iter().map(|runner| runner.name().to_owned()).collect();
+        self.all
+            .iter_mut()
+            .find(|runner| runner.name() == name)
+            .ok_or_else(|| Failure::usage(ProjectionsError::Unknown { name: name.to_owned(), known }))
+    }
+
+    async fn close(self) {
+        self.commands.executor.writer().shutdown().await;
+    }
+}
+
+impl RebuildArgs {
+    const fn read_age(&self) -> Duration {
+        Duration::from_secs(self.read_age)
+    }
+}
+
+/// One line of `status --json`.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    runner: RunnerStatus,
+    /// The last that was asked for: a rebuild and its like.
+    operation: Option<operation::OperationStatus>,
 }
 
 async fn status(pool: &PgPool, output: Output) -> Result<Outcome, Failure> {
     let runners = runner::status(pool).await.map_err(ProjectionsError::Status)?;
+    let mut operations = operation::last(pool).await.map_err(ProjectionsError::Status)?;
+    let lines: Vec<Line> = runners
+        .into_iter()
+        .map(|runner| {
+            let of_it = operations.iter().position(|operation| operation.name == runner.name);
+            Line { operation: of_it.map(|index| operations.swap_remove(index)), runner }
+        })
+        .collect();
     if output.is_json() {
-        output.json(&runners)?;
-        return Ok(Outcome::Fine);
-    }
-    if runners.is_empty() {
-        output.line("No projection has run yet: start `fanledger dev`, or the roles projector and manager.")?;
-        return Ok(Outcome::Fine);
-    }
-    let columns = [
-        ("name", Align::Left),
-        ("version", Align::Right),
-        ("generation", Align::Right),
-        ("state", Align::Left),
-        ("position", Align::Right),
-        ("head", Align::Right),
-        ("behind", Align::Right),
-        ("seconds", Align::Right),
-    ];
-    output.table(&columns, runners.iter().map(row).collect())?;
-    for runner in &runners {
-        if let Some(halt) = &runner.error {
-            output.line("")?;
-            let at = halt.at.to_rfc3339_opts(SecondsFormat::Secs, true);
-            output.line(format_args!("{} halted at {at}: {halt}", runner.name))?;
-        }
+        output.json(&lines)?;
+    } else {
+        show::status(&lines, output)?;
     }
     Ok(Outcome::Fine)
-}
-
-fn row(runner: &RunnerStatus) -> Vec<String> {
-    let state = match runner.state {
-        RunnerState::Live => "live",
-        RunnerState::CatchingUp => "catching up",
-        RunnerState::Halted => "halted",
-        RunnerState::Paused => "paused",
-    };
-    vec![
-        runner.name.clone(),
-        runner.version.to_string(),
-        runner.generation.to_string(),
-        state.to_owned(),
-        runner.position.to_string(),
-        runner.head.to_string(),
-        runner.lag_events.to_string(),
-        format!("{:.1}", runner.lag_seconds),
-    ]
 }
 
 async fn tell(
@@ -180,18 +291,74 @@ async fn tell(
     told: Result<bool, sqlx::Error>,
     output: Output,
 ) -> Result<Outcome, Failure> {
-    let runners = match told {
-        Err(source) => return Err(ProjectionsError::Tell { name, what, source }.into()),
-        Ok(_) => runner::status(pool).await.map_err(ProjectionsError::Status)?,
-    };
-    if let Some(runner) = runners.iter().find(|runner| runner.name == name) {
-        if output.is_json() {
-            output.json(runner)?;
-        } else {
-            output.line(format_args!("{name} was told to {what}."))?;
+    if let Err(source) = told {
+        return Err(ProjectionsError::Tell { name, what, source }.into());
+    }
+    let runner = find(pool, &name).await?;
+    if output.is_json() {
+        output.json(&runner)?;
+    } else {
+        output.line(format_args!("{name} was told to {what}."))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// A runner's status, or that there is none of that name.
+async fn find(pool: &PgPool, name: &str) -> Result<RunnerStatus, Failure> {
+    let mut runners = runner::status(pool).await.map_err(ProjectionsError::Status)?;
+    match runners.iter().position(|runner| runner.name == name) {
+        Some(index) => Ok(runners.swap_remove(index)),
+        None => {
+            let known = runners.into_iter().map(|runner| runner.name).collect();
+            Err(Failure::usage(ProjectionsError::Unknown { name: name.to_owned(), known }))
         }
+    }
+}
+
+/// What a skip came to.
+#[derive(Serialize)]
+struct Skipped<'a> {
+    name: &'a str,
+    version: u32,
+    position: Position,
+    /// Whether it was skipped before; nothing was appended then.
+    known: bool,
+}
+
+async fn skip(args: SkipArgs, pool: &PgPool, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let SkipArgs { name, position, reason } = args;
+    let position = Position::new(position);
+    let runner = find(pool, &name).await?;
+    // The version that is to pass over it is this program's: a new version may choke on what the live one has applied.
+    let mut runners = Runners::of(settings).await?;
+    let version = runners.one(&name)?.version();
+    runners.close().await;
+    if version == runner.version && position <= runner.position {
+        return Err(Failure::usage(ProjectionsError::Applied { name, position }));
+    }
+    let head = reader::Reader::new(pool.clone()).head().await.map_err(ProjectionsError::Head)?.position;
+    if position == Position::START || position > head {
+        return Err(Failure::usage(ProjectionsError::Beyond { position, head }));
+    }
+    let writer = Writer::start(WriterOptions::new(settings.database_url_for(Role::Operator)?)).await?;
+    let (stream, event) = skip_event(&name, version, position, &reason);
+    let metadata = Metadata { actor: Some("operator:cli".to_owned()), ..Metadata::default() };
+    let appended = writer.append(Command::new(stream, 0, metadata, vec![event])).await;
+    writer.shutdown().await;
+    let known = match appended? {
+        Appended::Appended { .. } => false,
+        // The stream is unique by its id, so what is in it is this very skip.
+        Appended::Conflict { .. } | Appended::Duplicate { .. } => true,
+        refused @ Appended::Misuse => return Err(ProjectionsError::Refused(refused).into()),
+    };
+    if output.is_json() {
+        output.json(&Skipped { name: &name, version, position, known })?;
         return Ok(Outcome::Fine);
     }
-    let known = runners.into_iter().map(|runner| runner.name).collect();
-    Err(Failure::usage(ProjectionsError::Unknown { name, known }))
+    let said = if known { "passes over it already" } else { "passes over it from now on" };
+    output.line(format_args!("Position {position}: version {version} of {name} {said}, and so does each rebuild."))?;
+    if runner.state == RunnerState::Halted {
+        output.line(format_args!("It has halted; `fanledger projections resume {name}` lets it go on."))?;
+    }
+    Ok(Outcome::Fine)
 }

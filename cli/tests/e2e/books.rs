@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fanledger_cli::roles::Commands;
 use fanledger_journal::database::{self, Role};
-use fanledger_journal::generation::{rebuild, schema_name};
+use fanledger_journal::generation::{RebuildOptions, rebuild, schema_name};
 use fanledger_journal::reader::Reader;
 use fanledger_journal::runner::{Projection, RunnerContext};
 use serde_json::Value;
@@ -77,7 +77,13 @@ pub async fn equal_a_fresh_rebuild(site: &Site) -> i64 {
             .fetch_one(&projector)
             .await
             .unwrap();
-        let rebuilt = rebuild(&RunnerContext::without_feed(projector.clone()), projection.as_mut()).await.unwrap();
+        let rebuilt = rebuild(
+            &RunnerContext::without_feed(projector.clone()),
+            projection.as_mut(),
+            &RebuildOptions::unattended(),
+        )
+        .await
+        .unwrap();
         let (old, new) = (schema_name(name, live), schema_name(name, rebuilt.generation.cast_signed()));
         compared += compare(&projector, &old, &new).await;
     }
@@ -91,7 +97,7 @@ pub async fn build_all_anew(site: &Site) {
     let mut builder = Builder::new(site).await;
     for projection in &mut builder.projections {
         let context = RunnerContext::without_feed(builder.projector.clone());
-        rebuild(&context, projection.as_mut()).await.unwrap();
+        rebuild(&context, projection.as_mut(), &RebuildOptions::unattended()).await.unwrap();
     }
     builder.close().await;
 }

@@ -121,6 +121,18 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// kill -9, unless it has come to its end.
+    pub async fn kill_if_running(mut self) {
+        // An error says that it has ended meanwhile.
+        self.child.kill().await.ok();
+    }
+
+    /// Waits until it has come to its end, which must be a good one.
+    pub async fn ended(mut self) {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        assert!(matches!(&status, Ok(Ok(status)) if status.success()), "{status:?}:\n{}", self.log());
+    }
+
     /// Asks it to stop and says how it ended.
     pub async fn terminate(mut self) -> ExitStatus {
         self.assert_running();
