@@ -50,6 +50,7 @@ async fn parameters_are_judged_all_at_once() {
         ("as_of=2026-01-31T12:00:00", "as_of"),
         ("currency=usdx", "currency"),
         ("currency=", "currency"),
+        ("currency=USD", "currency"),
         ("%00=1", "query"),
         ("as_of=%FF", "as_of"),
     ] {

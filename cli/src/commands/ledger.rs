@@ -139,7 +139,7 @@ fn parse_through(text: &str) -> Result<Timestamp, String> {
 }
 
 fn parse_currency(text: &str) -> Result<Currency, String> {
-    text.parse::<Currency>().map_err(|error| error.to_string())
+    Currency::from_code(text).map_err(|error| error.to_string())
 }
 
 fn parse_account(text: &str) -> Result<Account, String> {
@@ -180,6 +180,13 @@ mod tests {
         for bad in ["", "-1", "yesterday", "2026-01-31", "2026-01-31T12:00:00"] {
             assert!(parse_as_of(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_currency_is_written_in_lowercase() {
+        assert_eq!(parse_currency("usd"), Ok("usd".parse().unwrap()));
+        assert_eq!(parse_currency("USD").unwrap_err(), "currency codes are lowercase: write usd");
+        assert!(parse_currency("xxx").unwrap_err().contains("unknown currency"));
     }
 
     #[test]
