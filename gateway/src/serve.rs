@@ -1,4 +1,10 @@
 //! Connections: accept, bound, and on a stop finish what was accepted.
+//!
+//! The bound is on all connections together, and on how long one may dawdle (its head, its body, its reading of the answer).
+//! There is none per address, on purpose: behind a load balancer every connection comes from one of a few addresses, and so do
+//! Stripe's webhooks, which must never be turned away; who a request behind a proxy comes from is known only when its head has
+//! been read, and there `limits` counts. Where the gateway faces the Internet bare, the firewall knows addresses and is the
+//! place (nftables: a dynamic set and `tcp dport 443 add @clients { ip saddr ct count over 256 } reject`).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
