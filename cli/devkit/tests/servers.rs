@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fanledger_devkit::servers::{Servers, StartOptions};
+use fanledger_devkit::servers::{Binaries, Servers, StartOptions, default_bin_dir};
 use fanledger_devkit::{TestDatabase, TestNats};
 use sqlx::Connection;
 use tokio::io::AsyncBufReadExt;
@@ -133,6 +133,60 @@ async fn servers_of_a_killed_owner_are_recovered_by_the_next_start() {
     assert!(has_table(&postgres).await);
     assert!(greets(&servers.nats_url()).await);
     servers.stop().await.unwrap();
+}
+
+/// Started by the test below as a user that is not root.
+#[tokio::test]
+#[ignore = "needs the directory that its parent names"]
+async fn servers_of_an_ordinary_user() {
+    assert!(!rustix::process::geteuid().is_root());
+    let dir = std::env::var("FANLEDGER_DEVKIT_OWNED").unwrap();
+    let servers = Servers::start(StartOptions::new(&dir)).await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&servers.database_url()).await.unwrap();
+    sqlx::query("CREATE TABLE kept (n int)").execute(&mut connection).await.unwrap();
+    assert!(greets(&servers.nats_url()).await);
+    servers.stop().await.unwrap();
+}
+
+/// All other tests here show it for whoever runs them; where that is root, this one shows it for somebody else.
+#[tokio::test]
+async fn an_ordinary_user_starts_servers_too() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let programs = Binaries::locate(&default_bin_dir()).await.unwrap();
+    let (uid, gid) = (id("-u"), id("-g"));
+    let as_nobody = |program: &std::path::Path| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
+        command.arg(program).current_dir("/");
+        command
+    };
+    for program in [programs.postgres.program("postgres"), programs.nats.program] {
+        if !as_nobody(&program).arg("--version").output().unwrap().status.success() {
+            eprintln!("skipped: nobody cannot reach {}, in a folder that only root may enter", program.display());
+            return;
+        }
+    }
+    let dir = Scratch::new();
+    std::fs::create_dir(&dir.0).unwrap();
+    std::os::unix::fs::chown(&dir.0, Some(uid), Some(gid)).unwrap();
+    // Where it was built may be closed to others.
+    let test = dir.0.join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
+    let mut child = as_nobody(&test);
+    child.args(["--exact", "servers_of_an_ordinary_user", "--ignored", "--nocapture"]);
+    child.env("FANLEDGER_DEVKIT_OWNED", dir.0.join("data"));
+    let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+/// Of the user nobody.
+fn id(flag: &str) -> u32 {
+    let output = std::process::Command::new("id").args([flag, "nobody"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
 async fn has_table(url: &str) -> bool {
