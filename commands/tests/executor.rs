@@ -12,7 +12,9 @@ use fanledger_domain::ledgered::LedgerCommand;
 use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::database::connect;
 use fanledger_journal::event::{Metadata, NewEvent, StreamId};
+use fanledger_journal::writer::{Writer, WriterOptions};
 use serde_json::json;
+use sqlx::PgPool;
 use support::Pipeline;
 
 fn metadata() -> Metadata {
@@ -76,6 +78,75 @@ async fn a_period_that_moved_on_does_not_stop_a_posting() {
         assert!(matches!(outcome, Outcome::Appended { .. }), "{outcome:?}");
         let executed = pipeline.executor.execute::<Charge>(&object, learn(number), &metadata()).await.unwrap();
         assert_eq!(executed.events, [attributed(number)]);
+    }
+}
+
+/// A close that is committed between a decision and its append holds that append back: the guard was sent with it.
+///
+/// The row lock of the journal is handed on in the order of asking. So the close, the posting that was decided before it and
+/// a witness queue up behind a lock that the test holds; when it lets go, the witness comes after the posting's first try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_posting_that_was_decided_before_a_close_is_not_appended_after_it() {
+    const LOCK: &str = "SELECT FROM journal.lock FOR UPDATE";
+    let pipeline = Pipeline::start(None).await;
+    let superuser = connect(pipeline.database.url(), 3).await.unwrap();
+    let mut held = superuser.begin().await.unwrap();
+    sqlx::query(LOCK).execute(&mut *held).await.unwrap();
+
+    // Of another process: one writer would hold the second of two such commands back by itself.
+    let others = Writer::start(WriterOptions::new(pipeline.database.url_for("fanledger_command"))).await.unwrap();
+    let event = NewEvent {
+        event_type: "PeriodNoted".to_owned(),
+        event_version: "1".to_owned(),
+        payload: json!({}).to_string(),
+    };
+    let close = Command::new(StreamId::new("period", "platform"), 0, metadata(), vec![event]);
+    let close = tokio::spawn(async move { others.append(close).await });
+    waiting_for_a_lock(&superuser, 1).await;
+
+    let executor = pipeline.executor.clone();
+    let posting = tokio::spawn(async move {
+        let learn = LedgerCommand::Learn { facts: vec![attributed(1)], stripe_event: None };
+        executor.execute::<Charge>(&"ch_1".parse().unwrap(), learn, &metadata()).await
+    });
+    waiting_for_a_lock(&superuser, 2).await;
+
+    let witness = tokio::spawn({
+        let superuser = superuser.clone();
+        async move {
+            let mut next = superuser.begin().await.unwrap();
+            sqlx::query(LOCK).execute(&mut *next).await.unwrap();
+            let there: Vec<String> = sqlx::query_scalar("SELECT aggregate_type FROM journal.events ORDER BY position")
+                .fetch_all(&mut *next)
+                .await
+                .unwrap();
+            next.commit().await.unwrap();
+            there
+        }
+    });
+    waiting_for_a_lock(&superuser, 3).await;
+
+    held.rollback().await.unwrap();
+    assert_eq!(witness.await.unwrap(), ["period"], "the close is there, and the posting is not");
+    assert!(matches!(close.await.unwrap().unwrap(), Outcome::Appended { .. }));
+    assert_eq!(posting.await.unwrap().unwrap().events, [attributed(1)], "decided anew, and appended");
+}
+
+/// Until so many sessions of this database wait for a lock.
+async fn waiting_for_a_lock(superuser: &PgPool, sessions: i64) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(superuser)
+        .await
+        .unwrap();
+        if waiting == sessions {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{waiting} sessions wait for a lock, not {sessions}");
+        tokio::task::yield_now().await;
     }
 }
 
