@@ -62,13 +62,54 @@ fn linked() -> Event {
 const CHARGE: &str = "stripe_charge/ch_1";
 const REFUND: &str = "stripe_refund/re_1";
 
-/// The end of a journal that holds these events from position 1 on: the totals, or what does not tie out and where.
+/// The end of a journal that holds these events from position 1 on: the totals, or what does not tie out and where. What the
+/// check reads of them as they are recorded must come to the same.
 fn end(events: &[(&str, Event)]) -> Result<Vec<ClearingTotal>, (u64, TieOutError)> {
-    let mut check = TieOut::default();
+    let (mut check, mut recorded) = (TieOut::default(), TieOut::default());
     for (position, (stream, event)) in (1..).zip(events) {
-        check.event(stream, event, position).map_err(|error| (position, error))?;
+        let judged = check.event(stream, event, position);
+        let payload = event.to_payload().unwrap();
+        let kind = (event.type_name(), event.version());
+        let entry_id = recorded.recorded(stream.split_once('/').unwrap(), kind, &payload, position);
+        match (&judged, &entry_id, event) {
+            (Ok(()), Ok(entry_id), Event::EntryPosted(entry)) => {
+                assert_eq!(entry_id.as_deref(), Some(entry.entry_id.as_str()));
+            }
+            (judged, entry_id, _) => assert_eq!(judged.is_ok(), entry_id.is_ok(), "at {position}"),
+        }
+        judged.map_err(|error| (position, error))?;
     }
+    assert_eq!(format!("{:?}", check.end()), format!("{:?}", recorded.end()));
     check.end()
+}
+
+#[test]
+fn an_entry_is_judged_by_what_is_recorded_of_it() {
+    let judge = |payload: &str| TieOut::default().recorded(("a", "b"), ("EntryPosted", "1"), payload, 1).map(|_| ());
+    let entry = |postings: &str| format!(r#"{{"other": [1e400], "entry_id": "a\u002db", "postings": [{postings}]}}"#);
+    let line = |account: &str, side: &str, minor: &str, currency: &str| {
+        format!(r#"{{"account": "{account}", "side": "{side}", "minor": {minor}, "currency": "{currency}"}}"#)
+    };
+    let pair = |minor: &str| [line("a:b", "debit", minor, "usd"), line("a:c", "credit", minor, "usd")].join(",");
+    judge(&entry(&pair("9007199254740991"))).unwrap();
+    judge(&entry(&[pair("1"), line("a:b", "debit", "2", "eur"), line("a:c", "credit", "2", "eur")].join(","))).unwrap();
+    for bad in ["0", "-1", "9007199254740992", "1.0", "1e3", "\"1\"", "true", "null"] {
+        assert!(judge(&entry(&pair(bad))).is_err(), "{bad}");
+    }
+    let other = |second: String| judge(&entry(&[line("a:b", "debit", "1", "usd"), second].join(",")));
+    for bad in [
+        line("a:c", "credit", "2", "usd"),
+        line("a:c", "debit", "1", "usd"),
+        line("a:c", "credit", "1", "eur"),
+        line("a:c", "credit", "1", "USD"),
+        line("a:c", "Credit", "1", "usd"),
+        line("", "credit", "1", "usd"),
+    ] {
+        assert!(other(bad.clone()).is_err(), "{bad}");
+    }
+    assert!(judge(&entry(&line("a:b", "debit", "1", "usd"))).is_err(), "one posting");
+    assert!(judge(r#"{"entry_id": "a"}"#).is_err() && judge("[]").is_err() && judge("{").is_err());
+    assert!(TieOut::default().recorded(("a", "b"), ("EntryPosted", "2"), &entry(&pair("1")), 1).is_err());
 }
 
 /// Where the first stream stands that does not tie out, and by how much clearing is too high.
