@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fanledger_commands::with_causes;
 use fanledger_domain::account::{Account, Suspense};
 use fanledger_gateway_api::RunnerState;
 use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::chain;
-use crate::read::{self, Backlog, ReadError};
+use crate::read::{self, Backlog, LastOperation, ReadError};
 
 /// A few index probes: as often as anybody scrapes.
 const RUNNERS_EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +45,15 @@ pub(crate) fn describe() {
         "1 while the live generation stands still at an event that it cannot apply, or at another history, by `projection`"
     );
     describe_gauge!("fanledger_projection_paused", "1 while an operator holds it, by `projection`");
+    describe_gauge!(
+        "fanledger_operation_active",
+        "1 while a rebuild, proof, rollback or retirement waits or is worked on, by `projection`"
+    );
+    describe_gauge!("fanledger_operation_failed", "1 where the last of these failed, by `projection`");
+    describe_gauge!(
+        "fanledger_operation_remaining_events",
+        "Events that the one under way has yet to read, by `projection`; 0 where there is none"
+    );
     describe_gauge!(
         "fanledger_ledger_imbalance_minor_units",
         "Debits minus credits over all accounts, by `currency`; anything but 0 is a bug or a tampered table"
@@ -104,6 +113,7 @@ pub(crate) async fn run(pool: PgPool, shutdown: CancellationToken) {
 
 async fn take_runners(pool: &PgPool, sample: &mut Sample) -> Result<(), ReadError> {
     let runners = read::runners(pool).await?;
+    let operations = read::last_operations(pool).await?;
     sample.set("fanledger_journal_head_position", None, runners.position as f64);
     for runner in runners.value {
         let halted = runner.state == RunnerState::Halted;
@@ -114,6 +124,12 @@ async fn take_runners(pool: &PgPool, sample: &mut Sample) -> Result<(), ReadErro
         sample.set("fanledger_projection_lag_seconds", of, runner.lag_seconds);
         sample.set("fanledger_projection_halted", of, f64::from(u8::from(halted)));
         sample.set("fanledger_projection_paused", of, f64::from(u8::from(paused)));
+        let operation = operations.iter().find(|operation| operation.runner == runner.name);
+        let is = |what: fn(&LastOperation) -> bool| f64::from(u8::from(operation.is_some_and(what)));
+        sample.set("fanledger_operation_active", of, is(|operation| operation.active));
+        sample.set("fanledger_operation_failed", of, is(|operation| operation.failed));
+        let remaining = operation.map_or(0, |operation| operation.remaining_events);
+        sample.set("fanledger_operation_remaining_events", of, remaining as f64);
     }
     Ok(())
 }
@@ -173,7 +189,7 @@ impl Sample {
                 self.before.append(&mut self.taken);
                 counter!("fanledger_sample_failures_total", "sample" => self.name).increment(1);
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(sample = self.name, error = %chain(&error), "gauges cannot be taken; trying again");
+                    tracing::warn!(sample = self.name, error = %with_causes(&error), "gauges cannot be taken; trying again");
                 }
             }
         }

@@ -31,7 +31,7 @@ pub use entries::entry;
 pub use inbox::{InboxFilter, inbox, inbox_item};
 pub use runners::{journal, operation, position_of, runners};
 pub use statement::{PostingKey, postings, statement};
-pub use vitals::{Backlog, awaited_backlog, imbalance, suspense_backlog};
+pub use vitals::{Backlog, LastOperation, awaited_backlog, imbalance, last_operations, suspense_backlog};
 pub use waiting::{AwaitedKey, SuspenseKey, awaited, suspense};
 
 /// The projections that each question is answered from; a reader that waits for a position waits for all of them.

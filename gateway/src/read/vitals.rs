@@ -76,6 +76,47 @@ pub async fn awaited_backlog(pool: &PgPool) -> Result<Backlog, ReadError> {
     decoding(WHAT, || backlog(row))
 }
 
+/// The last thing that was asked of a runner and takes its time: a rebuild, a proof, a rollback, a retirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastOperation {
+    /// The runner.
+    pub runner: String,
+    /// It is waiting or being worked on.
+    pub active: bool,
+    /// It ended without what was asked for.
+    pub failed: bool,
+    /// How many events it has yet to read, as far as is known.
+    pub remaining_events: u64,
+}
+
+/// The last operation of each runner of which anything was asked.
+///
+/// # Errors
+/// Postgres.
+pub async fn last_operations(pool: &PgPool) -> Result<Vec<LastOperation>, ReadError> {
+    const WHAT: &str = "the runners' last operations";
+    let rows = fetch(
+        pool,
+        WHAT,
+        "SELECT o.runner::text AS runner, o.finished_at IS NULL AS active, o.phase = 'failed' AS failed,
+                CASE WHEN o.finished_at IS NULL THEN greatest(o.target - o.position, 0) ELSE 0 END::bigint AS remaining_events
+         FROM read.operations AS o ORDER BY o.runner",
+        |query| query,
+    )
+    .await?;
+    decoding(WHAT, || {
+        let operation = |row: &PgRow| {
+            Ok(LastOperation {
+                runner: row.try_get("runner")?,
+                active: row.try_get("active")?,
+                failed: row.try_get("failed")?,
+                remaining_events: unsigned(row, "remaining_events")?,
+            })
+        };
+        rows.iter().map(operation).collect()
+    })
+}
+
 fn backlog(row: &PgRow) -> Result<Backlog, sqlx::Error> {
     Ok(Backlog { items: unsigned(row, "items")?, oldest_seconds: row.try_get("oldest_seconds")? })
 }
