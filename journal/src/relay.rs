@@ -5,29 +5,31 @@
 //! anything else is deleted and filled again. `Nats-Expected-Last-Sequence` makes a second relay harmless, and no message id
 //! is sent, because a reused one would silently keep the old body.
 
+mod mirror;
+
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{CreateStreamError, DeleteStreamError, GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RawMessageError, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RawMessageError, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, try_lock, with_causes};
-use crate::event::{ChainDigest, Position, RecordedEvent};
-use crate::message;
+use crate::event::{Position, RecordedEvent};
+use crate::message::{self, JournalMessage};
 use crate::nats::{ConnectError, Connection, STREAM, SUBJECTS};
 use crate::reader::{ReadError, Reader};
+use crate::trace;
 
-/// Publishes in flight at once. NATS answers within a millisecond or two, so this is tens of thousands of events a second.
-const PAGE_EVENTS: u32 = 512;
-const PAGE_BYTES: u64 = 4 * 1024 * 1024;
+pub use mirror::{Broker, Found, Mirror, Source, Synchronised};
 
 /// How often the journal is looked at when nobody in this process says that something was appended.
 const POLL: Duration = Duration::from_millis(20);
@@ -129,7 +131,7 @@ pub enum RelayError {
 
 impl RelayError {
     /// Whether the remedy is to look at the stream's end again, on the same connection.
-    fn asks_for_another_look(&self) -> bool {
+    pub fn asks_for_another_look(&self) -> bool {
         match self {
             Self::Publish { source, .. } => {
                 matches!(source.kind(), PublishErrorKind::WrongLastSequence | PublishErrorKind::StreamNotFound)
@@ -151,7 +153,6 @@ impl RelayError {
 #[derive(Debug)]
 pub struct Relay {
     pool: PgPool,
-    reader: Reader,
     options: RelayOptions,
     status: watch::Sender<RelayStatus>,
 }
@@ -159,7 +160,7 @@ pub struct Relay {
 impl Relay {
     /// A relay that reads with `pool` (SELECT on the journal is all it needs).
     pub fn new(pool: PgPool, options: RelayOptions) -> Self {
-        Self { reader: Reader::new(pool.clone()), pool, options, status: watch::Sender::default() }
+        Self { pool, options, status: watch::Sender::default() }
     }
 
     /// What it is doing, now and on each change.
@@ -226,15 +227,25 @@ impl Relay {
         mut lock: PgConnection,
         backoff: &mut Backoff,
     ) -> Result<Infallible, RelayError> {
-        let context = jetstream::new(nats.client.clone());
+        let broker = JetStream {
+            context: jetstream::new(nats.client.clone()),
+            max_payload: nats.client.max_payload(),
+            max_bytes: self.options.max_bytes,
+            max_age: self.options.max_age,
+        };
+        let mirror = Mirror::new(Reader::new(self.pool.clone()), broker, self.options.refill_events);
         loop {
-            let end = self.synchronise(&context).await?;
+            let Synchronised { end, refilled } = mirror.synchronise().await?;
+            if refilled {
+                metrics::counter!("fanledger_relay_refills_total").increment(1);
+            }
             self.report(|status| {
                 status.connected = true;
                 status.position = end.position;
+                status.refills += u64::from(refilled);
                 status.error = None;
             });
-            let Err(error) = self.publish_after(end, &context, nats.client.max_payload(), &mut lock, backoff).await;
+            let Err(error) = self.publish_after(end, &mirror, &mut lock, backoff).await;
             if !error.asks_for_another_look() {
                 return Err(error);
             }
@@ -243,74 +254,15 @@ impl Relay {
         }
     }
 
-    /// Makes sure that the stream is there and mirrors this journal; returns its end.
-    async fn synchronise(&self, context: &Context) -> Result<Checkpoint, RelayError> {
-        match context.get_stream(STREAM).await {
-            Ok(stream) => {
-                if let Some(end) = self.end_if_ours(&stream).await? {
-                    return Ok(end);
-                }
-                tracing::warn!("the stream JOURNAL does not mirror this journal; it is filled anew");
-                context.delete_stream(STREAM).await.map_err(RelayError::DeleteStream)?;
-            }
-            Err(error) if is_not_found(&error) => {}
-            Err(error) => return Err(RelayError::GetStream(error)),
-        }
-        let head = self.reader.head().await.map_err(RelayError::Journal)?;
-        let before_first = Position::new(head.position.get().saturating_sub(self.options.refill_events));
-        let chain = self.chain_at(before_first).await?.ok_or(RelayError::HistoryChanged(before_first))?;
-        context.create_stream(self.config(before_first.next())).await.map_err(RelayError::CreateStream)?;
-        self.report(|status| status.refills += 1);
-        metrics::counter!("fanledger_relay_refills_total").increment(1);
-        Ok(Checkpoint { journal_id: head.journal_id, position: before_first, chain })
-    }
-
-    /// The stream's end, if the stream is set up as we would and what it ends with is in the journal.
-    async fn end_if_ours(&self, stream: &Stream) -> Result<Option<Checkpoint>, RelayError> {
-        let info = stream.cached_info();
-        let last = Position::new(info.state.last_sequence);
-        // Asked after the stream's end is known: another relay may be publishing.
-        let head = self.reader.head().await.map_err(RelayError::Journal)?;
-        let too_far_back = last.get() + self.options.refill_events < head.position.get();
-        if !same_setup(&info.config, &self.config(Position::START)) || last > head.position || too_far_back {
-            return Ok(None);
-        }
-        let Some(chain) = self.chain_at(last).await? else { return Ok(None) };
-        let end = Checkpoint { journal_id: head.journal_id, position: last, chain };
-        if info.state.messages == 0 {
-            // Nothing in it that could be of another history; the next message says what it follows.
-            return Ok(Some(end));
-        }
-        let message = match stream.get_raw_message(last.get()).await {
-            Ok(message) => message,
-            Err(error) if is_message_missing(&error) => return Ok(None),
-            Err(error) => return Err(RelayError::LastMessage(error)),
-        };
-        let ours = message::decode_parts(&message.headers, &message.payload).is_ok_and(|message| {
-            Checkpoint { journal_id: message.journal_id, position: message.position, chain: message.chain } == end
-        });
-        Ok(ours.then_some(end))
-    }
-
-    /// The chain up to `position`; `None` if the journal does not reach that far.
-    async fn chain_at(&self, position: Position) -> Result<Option<ChainDigest>, RelayError> {
-        if position == Position::START {
-            return Ok(Some(ChainDigest::START));
-        }
-        let event = self.reader.at(position).await.map_err(RelayError::Journal)?;
-        Ok(event.map(|event| event.chain))
-    }
-
     async fn publish_after(
         &mut self,
         mut end: Checkpoint,
-        context: &Context,
-        max_payload: usize,
+        mirror: &Mirror<Reader, JetStream>,
         lock: &mut PgConnection,
         backoff: &mut Backoff,
     ) -> Result<Infallible, RelayError> {
         let mut lock_seen = Instant::now();
-        let mut page = self.page_after(end.position).await?;
+        let mut page = mirror.page_after(end.position).await?;
         loop {
             if lock_seen.elapsed() > LOCK_PING {
                 lock.ping().await.map_err(RelayError::Lock)?;
@@ -318,30 +270,15 @@ impl Relay {
             }
             if page.is_empty() {
                 self.wait().await;
-                page = self.page_after(end.position).await?;
+                page = mirror.page_after(end.position).await?;
                 continue;
             }
-            let mut pending = Vec::with_capacity(page.len());
-            for event in &page {
-                if !end.is_followed_by(event) {
-                    return Err(RelayError::HistoryChanged(end.position));
-                }
-                pending.push((event.position, send(context, end.journal_id, event, max_payload).await?));
-                end = end.after(event);
-            }
-            let sent = page.len();
-            // The next page is read while this one's acknowledgements are on their way.
-            let (acknowledged, next) = tokio::join!(acknowledge(pending), self.page_after(end.position));
-            acknowledged?;
+            let next = mirror.publish(&mut end, &page).await?;
             backoff.reset();
-            metrics::counter!("fanledger_relay_published_total").increment(sent as u64);
+            metrics::counter!("fanledger_relay_published_total").increment(page.len() as u64);
             self.report(|status| status.position = end.position);
-            page = next?;
+            page = next;
         }
-    }
-
-    async fn page_after(&self, position: Position) -> Result<Vec<RecordedEvent>, RelayError> {
-        self.reader.after(position, PAGE_EVENTS, PAGE_BYTES).await.map_err(RelayError::Journal)
     }
 
     /// Until something may have been appended.
@@ -355,7 +292,18 @@ impl Relay {
             self.options.wake = None;
         }
     }
+}
 
+/// JetStream, over one connection.
+#[derive(Debug)]
+struct JetStream {
+    context: Context,
+    max_payload: usize,
+    max_bytes: i64,
+    max_age: Duration,
+}
+
+impl JetStream {
     fn config(&self, first: Position) -> Config {
         Config {
             name: STREAM.to_owned(),
@@ -364,8 +312,8 @@ impl Relay {
             retention: RetentionPolicy::Limits,
             storage: StorageType::File,
             discard: DiscardPolicy::Old,
-            max_bytes: self.options.max_bytes,
-            max_age: self.options.max_age,
+            max_bytes: self.max_bytes,
+            max_age: self.max_age,
             max_messages: -1,
             max_messages_per_subject: -1,
             max_consumers: -1,
@@ -374,6 +322,65 @@ impl Relay {
             first_sequence: Some(first.get()),
             ..Config::default()
         }
+    }
+
+    async fn send(&self, journal_id: Uuid, event: &RecordedEvent) -> Result<PublishAckFuture, RelayError> {
+        let (headers, body) = message::encode(journal_id, event, self.max_payload);
+        let publish = PublishMessage::build()
+            .headers(headers)
+            .payload(body.as_bytes().to_vec().into())
+            .expected_last_sequence(event.position.get() - 1);
+        let position = event.position;
+        self.context
+            .send_publish(message::subject(event), publish)
+            .await
+            .map_err(|source| RelayError::Publish { position, source })
+    }
+}
+
+impl Broker for JetStream {
+    async fn stream(&self) -> Result<Option<Found>, RelayError> {
+        match self.context.get_stream(STREAM).await {
+            Ok(stream) => {
+                let info = stream.cached_info();
+                Ok(Some(Found {
+                    same_setup: same_setup(&info.config, &self.config(Position::START)),
+                    last: Position::new(info.state.last_sequence),
+                    is_empty: info.state.messages == 0,
+                }))
+            }
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) => Err(RelayError::GetStream(error)),
+        }
+    }
+
+    async fn message(&self, sequence: Position) -> Result<Option<JournalMessage>, RelayError> {
+        let stream = match self.context.get_stream_no_info(STREAM).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(RelayError::GetStream(error)),
+        };
+        match stream.get_raw_message(sequence.get()).await {
+            Ok(message) => Ok(message::decode_parts(&message.headers, &message.payload).ok()),
+            Err(error) if is_message_missing(&error) => Ok(None),
+            Err(error) => Err(RelayError::LastMessage(error)),
+        }
+    }
+
+    async fn create(&self, first: Position) -> Result<(), RelayError> {
+        self.context.create_stream(self.config(first)).await.map(drop).map_err(RelayError::CreateStream)
+    }
+
+    async fn delete(&self) -> Result<(), RelayError> {
+        self.context.delete_stream(STREAM).await.map(drop).map_err(RelayError::DeleteStream)
+    }
+
+    async fn publish(&self, journal_id: Uuid, events: &[RecordedEvent]) -> Result<(), RelayError> {
+        let mut pending = Vec::with_capacity(events.len());
+        for event in events {
+            let span = trace::publish_span(event);
+            pending.push((event.position, self.send(journal_id, event).await?, span));
+        }
+        acknowledge(pending).await
     }
 }
 
@@ -387,26 +394,8 @@ fn same_setup(found: &Config, ours: &Config) -> bool {
         && found.max_age == ours.max_age
 }
 
-async fn send(
-    context: &Context,
-    journal_id: Uuid,
-    event: &RecordedEvent,
-    max_payload: usize,
-) -> Result<PublishAckFuture, RelayError> {
-    let (headers, body) = message::encode(journal_id, event, max_payload);
-    let publish = PublishMessage::build()
-        .headers(headers)
-        .payload(body.as_bytes().to_vec().into())
-        .expected_last_sequence(event.position.get() - 1);
-    let position = event.position;
-    context
-        .send_publish(message::subject(event), publish)
-        .await
-        .map_err(|source| RelayError::Publish { position, source })
-}
-
-async fn acknowledge(pending: Vec<(Position, PublishAckFuture)>) -> Result<(), RelayError> {
-    for (position, acknowledgement) in pending {
+async fn acknowledge(pending: Vec<(Position, PublishAckFuture, Span)>) -> Result<(), RelayError> {
+    for (position, acknowledgement, _span) in pending {
         let stored = acknowledgement.await.map_err(|source| RelayError::Publish { position, source })?;
         if stored.sequence != position.get() {
             return Err(RelayError::WrongSequence { position, sequence: stored.sequence });
