@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fanledger-media-pipeline", &["fanledger-commands", "fanledger-domain"]),
     ("fanledger-web", &["fanledger-gateway-api", "fanledger-domain"]),
     ("fanledger-devkit", &[]),
+    ("fanledger-simulator", &["fanledger-commands", "fanledger-devkit", "fanledger-domain", "fanledger-journal"]),
     (
         "fanledger",
         &[
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fanledger-journal",
             "fanledger-media-pipeline",
             "fanledger-projections",
+            "fanledger-simulator",
         ],
     ),
     ("xtask", &["fanledger-devkit", "fanledger-domain"]),
@@ -91,6 +93,21 @@ fn every_crate_says_what_it_is_for() {
             let opening = source.lines().take_while(|line| line.starts_with("//!")).count();
             assert!((4..=40).contains(&opening), "{name}'s lib.rs opens with {opening} lines of //!");
         }
+    }
+}
+
+/// Who follows a runbook word for word applies this patch.
+#[test]
+fn the_runbook_s_patch_applies_to_the_code_as_it_is() {
+    let patch = std::fs::read_to_string(xtask::root().join("docs/runbooks/add-a-column.patch")).unwrap();
+    let file = patch.lines().find_map(|line| line.strip_prefix("--- a/")).unwrap();
+    let code = std::fs::read_to_string(xtask::root().join(file)).unwrap();
+    let hunks: Vec<&str> = patch.split("\n@@ ").skip(1).collect();
+    assert!(!hunks.is_empty());
+    for hunk in hunks {
+        let before: Vec<&str> = hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-'])).collect();
+        let before = before.join("\n");
+        assert!(code.contains(&before), "docs/runbooks/add-a-column.patch no longer applies to {file}:\n{before}");
     }
 }
 
