@@ -22,6 +22,9 @@ pub mod store;
 pub mod stripe;
 pub mod vault;
 
+/// An error and its causes on one line, for those above who do not see the journal.
+pub use fanledger_journal::checkpoint::with_causes;
+
 use fanledger_journal::runner::Projection;
 
 use crate::executor::Executor;

@@ -12,6 +12,7 @@ use fanledger_domain::event::{Event, StripeEventReceived};
 use fanledger_domain::id::{IdError, StripeId};
 use fanledger_domain::ledgered::LedgerCommand;
 use fanledger_domain::time::Timestamp;
+use fanledger_journal::checkpoint::with_causes;
 use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::reader::{ReadError, Reader};
 
@@ -19,7 +20,7 @@ use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
 use crate::store::Store;
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
-use crate::stripe::translator::{JudgeError, Verdict, chain, judge, refused, untranslatable};
+use crate::stripe::translator::{JudgeError, Verdict, judge, refused, untranslatable};
 use crate::stripe::{SYNC_ACTOR, TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Bodies as _, Vault, VaultError};
 
@@ -186,7 +187,7 @@ pub async fn sync<S: Store>(
                 Err(error) => {
                     tracing::error!(
                         transaction = id,
-                        error = chain(&error),
+                        error = with_causes(&error),
                         "a listed balance transaction was refused"
                     );
                     done.failed.push(id);
@@ -282,7 +283,7 @@ impl<P: FnMut(&Converged)> Converge<'_, P> {
                 Ok(())
             }
             Err(ExecuteError::Refused(reason)) => {
-                self.done.refused.push((object.to_string(), chain(&reason)));
+                self.done.refused.push((object.to_string(), with_causes(&reason)));
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use fanledger_commands::with_causes;
 use serde::Serialize;
 use sqlx::{PgPool, Row};
 use tokio::sync::Mutex;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::ports::{Finding, Probe};
-use crate::problem::{Plain, chain};
+use crate::problem::Plain;
 
 /// A check that takes longer counts as failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -134,7 +135,7 @@ fn unwell(detail: impl Into<String>) -> Finding {
 
 /// What failed is logged; the answer, which anyone may read, names only what to do.
 fn unreachable(error: &sqlx::Error, what_to_do: &str) -> Finding {
-    tracing::debug!(error = %chain(error), "a readiness check failed");
+    tracing::debug!(error = %with_causes(error), "a readiness check failed");
     unwell(what_to_do)
 }
 

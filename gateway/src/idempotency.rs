@@ -10,6 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use fanledger_commands::with_causes;
 use futures::FutureExt;
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Row};
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::edge::RequestId;
 use crate::limits::{API_BYTES_MAX, read_body};
-use crate::problem::{Kind, Problem, chain, render};
+use crate::problem::{Kind, Problem, render};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer is a repetition.
@@ -134,7 +135,7 @@ impl Idempotency {
         let response = render(response, &request_id);
         if !is_final(response.status()) {
             if let Err(error) = self.release(claim).await {
-                tracing::warn!(error = %chain(&error), "an Idempotency-Key was not released; it is free when its lease ends");
+                tracing::warn!(error = %with_causes(&error), "an Idempotency-Key was not released; it is free when its lease ends");
             }
             return response;
         }
@@ -145,7 +146,7 @@ impl Idempotency {
         };
         if let Err(error) = self.keep(claim, parts.status, &parts.headers, &body).await {
             // The command is done and says so; repeating it after the lease is judged by its stream.
-            tracing::warn!(error = %chain(&error), "an answer was not kept under its Idempotency-Key");
+            tracing::warn!(error = %with_causes(&error), "an answer was not kept under its Idempotency-Key");
         }
         Response::from_parts(parts, Body::from(body))
     }
@@ -213,7 +214,7 @@ impl Idempotency {
                 Ok(count) if count >= i64::from(FORGET_BATCH) => continue,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::debug!(error = %chain(&error), "old answers were not forgotten; trying again later")
+                    tracing::debug!(error = %with_causes(&error), "old answers were not forgotten; trying again later")
                 }
             }
             tokio::select! {

@@ -6,6 +6,7 @@
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fanledger_commands::with_causes;
 use fanledger_gateway_api::FieldProblem;
 
 macro_rules! kinds {
@@ -119,13 +120,13 @@ impl Problem {
 
     /// A failure of ours: logged here with its cause, since nothing of it may be told.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %chain(error), "a request failed");
+        tracing::error!(error = %with_causes(error), "a request failed");
         Self::new(Kind::Internal, "The failure was logged under the request's id.")
     }
 
     /// Something that we depend on is away; logged here with its cause.
     pub fn unavailable(error: &dyn std::error::Error) -> Self {
-        tracing::warn!(error = %chain(error), "something that a request needs cannot be reached");
+        tracing::warn!(error = %with_causes(error), "something that a request needs cannot be reached");
         Self::new(Kind::Unavailable, "Try again shortly.").retry_after_seconds(1)
     }
 
@@ -145,18 +146,6 @@ impl Problem {
             errors: self.errors.clone(),
         }
     }
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 impl IntoResponse for Problem {

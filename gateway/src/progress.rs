@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fanledger_commands::with_causes;
 use sqlx::{PgPool, Row};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-
-use crate::problem::chain;
 
 /// While a request waits for a position. A projection lags by milliseconds, so this is most of what a wait costs.
 const POLL_URGENT: Duration = Duration::from_millis(2);
@@ -87,7 +86,7 @@ impl Progress {
                 }
                 Err(error) => {
                     if !failing {
-                        tracing::warn!(error = %chain(&error), "the positions of the projections cannot be read; retrying");
+                        tracing::warn!(error = %with_causes(&error), "the positions of the projections cannot be read; retrying");
                     }
                     failing = true;
                     POLL_FAILED

@@ -108,8 +108,8 @@ impl fmt::Display for Halt {
     }
 }
 
-/// An error and its causes on one line: a status has no room for a chain.
-pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error and its causes on one line, for where there is no room for a chain: a status, a log's field.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

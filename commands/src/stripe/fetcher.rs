@@ -17,6 +17,7 @@ use fanledger_domain::event::{
     TransferObserved,
 };
 use fanledger_domain::id::StripeId;
+use fanledger_journal::checkpoint::with_causes;
 use fanledger_journal::event::{RecordedEvent, StreamId};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use fanledger_journal::trace::{self, TraceParent};
@@ -28,7 +29,6 @@ use crate::executor::{ExecuteError, Executor};
 use crate::store::{JournalStore, Store};
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
-use crate::stripe::translator::chain;
 use crate::stripe::{FETCHER_ACTOR, acted_by};
 
 /// The runner's name.
@@ -127,7 +127,7 @@ impl<S: Store> Fetcher<S> {
             Ok(_) => Ok(()),
             Err(error) if error.is_transient() => Err(error.into()),
             Err(error) => {
-                let error = chain(&error);
+                let error = with_causes(&error);
                 tracing::error!(transaction = %awaited.transaction, error, "a fetched balance transaction was refused");
                 metrics::counter!("fanledger_translator_refused_total").increment(1);
                 Ok(())
