@@ -273,7 +273,9 @@ pub async fn run(context: RunnerContext, mut projection: Box<dyn Projection>, st
                 Ok(()) => tracing::info!(projection = name, "steps down; whoever took over goes on"),
                 Err(error) => {
                     metrics::counter!("fanledger_projection_retries_total", "projection" => name).increment(1);
-                    tracing::warn!(projection = name, error = with_causes(&error), "tries again");
+                    if backoff.is_to_be_told() {
+                        tracing::warn!(projection = name, error = with_causes(&error), "tries again, until it is back");
+                    }
                 }
             }
             tokio::time::sleep(backoff.delay()).await;

@@ -292,7 +292,10 @@ impl<'a> Session<'a> {
                 page = next?;
             }
             if let Some((backoff, _)) = &mut runner {
-                backoff.reset();
+                if let Some(outage) = backoff.reset() {
+                    // As loud as its beginning, so that whoever saw that sees the end.
+                    tracing::warn!(projection = self.name, seconds = outage.as_secs(), "is back, after an outage");
+                }
                 if is_last {
                     return Ok(());
                 }
