@@ -28,7 +28,9 @@ use crate::runner::{Projection, RunnerContext, RunnerError, Schema};
 pub use progress::{Phase, Progress};
 pub use proof::{Difference, DifferingKey, Presence, Proof, TableProof};
 pub use rebuild::{Purpose, RebuildError, RebuildOptions, Rebuilt, rebuild};
+pub(crate) use retire::retire_asked;
 pub use retire::{RetireError, retire};
+pub(crate) use rollback::rollback_asked;
 pub use rollback::{RollbackError, RolledBack, rollback};
 
 /// What of a projection its generations are made from; taken out of it, because a projection need not be shared between threads.

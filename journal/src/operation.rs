@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, PgPool, Row};
 
 use crate::event::Position;
-use crate::generation::Progress;
+use crate::generation::{Phase, Progress};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,28 +94,47 @@ pub(crate) struct Beginning<'a> {
     pub asked: Option<i64>,
 }
 
+/// A row that is being worked on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub id: i64,
+    /// What whoever began it before aimed at.
+    pub generation: Option<i32>,
+}
+
 /// Opens a row, or takes over the one that is open; the caller holds the projection's lock, so nobody works on that. `None`:
 /// what asked for it is no longer open.
-pub(crate) async fn begin(connection: &mut PgConnection, beginning: Beginning<'_>) -> Result<Option<i64>, sqlx::Error> {
+pub(crate) async fn begin(
+    connection: &mut PgConnection,
+    beginning: Beginning<'_>,
+) -> Result<Option<Begun>, sqlx::Error> {
     let Beginning { runner, kind, version, confirmed, asked } = beginning;
     let version = version.cast_signed();
+    let phase = match kind {
+        OperationKind::Rebuild | OperationKind::Verify => Phase::Loading,
+        OperationKind::Rollback | OperationKind::Retire => Phase::Switching,
+    };
     let mut transaction = connection.begin().await?;
-    let taken: Option<i64> = sqlx::query_scalar(
-        "UPDATE control.operations SET version = $3, confirmed = confirmed OR $4, phase = 'loading', updated_at = clock_timestamp()
+    let taken = sqlx::query(
+        "UPDATE control.operations
+         SET version = $3, confirmed = confirmed OR $4, phase = $6, updated_at = clock_timestamp()
          WHERE runner = $1 AND finished_at IS NULL AND kind = $2 AND (version IS NULL OR version = $3)
            AND ($5::bigint IS NULL OR id = $5)
-         RETURNING id",
+         RETURNING id, generation",
     )
     .bind(runner)
     .bind(kind.as_str())
     .bind(version)
     .bind(confirmed)
     .bind(asked)
+    .bind(phase.as_str())
     .fetch_optional(&mut *transaction)
     .await?;
     if taken.is_some() || asked.is_some() {
         transaction.commit().await?;
-        return Ok(taken);
+        return taken
+            .map(|row| Ok(Begun { id: row.try_get("id")?, generation: row.try_get("generation")? }))
+            .transpose();
     }
     // Of another kind or version, and whoever worked on it is gone.
     sqlx::query(
@@ -127,16 +146,27 @@ pub(crate) async fn begin(connection: &mut PgConnection, beginning: Beginning<'_
     .execute(&mut *transaction)
     .await?;
     let id = sqlx::query_scalar(
-        "INSERT INTO control.operations (runner, kind, confirmed, version, phase) VALUES ($1, $2, $3, $4, 'loading') RETURNING id",
+        "INSERT INTO control.operations (runner, kind, confirmed, version, phase) VALUES ($1, $2, $3, $4, $5) RETURNING id",
     )
     .bind(runner)
     .bind(kind.as_str())
     .bind(confirmed)
     .bind(version)
+    .bind(phase.as_str())
     .fetch_one(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(Some(id))
+    Ok(Some(Begun { id, generation: None }))
+}
+
+/// Notes which generation is to be live afterwards, so that whoever takes it over knows whether it is done.
+pub(crate) async fn aim(connection: &mut PgConnection, id: i64, generation: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE control.operations SET generation = $2, updated_at = clock_timestamp() WHERE id = $1")
+        .bind(id)
+        .bind(generation)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Notes how far it is; also the sign of life.
@@ -159,14 +189,14 @@ pub(crate) async fn report(connection: &mut PgConnection, id: i64, now: &Progres
     .map(drop)
 }
 
-/// Closes it with what came of it.
+/// Closes it with what came of it. Where that cannot be written it stays open, and whoever takes it over finds out.
 pub(crate) async fn finish(
     connection: &mut PgConnection,
     id: i64,
     outcome: Option<&serde_json::Value>,
     error: Option<&str>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) {
+    let finished = sqlx::query(
         "UPDATE control.operations SET phase = CASE WHEN $3::text IS NULL THEN 'succeeded' ELSE 'failed' END,
                 outcome = $2::text::json, error = $3, updated_at = clock_timestamp(), finished_at = clock_timestamp()
          WHERE id = $1 AND finished_at IS NULL",
@@ -175,21 +205,10 @@ pub(crate) async fn finish(
     .bind(outcome.map(ToString::to_string))
     .bind(error)
     .execute(connection)
-    .await
-    .map(drop)
-}
-
-/// Closes a rebuild or proof that nobody works on any more, because what it has built is dropped.
-pub(crate) async fn give_up_rebuild(connection: &mut PgConnection, runner: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE control.operations SET phase = 'failed', error = 'given up: what it had built was retired',
-                updated_at = clock_timestamp(), finished_at = clock_timestamp()
-         WHERE runner = $1 AND finished_at IS NULL AND kind IN ('rebuild', 'verify') AND phase <> 'queued'",
-    )
-    .bind(runner)
-    .execute(connection)
-    .await
-    .map(drop)
+    .await;
+    if let Err(error) = finished {
+        tracing::warn!(operation = id, %error, "how an operation ended could not be written down");
+    }
 }
 
 /// The last operation on each runner, as `fanledger projections status` tells of it.

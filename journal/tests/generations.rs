@@ -443,7 +443,13 @@ async fn what_a_killed_rebuild_left_is_not_gone_on_with_by_other_tables_and_can_
     .await;
     assert_eq!(schemas(&world).await, ["tally_g1"]);
     let last = operation::last(&world.projector).await.unwrap().remove(0);
-    assert_eq!((last.phase.as_str(), last.error.unwrap().contains("retired")), ("failed", true));
+    assert_eq!((last.kind.as_str(), last.phase.as_str(), last.error), ("retire", "succeeded", None));
+    let given_up: String =
+        sqlx::query_scalar("SELECT error FROM control.operations WHERE kind = 'rebuild' ORDER BY id DESC LIMIT 1")
+            .fetch_one(&world.projector)
+            .await
+            .unwrap();
+    assert!(given_up.contains("given up"), "{given_up}");
 }
 
 #[tokio::test]
@@ -570,6 +576,44 @@ async fn a_rebuild_whose_process_was_killed_is_finished_by_a_projector() {
     .await;
     assert_eq!(world.tally("tally").await, expected(&world.projector).await);
     process.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_that_two_projectors_see_or_that_was_broken_off_after_its_switch_is_made_once() {
+    let world = World::new().await;
+    let head = world.append(20).await;
+    catch_up(&world.context(), &mut tally!("tally")).await.unwrap();
+    rebuild(&world.context(), &mut tally!("tally"), &confirmed()).await.unwrap();
+    let operator = world.pool("fanledger_operator").await;
+    let ask = "SELECT verdict FROM control.request_operation('tally', 'rollback', false)";
+    assert_eq!(sqlx::query_scalar::<_, String>(ask).fetch_one(&operator).await.unwrap(), "queued");
+    let processes = [(); 3].map(|()| Process::start(&world, || tally!("tally")));
+    eventually("it is done", || async {
+        operation::last(&world.projector).await.unwrap().remove(0).phase == "succeeded"
+    })
+    .await;
+    // Each of them has looked again before this is answered.
+    let head = world.append(20).await.max(head);
+    world.reached("tally", head).await;
+    assert_eq!(world.status_of("tally").await.unwrap().generation, 1);
+
+    // As if whoever worked on it had been killed between the switch and the last word.
+    let superuser = world.superuser().await;
+    sqlx::query(
+        "UPDATE control.operations SET phase = 'switching', outcome = NULL, finished_at = NULL, updated_at = updated_at - interval '1 minute' \
+         WHERE kind = 'rollback'",
+    )
+    .execute(&superuser)
+    .await
+    .unwrap();
+    eventually("it is done again", || async {
+        operation::last(&world.projector).await.unwrap().remove(0).phase == "succeeded"
+    })
+    .await;
+    assert_eq!(world.status_of("tally").await.unwrap().generation, 1, "the switch was not undone");
+    for process in processes {
+        process.stop().await;
+    }
 }
 
 #[tokio::test]

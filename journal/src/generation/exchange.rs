@@ -71,11 +71,16 @@ impl Hold {
             return Err(Refusal::InTheWay);
         }
         // One after the other: at no moment may there be two live ones. The kept one is fed even if the live one is paused.
-        sqlx::query("UPDATE control.runners SET live = false, paused = false WHERE name = $1 AND generation = $2")
-            .bind(name)
-            .bind(live.generation)
-            .execute(&mut *connection)
-            .await?;
+        // That no program of its version ran ends with its being live.
+        sqlx::query(
+            "UPDATE control.runners SET live = false, paused = false, \
+                    error = CASE WHEN error ->> 'kind' <> 'version_changed' THEN error END \
+             WHERE name = $1 AND generation = $2",
+        )
+        .bind(name)
+        .bind(live.generation)
+        .execute(&mut *connection)
+        .await?;
         sqlx::query(
             "UPDATE control.runners SET live = true, stage = 'ready', paused = $3 WHERE name = $1 AND generation = $2",
         )

@@ -230,17 +230,14 @@ pub async fn rebuild(
     };
     let beginning =
         Beginning { runner: name, kind, version: plan.version, confirmed: options.confirmed, asked: options.operation };
-    let operation = operation::begin(&mut desk, beginning).await.map_err(RunnerError::Checkpoint)?;
-    let operation = operation.ok_or(RebuildError::Withdrawn(name))?;
+    let begun = operation::begin(&mut desk, beginning).await.map_err(RunnerError::Checkpoint)?;
+    let operation = begun.ok_or(RebuildError::Withdrawn(name))?.id;
     let outcome = build(context, projection, options, &mut desk, operation, &live).await;
     let (told, error) = match &outcome {
         Ok(rebuilt) => (serde_json::to_value(rebuilt).ok(), None),
         Err(error) => (error.proof().and_then(|proof| serde_json::to_value(proof).ok()), Some(with_causes(error))),
     };
-    if let Err(error) = operation::finish(&mut desk, operation, told.as_ref(), error.as_deref()).await {
-        // Whoever asked sees it open, and a projector takes it up again: it finds the generation live, or goes on.
-        tracing::warn!(projection = name, %error, "how a rebuild ended could not be written down");
-    }
+    operation::finish(&mut desk, operation, told.as_ref(), error.as_deref()).await;
     outcome
 }
 

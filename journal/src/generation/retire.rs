@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection as _, PgConnection};
 
 use super::{is_in_the_way, schema_name, try_lock_projection};
-use crate::checkpoint::{RunnerRow, Stage, run_sql, set_stage, try_lock, unlock};
-use crate::operation;
+use crate::checkpoint::{RunnerRow, Stage, run_sql, set_stage, try_lock, unlock, with_causes};
+use crate::operation::{self, Beginning, OperationKind};
 use crate::runner::{RunnerContext, RunnerError, lock_name};
 
 /// A runner looks at its row at least four times a second, so it lets go long before this.
@@ -19,6 +19,9 @@ pub enum RetireError {
     /// A rebuild, rollback or retirement is under way.
     #[error("{0} is being rebuilt, rolled back or retired already; wait for it")]
     UnderWay(String),
+    /// What asked for it was closed meanwhile.
+    #[error("nobody asks for this retirement of {0} any more")]
+    Withdrawn(String),
     /// There is no runner of this name yet.
     #[error("{0} has no generation yet; start the roles projector and manager")]
     NotBuilt(String),
@@ -62,18 +65,39 @@ pub enum RetireError {
 /// # Errors
 /// See [`RetireError`].
 pub async fn retire(context: &RunnerContext, name: &str) -> Result<Vec<u32>, RetireError> {
+    retire_asked(context, name, None).await
+}
+
+/// The same, where a row of `control.operations` asks for it.
+pub(crate) async fn retire_asked(
+    context: &RunnerContext,
+    name: &str,
+    asked: Option<i64>,
+) -> Result<Vec<u32>, RetireError> {
     let mut desk = context.connect().await?;
     if !try_lock_projection(&mut desk, name).await? {
         return Err(RetireError::UnderWay(name.to_owned()));
     }
     let rows = RunnerRow::all(&mut desk, name).await.map_err(RunnerError::Checkpoint)?;
-    if rows.is_empty() {
-        return Err(RetireError::NotBuilt(name.to_owned()));
-    }
-    operation::give_up_rebuild(&mut desk, name).await.map_err(RunnerError::Checkpoint)?;
+    let live = rows.iter().find(|row| row.live).ok_or_else(|| RetireError::NotBuilt(name.to_owned()))?;
+    // A rebuild that was broken off is given up by this.
+    let beginning =
+        Beginning { runner: name, kind: OperationKind::Retire, version: live.version, confirmed: false, asked };
+    let begun = operation::begin(&mut desk, beginning).await.map_err(RunnerError::Checkpoint)?;
+    let begun = begun.ok_or_else(|| RetireError::Withdrawn(name.to_owned()))?;
+    let outcome = drop_all(&mut desk, name, &rows).await;
+    let (told, error) = match &outcome {
+        Ok(dropped) => (Some(serde_json::json!({"retired": dropped})), None),
+        Err(error) => (None, Some(with_causes(error))),
+    };
+    operation::finish(&mut desk, begun.id, told.as_ref(), error.as_deref()).await;
+    outcome
+}
+
+async fn drop_all(desk: &mut PgConnection, name: &str, rows: &[RunnerRow]) -> Result<Vec<u32>, RetireError> {
     let mut dropped = Vec::new();
     for row in rows.iter().filter(|row| !row.live) {
-        drop_generation(&mut desk, name, row.generation).await?;
+        drop_generation(desk, name, row.generation).await?;
         dropped.push(row.generation.cast_unsigned());
     }
     Ok(dropped)

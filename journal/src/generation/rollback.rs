@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
 use super::exchange::{ATTEMPTS, Hold, Refusal};
 use super::{pause_before_next, try_lock_projection};
-use crate::checkpoint::{Halt, RunnerRow, Stage, try_lock};
+use crate::checkpoint::{Halt, RunnerRow, Stage, try_lock, with_causes};
 use crate::event::Position;
+use crate::operation::{self, Beginning, Begun, OperationKind};
 use crate::runner::{Feeding, Projection, RunnerContext, RunnerError, Session, Stop, lock_name};
 
 /// How long the kept generation's runner may take to come close to the live one.
@@ -37,6 +39,9 @@ pub enum RollbackError {
     /// A rebuild, rollback or retirement is under way.
     #[error("{0} is being rebuilt, rolled back or retired already; wait for it")]
     UnderWay(&'static str),
+    /// What asked for it was closed meanwhile.
+    #[error("nobody asks for this rollback of {0} any more")]
+    Withdrawn(&'static str),
     /// There is no runner of this name yet.
     #[error("{0} has no generation yet; start the roles projector and manager")]
     NotBuilt(&'static str),
@@ -91,31 +96,62 @@ pub enum RollbackError {
 /// # Errors
 /// See [`RollbackError`].
 pub async fn rollback(context: &RunnerContext, projection: &mut dyn Projection) -> Result<RolledBack, RollbackError> {
-    let name = projection.name();
+    rollback_asked(context, projection, None).await
+}
+
+/// The same, where a row of `control.operations` asks for it.
+pub(crate) async fn rollback_asked(
+    context: &RunnerContext,
+    projection: &mut dyn Projection,
+    asked: Option<i64>,
+) -> Result<RolledBack, RollbackError> {
+    let (name, version) = (projection.name(), projection.version());
     let mut desk = context.connect().await?;
     if !try_lock_projection(&mut desk, name).await? {
         return Err(RollbackError::UnderWay(name));
     }
-    let rows = RunnerRow::all(&mut desk, name).await.map_err(RunnerError::Checkpoint)?;
+    let beginning = Beginning { runner: name, kind: OperationKind::Rollback, version, confirmed: false, asked };
+    let begun = operation::begin(&mut desk, beginning).await.map_err(RunnerError::Checkpoint)?;
+    let begun = begun.ok_or(RollbackError::Withdrawn(name))?;
+    let outcome = go_back(context, projection, &mut desk, begun).await;
+    let (told, error) = match &outcome {
+        Ok(done) => (serde_json::to_value(done).ok(), None),
+        Err(error) => (None, Some(with_causes(error))),
+    };
+    operation::finish(&mut desk, begun.id, told.as_ref(), error.as_deref()).await;
+    outcome
+}
+
+async fn go_back(
+    context: &RunnerContext,
+    projection: &mut dyn Projection,
+    desk: &mut PgConnection,
+    begun: Begun,
+) -> Result<RolledBack, RollbackError> {
+    let name = projection.name();
+    let rows = RunnerRow::all(desk, name).await.map_err(RunnerError::Checkpoint)?;
     let live = rows.iter().find(|row| row.live).ok_or(RollbackError::NotBuilt(name))?;
     let kept = rows.iter().rfind(|row| !row.live && row.stage == Stage::Ready);
     let kept = kept.ok_or(RollbackError::NothingKept(name))?;
-    let (generation, version) = (kept.generation, kept.version);
+    let done = |kept: &RunnerRow, live: &RunnerRow, position| RolledBack {
+        generation: kept.generation.cast_unsigned(),
+        version: kept.version,
+        kept: live.generation.cast_unsigned(),
+        position,
+    };
+    if begun.generation == Some(live.generation) {
+        // Whoever began it was killed after the switch; going on would undo it.
+        return Ok(done(live, kept, live.checkpoint.position));
+    }
+    operation::aim(desk, begun.id, kept.generation).await.map_err(RunnerError::Checkpoint)?;
     for attempt in 0..ATTEMPTS {
-        bring_near(context, projection, generation, live.checkpoint.position).await?;
+        bring_near(context, projection, kept.generation, live.checkpoint.position).await?;
         if let Some(hold) = Hold::take(context, name).await? {
-            let was_live = hold.live.generation;
-            let position = hold.live.checkpoint.position;
-            bring_up(context, projection, generation, position, HOLD).await?;
-            match hold.exchange(name, generation, false).await {
-                Ok(()) => {
-                    return Ok(RolledBack {
-                        generation: generation.cast_unsigned(),
-                        version,
-                        kept: was_live.cast_unsigned(),
-                        position,
-                    });
-                }
+            let was_live = hold.live.clone();
+            let position = was_live.checkpoint.position;
+            bring_up(context, projection, kept.generation, position, HOLD).await?;
+            match hold.exchange(name, kept.generation, false).await {
+                Ok(()) => return Ok(done(kept, &was_live, position)),
                 Err(Refusal::InTheWay) => {}
                 Err(Refusal::Gone) => return Err(RollbackError::NothingKept(name)),
                 Err(Refusal::Failed(source)) => return Err(RollbackError::Switch { name, source }),
@@ -176,7 +212,7 @@ async fn bring_up(
 async fn feed(
     context: &RunnerContext,
     projection: &mut dyn Projection,
-    connection: sqlx::PgConnection,
+    connection: PgConnection,
     generation: i32,
     position: Position,
 ) -> Result<(), RollbackError> {

@@ -16,8 +16,10 @@ use super::session::{Feeding, Session, Stop};
 use super::{Projection, RunnerContext, RunnerError, STANDBY, lock_name};
 use crate::backoff::Backoff;
 use crate::checkpoint::{RunnerRow, Stage, try_lock, with_causes};
-use crate::generation::{Purpose, RebuildError, RebuildOptions, RetireError, RollbackError, rebuild, retire, rollback};
-use crate::operation::{self, Beginning, OperationKind, Waiting};
+use crate::generation::{
+    Purpose, RebuildError, RebuildOptions, RetireError, RollbackError, rebuild, retire_asked, rollback_asked,
+};
+use crate::operation::{self, OperationKind, Waiting};
 
 /// How often the control tables are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -56,11 +58,15 @@ impl Supervisor {
         loop {
             let pause = match self.look().await {
                 Ok(()) => {
-                    backoff.reset();
+                    if let Some(outage) = backoff.reset() {
+                        tracing::warn!(seconds = outage.as_secs(), "the control tables can be read again");
+                    }
                     LOOK_EVERY
                 }
                 Err(error) => {
-                    tracing::warn!(error = with_causes(&error), "the control tables cannot be read; trying again");
+                    if backoff.is_to_be_told() {
+                        tracing::warn!(error = with_causes(&error), "the control tables cannot be read; trying again");
+                    }
                     backoff.delay().max(LOOK_EVERY)
                 }
             };
@@ -174,24 +180,29 @@ async fn hold_and_keep(
     }
 }
 
-/// Works on what was asked for over the API, or on what somebody began and did not end.
+/// Works on what was asked for over the API, or on what somebody began and did not end. Each writes down itself how it ended.
 async fn operate(context: &RunnerContext, projection: &mut dyn Projection, waiting: &Waiting) {
     let name = projection.name();
     let outcome = match waiting.kind {
         OperationKind::Rebuild => built(context, projection, waiting, Purpose::Switch).await,
         OperationKind::Verify => built(context, projection, waiting, Purpose::Verify).await,
-        OperationKind::Rollback => rolled_back(context, projection, waiting).await,
-        OperationKind::Retire => retired(context, projection, waiting).await,
+        OperationKind::Rollback => match rollback_asked(context, projection, Some(waiting.id)).await {
+            // Another process has it, or had.
+            Ok(_) | Err(RollbackError::UnderWay(_) | RollbackError::Withdrawn(_)) => Ok(()),
+            Err(error) => Err(with_causes(&error)),
+        },
+        OperationKind::Retire => match retire_asked(context, name, Some(waiting.id)).await {
+            Ok(_) | Err(RetireError::UnderWay(_) | RetireError::Withdrawn(_)) => Ok(()),
+            Err(error) => Err(with_causes(&error)),
+        },
     };
+    let (operation, kind) = (waiting.id, waiting.kind.as_str());
     match outcome {
-        Ok(()) => tracing::info!(projection = name, operation = waiting.id, kind = waiting.kind.as_str(), "done"),
-        Err(error) => {
-            tracing::warn!(projection = name, operation = waiting.id, kind = waiting.kind.as_str(), error, "not done");
-        }
+        Ok(()) => tracing::info!(projection = name, operation, kind, "done, or another process has it"),
+        Err(error) => tracing::warn!(projection = name, operation, kind, error, "not done"),
     }
 }
 
-/// A rebuild keeps its row itself.
 async fn built(
     context: &RunnerContext,
     projection: &mut dyn Projection,
@@ -206,52 +217,7 @@ async fn built(
         ..RebuildOptions::default()
     };
     match rebuild(context, projection, &options).await {
-        // Another process has it.
         Ok(_) | Err(RebuildError::UnderWay(_) | RebuildError::Withdrawn(_)) => Ok(()),
         Err(error) => Err(with_causes(&error)),
     }
-}
-
-async fn rolled_back(
-    context: &RunnerContext,
-    projection: &mut dyn Projection,
-    waiting: &Waiting,
-) -> Result<(), String> {
-    match rollback(context, projection).await {
-        Err(RollbackError::UnderWay(_)) => Ok(()),
-        Ok(done) => close(context, projection.version(), waiting, serde_json::to_value(done).ok(), None).await,
-        Err(error) => close(context, projection.version(), waiting, None, Some(with_causes(&error))).await,
-    }
-}
-
-async fn retired(context: &RunnerContext, projection: &mut dyn Projection, waiting: &Waiting) -> Result<(), String> {
-    match retire(context, projection.name()).await {
-        Err(RetireError::UnderWay(_)) => Ok(()),
-        Ok(dropped) => {
-            let outcome = serde_json::json!({"retired": dropped});
-            close(context, projection.version(), waiting, Some(outcome), None).await
-        }
-        Err(error) => close(context, projection.version(), waiting, None, Some(with_causes(&error))).await,
-    }
-}
-
-/// Writes down how it ended, and answers the same.
-async fn close(
-    context: &RunnerContext,
-    version: u32,
-    waiting: &Waiting,
-    outcome: Option<serde_json::Value>,
-    error: Option<String>,
-) -> Result<(), String> {
-    let beginning =
-        Beginning { runner: &waiting.runner, kind: waiting.kind, version, confirmed: false, asked: Some(waiting.id) };
-    let written = async {
-        let mut connection = context.pool.acquire().await?;
-        if operation::begin(&mut connection, beginning).await?.is_some() {
-            operation::finish(&mut connection, waiting.id, outcome.as_ref(), error.as_deref()).await?;
-        }
-        Ok::<_, sqlx::Error>(())
-    };
-    written.await.map_err(|error| with_causes(&error))?;
-    error.map_or(Ok(()), Err)
 }
