@@ -7,12 +7,15 @@
 //! What follows from the tables is decided here; reading and writing them is a [`Graph`]'s, so that the simulator decides by the
 //! same code over tables in memory.
 
+mod batch;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 
 use fanledger_domain::facts::{EventStamp, Offer, OfferRank, SourceOffer};
 use fanledger_domain::id::{IdError, StripeId, StripeKind};
-use sqlx::PgConnection;
+
+pub use batch::BatchGraph;
 
 /// The tables, in the generation's schema.
 pub const TABLES: &str = "
@@ -69,6 +72,9 @@ pub struct KnownSource {
 
 /// The two tables, of one generation.
 pub trait Graph: Send {
+    /// These objects are about to be asked for, and what is linked to them: a chance to read them together.
+    fn expect(&mut self, objects: &[StripeId]) -> impl Future<Output = Result<(), GraphError>> + Send;
+
     /// Notes that two objects belong together; false where it was known.
     fn link(&mut self, from: &StripeId, to: &StripeId) -> impl Future<Output = Result<bool, GraphError>> + Send;
 
@@ -87,58 +93,6 @@ pub trait Graph: Send {
         object: &StripeId,
         source: KnownSource,
     ) -> impl Future<Output = Result<(), GraphError>> + Send;
-}
-
-impl Graph for PgConnection {
-    async fn link(&mut self, from: &StripeId, to: &StripeId) -> Result<bool, GraphError> {
-        let inserted = sqlx::query("INSERT INTO links (a, b) VALUES ($1, $2), ($2, $1) ON CONFLICT DO NOTHING")
-            .bind(from.as_str())
-            .bind(to.as_str())
-            .execute(self)
-            .await?;
-        Ok(inserted.rows_affected() > 0)
-    }
-
-    async fn neighbours(&mut self, objects: &[StripeId]) -> Result<Vec<StripeId>, GraphError> {
-        let rows: Vec<String> = sqlx::query_scalar("SELECT DISTINCT b FROM links WHERE a = ANY ($1) ORDER BY b")
-            .bind(texts(objects))
-            .fetch_all(self)
-            .await?;
-        rows.into_iter().map(|id| id.parse().map_err(GraphError::Id)).collect()
-    }
-
-    async fn sources(&mut self, objects: &[StripeId]) -> Result<Vec<(StripeId, KnownSource)>, GraphError> {
-        let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
-            "SELECT object, stamp::text, offers::text, ever_spoke FROM sources WHERE object = ANY ($1) ORDER BY object",
-        )
-        .bind(texts(objects))
-        .fetch_all(self)
-        .await?;
-        rows.into_iter()
-            .map(|(object, stamp, offers, ever_spoke)| {
-                let known = KnownSource {
-                    stamp: serde_json::from_str(&stamp)?,
-                    offers: serde_json::from_str(&offers)?,
-                    ever_spoke,
-                };
-                Ok((object.parse()?, known))
-            })
-            .collect()
-    }
-
-    async fn put_source(&mut self, object: &StripeId, source: KnownSource) -> Result<(), GraphError> {
-        sqlx::query(
-            "INSERT INTO sources (object, stamp, offers, ever_spoke) VALUES ($1, $2::json, $3::json, $4)
-             ON CONFLICT (object) DO UPDATE SET stamp = excluded.stamp, offers = excluded.offers, ever_spoke = excluded.ever_spoke",
-        )
-        .bind(object.as_str())
-        .bind(serde_json::to_string(&source.stamp)?)
-        .bind(serde_json::to_string(&source.offers)?)
-        .bind(source.ever_spoke)
-        .execute(self)
-        .await?;
-        Ok(())
-    }
 }
 
 /// Notes what a source says, where the snapshot is the newest; gives back whether that changes what charges are to be told.

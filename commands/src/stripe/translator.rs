@@ -17,6 +17,7 @@ use fanledger_domain::event::{
 use fanledger_domain::id::{StripeId, StripeKind};
 use fanledger_domain::observations::{ChargePhase, Snapshot};
 use fanledger_domain::stripe::{TRANSLATOR_VERSION, translate};
+use fanledger_journal::checkpoint::with_causes;
 use fanledger_journal::event::{Metadata, RecordedEvent};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use fanledger_journal::trace::{self, TraceParent};
@@ -27,7 +28,7 @@ use tracing::{Instrument as _, Span};
 use crate::executor::{ExecuteError, Executed, Executor, STRIPE_EVENT};
 use crate::store::{JournalStore, Store};
 use crate::stripe::delivery::{Delivery, is_satellite, of_translation};
-use crate::stripe::graph::{self, Graph, GraphError, Said};
+use crate::stripe::graph::{self, BatchGraph, Graph, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Bodies, Vault, VaultError, WrappedKeys};
 
@@ -145,11 +146,12 @@ impl<S: Store, V: Bodies> Translator<S, V> {
             Effects::Live => Some(self.keys_of(&events).await?),
             Effects::Muted => None,
         };
+        graph.expect(&events.iter().flat_map(|(_, event)| about(event)).collect::<Vec<_>>()).await.map_err(of_graph)?;
         let mut queues: BTreeMap<StripeId, Vec<(Task, Span)>> = BTreeMap::new();
         for (recorded, event) in &events {
             let mut tasks = self.tasks(event, keys.as_ref(), graph).await.map_err(|error| match error {
-                StepError::Graph(GraphError::Database(source)) => ApplyError::from(source),
-                error @ (StepError::Judge(_) | StepError::Graph(_)) => ApplyError::poison(recorded.position, error),
+                StepError::Graph(error) => of_graph(error),
+                error @ StepError::Judge(_) => ApplyError::poison(recorded.position, error),
             })?;
             // Whatever a satellite's stream holds goes on to its owner, once that is known.
             if let Ok(object) = recorded.stream.aggregate_id.parse::<StripeId>()
@@ -282,6 +284,49 @@ impl<S: Store, V: Bodies> Translator<S, V> {
     }
 }
 
+/// The objects whose links and words a fact asks for.
+fn about(event: &Event) -> Vec<StripeId> {
+    match event {
+        Event::ChargeObserved(seen) => {
+            let charge = &seen.charge;
+            [Some(&charge.id), charge.payment_intent.as_ref(), charge.invoice.as_ref()]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect()
+        }
+        Event::TransferObserved(seen) => vec![seen.transfer.id.clone()],
+        Event::ApplicationFeeObserved(seen) => vec![seen.fee.id.clone()],
+        Event::AttributionSourceObserved(seen) => vec![seen.object.clone()],
+        Event::StripeObjectsLinked(link) => vec![link.from.clone(), link.to.clone()],
+        Event::RefundObserved(seen) => {
+            [Some(&seen.refund.id), seen.refund.payment_intent.as_ref()].into_iter().flatten().cloned().collect()
+        }
+        Event::StripeEventReceived(_)
+        | Event::DisputeObserved(_)
+        | Event::BalanceTransactionObserved(_)
+        | Event::StripeEventBodyDiffered(_)
+        | Event::StripeEventNotTranslated(_)
+        | Event::AttributionOffered(_)
+        | Event::CreatorAttributed(_)
+        | Event::ChargeReleased(_)
+        | Event::PayoutObserved(_)
+        | Event::TopupObserved(_)
+        | Event::EntryPosted(_)
+        | Event::ProjectionEventSkipped(_) => Vec::new(),
+    }
+}
+
+/// What the state cannot hold is no one event's fault; the runner finds the event whose batch fails alone.
+fn of_graph(error: GraphError) -> ApplyError {
+    match error {
+        GraphError::Database(source) => ApplyError::from(source),
+        error @ (GraphError::Json(_) | GraphError::Id(_)) => {
+            ApplyError { position: None, transient: false, source: Box::new(error) }
+        }
+    }
+}
+
 /// Why a batch could not be taken.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
@@ -293,7 +338,7 @@ enum StepError {
 
 /// A decision refused: the facts would break an invariant. Raises it, and gives back why, for the record.
 pub(crate) fn refused(error: &ExecuteError, cause: Option<&StripeId>) -> String {
-    let detail = chain(error);
+    let detail = with_causes(error);
     tracing::error!(stripe_event = cause.map(StripeId::as_str), detail, "facts were refused");
     metrics::counter!("fanledger_translator_refused_total").increment(1);
     detail
@@ -303,16 +348,6 @@ pub(crate) fn refused(error: &ExecuteError, cause: Option<&StripeId>) -> String 
 pub(crate) const fn untranslatable(id: StripeId, detail: String) -> StripeEventNotTranslated {
     let reason = NotTranslatedReason::Untranslatable;
     StripeEventNotTranslated { id, reason, detail, translator_version: TRANSLATOR_VERSION }
-}
-
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn offer_to(object: &StripeId, said: Vec<Said>) -> Vec<Task> {
@@ -454,6 +489,8 @@ impl Projection for Translator {
         effects: Effects,
         connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        self.step(batch, effects, connection).await
+        let mut graph = BatchGraph::new(connection);
+        self.step(batch, effects, &mut graph).await?;
+        graph.write().await.map_err(of_graph)
     }
 }
