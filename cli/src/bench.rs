@@ -1,4 +1,4 @@
-//! `fanledger bench append | webhook | lag`: our figures beside baselines taken in the same run, on private servers.
+//! `fanledger bench append | webhook | lag | …`: our figures beside baselines taken in the same run, on private servers.
 //!
 //! Read in this order: [`ground`] (the servers), [`load`] (the HTTP generator, the same for both sides), then one file per
 //! bench, and what it is measured against under `baseline`. Rounds alternate between the sides, figures are medians, and
@@ -9,8 +9,10 @@ mod append;
 mod baseline;
 mod events;
 mod ground;
+mod history;
 mod lag;
 mod load;
+mod rebuild;
 mod report;
 mod verify;
 mod webhook;
@@ -33,6 +35,8 @@ pub enum BenchCommand {
     Webhook(WebhookArgs),
     /// P5: from an acknowledged webhook until the gateway shows it, at a steady rate
     Lag(LagArgs),
+    /// P4: balances and postings rebuilt from a made-up year, beside a fold inside Postgres and beside COPY
+    Rebuild(RebuildArgs),
     /// P7: the journal verified, books included, beside Postgres's own COPY of the same table
     Verify(VerifyArgs),
 }
@@ -79,6 +83,18 @@ pub struct LagArgs {
     rate: u32,
 }
 
+/// How to measure rebuilds.
+#[derive(Clone, Debug, Args)]
+pub struct RebuildArgs {
+    /// Rounds; the figures are their medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Ledger entries in the journal; several sizes are measured one after the other, such as 1000000,10000000. Ten million
+    /// take 25 GB of disk and half an hour.
+    #[arg(long, value_delimiter = ',', default_value = "1000000", value_parser = clap::value_parser!(u64).range(20_000..=100_000_000))]
+    entries: Vec<u64>,
+}
+
 /// How to measure the verifier.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct VerifyArgs {
@@ -107,6 +123,7 @@ pub async fn run(command: BenchCommand, settings: &Settings, output: Output) -> 
             BenchCommand::Append(rounds) => append::run(rounds, &ground, output).await,
             BenchCommand::Webhook(args) => webhook::run(args, settings, &ground, output).await,
             BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
+            BenchCommand::Rebuild(args) => rebuild::run(args, &ground, output).await,
             BenchCommand::Verify(args) => verify::run(args, &ground, output).await,
         }
     };
