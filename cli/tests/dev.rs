@@ -234,6 +234,23 @@ fn every_bad_setting_is_named_and_no_secret_is_shown() {
 }
 
 #[test]
+fn a_variable_that_is_no_setting_is_warned_of_and_stops_nothing() {
+    let machine = Machine::new();
+    let run = |line: &str| machine.command(line).env("FANLEDGER_LISTN", "127.0.0.1:1").output().unwrap();
+    let minted = run("token mint --role finance");
+    assert_eq!(minted.status.code(), Some(0));
+    let warned = String::from_utf8_lossy(&minted.stderr).into_owned();
+    assert!(warned.contains("FANLEDGER_LISTN") && warned.contains("did you mean FANLEDGER_LISTEN?"), "{warned}");
+    assert_eq!(String::from_utf8(minted.stdout).unwrap().lines().count(), 1, "the answer is as ever");
+    let diagnosis: Value = serde_json::from_slice(&run("doctor --json").stdout).unwrap();
+    let found =
+        diagnosis["checks"].as_array().unwrap().iter().find(|check| {
+            check["verdict"] == "warning" && check["found"].as_str().unwrap().contains("FANLEDGER_LISTN")
+        });
+    assert!(found.is_some(), "{diagnosis}");
+}
+
+#[test]
 fn a_token_is_printed_bare() {
     let machine = Machine::new();
     let output = machine.run("token mint --role finance --role operator --subject operator:test --ttl 5m");

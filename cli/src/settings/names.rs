@@ -33,15 +33,17 @@ pub(super) const NAMES: [&str; 24] = [
 ];
 
 /// Variables of the build, of tests and their harness, which have nothing to say to a running program.
-const OF_TESTS: [&str; 8] = [
+const OF_TESTS: [&str; 10] = [
     "DEVKIT_OWNED",
     "FULL",
     "FULL_COUNTS",
+    "PROMTOOL",
     "SEED",
     "STRIPE_SDK",
     "STRIPE_SDK_PYTHON",
     // Whatever else begins so.
     "TEST_",
+    "UPDATE_DOCS",
     "WASM_TOOLCHAIN",
 ];
 
