@@ -2,7 +2,7 @@
 //!
 //! There is no timer: a lone command goes at once. A second connection joins where many wait, so that one batch is parsed and
 //! hashed while the one before it holds the journal's lock and waits for the disk; where few wait, they go together in the next,
-//! since a batch costs Postgres as much as ten commands.
+//! since a batch costs Postgres as much as some eight commands before its first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
