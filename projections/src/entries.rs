@@ -19,8 +19,8 @@ pub struct Entries;
 const CREATE: &str = r#"
 -- `facts` is [{"event_type", "sequence", "position"}], `postings` is [{"account", "side", "minor", "currency"}].
 CREATE TABLE entries (
-    entry_id     text COLLATE "C" PRIMARY KEY,
-    position     bigint NOT NULL UNIQUE,
+    entry_id     text COLLATE "C" NOT NULL,
+    position     bigint NOT NULL,
     stream_type  text COLLATE "C" NOT NULL,
     stream_id    text COLLATE "C" NOT NULL,
     object       text COLLATE "C" NOT NULL,
@@ -32,8 +32,12 @@ CREATE TABLE entries (
     recorded_at  timestamptz NOT NULL,
     postings     json NOT NULL
 );
-CREATE INDEX entries_object ON entries (object, position);
 "#;
+
+const INDEXES: &str = "
+ALTER TABLE entries ADD PRIMARY KEY (entry_id), ADD UNIQUE (position);
+CREATE INDEX entries_object ON entries (object, position);
+";
 
 /// A fact, with its place in the journal.
 #[derive(Serialize)]
@@ -82,6 +86,10 @@ impl Projection for Entries {
 
     fn schema(&self) -> Schema {
         Schema { create: CREATE, views: &["entries"] }
+    }
+
+    fn indexes(&self) -> &'static str {
+        INDEXES
     }
 
     fn wants(&self, event_type: &str) -> bool {

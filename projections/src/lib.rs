@@ -11,6 +11,7 @@
 //! - Each is a function of the journal's events in position order, wherever batches end: built anew it is the same, row by row.
 //! - Rows and checkpoint commit in one transaction, which is the runner's; so an event counts exactly once.
 //! - A batch is folded in memory and written by a few set-based statements: a hot account is one row update per batch.
+//! - Tables hold what `apply` needs; indexes that only readers need are made after a load.
 //! - An event that cannot be read halts that projection, with its position; nothing is skipped here.
 //! - Sums are `numeric(38)`, bound and read as text, so that i128 passes exactly.
 //!

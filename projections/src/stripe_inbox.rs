@@ -27,7 +27,7 @@ const CREATE: &str = r#"
 -- fact and of the last word that there is none; the later one holds.
 CREATE TABLE stripe_inbox (
     event_id           text COLLATE "C" PRIMARY KEY,
-    position           bigint NOT NULL UNIQUE,
+    position           bigint NOT NULL,
     received_at        timestamptz NOT NULL,
     event_type         text,
     api_version        text,
@@ -50,10 +50,15 @@ CREATE TABLE stripe_inbox (
 )
 -- Each row is updated once or twice soon after: beside itself, where there is room, and then no index is touched.
 WITH (fillfactor = 70);
+"#;
+
+/// The primary key is not among them: updates go by it.
+const INDEXES: &str = "
+ALTER TABLE stripe_inbox ADD UNIQUE (position);
 CREATE INDEX stripe_inbox_object ON stripe_inbox (object, position);
 CREATE INDEX stripe_inbox_reason ON stripe_inbox (reason, position) WHERE reason IS NOT NULL;
 CREATE INDEX stripe_inbox_raised ON stripe_inbox (position) WHERE raised;
-"#;
+";
 
 /// What an event's type means to the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +95,10 @@ impl Projection for StripeInbox {
 
     fn schema(&self) -> Schema {
         Schema { create: CREATE, views: &["stripe_inbox"] }
+    }
+
+    fn indexes(&self) -> &'static str {
+        INDEXES
     }
 
     fn wants(&self, event_type: &str) -> bool {
