@@ -219,6 +219,24 @@ async fn a_collector_that_is_away_costs_nothing_but_its_traces_and_without_one_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_sampled_is_neither_exported_nor_named_in_the_journal() {
+    let site = Site::start().await;
+    let collector = Collector::start().await;
+    let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("OTEL_TRACES_SAMPLER", "always_off")];
+    let mut all = all(&site, &settings);
+    let gateway = gateway_url(&mut all).await;
+    assert_eq!(send(&gateway, charge()).await["position"], 1);
+    let head = site.read(1).await;
+    // The end flushes what there is.
+    assert!(all.terminate().await.success());
+    assert!(collector.spans.borrow().is_empty());
+    for position in 1..=head {
+        let event = site.run(&format!("journal show {position}")).await.json(0);
+        assert_eq!(event["metadata"]["traceparent"], Value::Null, "{event}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_exported_to_is_said_at_the_start() {
     let site = Site::start().await;
     for (name, value, said) in [

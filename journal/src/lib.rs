@@ -1,9 +1,10 @@
 //! The event store over Postgres, the relay to NATS, and the runner of projections.
 //!
 //! Reading order: [`event`] (positions, streams, events), [`append`] and [`writer`] (the one way in), [`reader`],
-//! [`digest`], [`verify`], [`merkle`] and [`export`] (what makes it tamper-evident, and others able to check it), [`database`] (roles and schema). The rules themselves are in
-//! SQL, in `migrations/`, because they must hold for every writer, ours or not. Then [`relay`], [`message`] and [`feed`] (to NATS
-//! and back), [`runner`], [`checkpoint`], [`generation`] and [`load`] (what drives projections and process managers). [`metrics`] and [`trace`]: what can be seen of it all while it runs.
+//! [`digest`], [`verify`], [`merkle`] and [`export`] (what makes it tamper-evident, and others able to check it),
+//! [`database`] (roles and schema). The rules themselves are in SQL, in `migrations/`, because they must hold for every writer,
+//! ours or not. Then [`relay`], [`message`] and [`feed`] (to NATS and back), [`runner`], [`checkpoint`], [`generation`] and
+//! [`load`] (what drives projections and process managers). [`metrics`] and [`trace`]: what can be seen of it all while it runs.
 //!
 //! Invariants:
 //! - Events enter through the SQL function `journal.append` alone.
