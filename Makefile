@@ -9,7 +9,7 @@ RELEASE := $(TARGET_DIR)/release/fanledger
 FULL := FANLEDGER_FULL=1 FANLEDGER_FULL_COUNTS=1 NEXTEST_PROFILE=full
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build migrate seed reset-db gen-contracts audit bench conformance properties chaos cargo
+.PHONY: help run test check build migrate seed reset-db gen-contracts audit bench conformance properties simulate chaos cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,10 +43,11 @@ gen-contracts: cargo ## write the JSON Schemas of the events to docs/events
 audit: cargo ## licences, bans, sources and advisories of the dependencies
 	@cargo xtask audit
 
-bench: build ## measure append, webhook, lag and verify against their baselines, in the same run
+bench: build ## measure append, webhook, lag, rebuild and verify against their baselines, in the same run
 	@$(RELEASE) bench append
 	@$(RELEASE) bench webhook
 	@$(RELEASE) bench lag
+	@$(RELEASE) bench rebuild
 	@$(RELEASE) bench verify
 
 conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many orders; the books end the same
@@ -56,6 +57,9 @@ conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many ord
 properties: cargo ## the property tests at their full counts (make test runs fewer)
 	@$(FULL) PROPTEST_CASES=10000 cargo xtask test --show -p fanledger-domain -p fanledger-journal -p fanledger-commands \
 		--lib --test ledgered --test generated --test append --test verify --test faults
+
+simulate: build ## ten thousand seeds of the simulator (make test plays 200)
+	@$(RELEASE) simulate --seeds 0..10000
 
 chaos: cargo ## kill, wipe and restart everything under load, the full count (make test runs a short form)
 	@$(FULL) cargo xtask test --show -p fanledger-journal -p fanledger --test chaos

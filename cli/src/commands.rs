@@ -8,5 +8,6 @@ pub mod ledger;
 pub mod migrate;
 pub mod projections;
 pub mod seed;
+pub mod simulate;
 pub mod stripe;
 pub mod token;

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    completions, dev, doctor, journal, ledger, migrate, projections, seed, stripe as stripe_command, token,
+    completions, dev, doctor, journal, ledger, migrate, projections, seed, simulate, stripe as stripe_command, token,
 };
 use crate::failure::{Failure, Outcome, conclude};
 use crate::output::Output;
@@ -93,6 +93,7 @@ Roles:
 
 Engineers:
   bench         Measure against baselines in the same run
+  simulate      The whole system on a simulated clock, with everything going wrong, seed by seed
   completions   Print a completion script for a shell
 
 Options:
@@ -149,6 +150,8 @@ pub enum Command {
     /// Measure against baselines in the same run
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Run the whole system on a simulated clock, with everything going wrong, seed by seed
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Command {
@@ -172,7 +175,8 @@ impl Command {
             | Self::Journal(_)
             | Self::Projections(_)
             | Self::Ledger(_)
-            | Self::Bench(_) => "warn,sqlx=error,async_nats=error",
+            | Self::Bench(_)
+            | Self::Simulate(_) => "warn,sqlx=error,async_nats=error",
         }
     }
 }
@@ -203,6 +207,9 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
     let output = Output::new(cli.shared.json);
     if let Command::Completions(args) = &cli.command {
         return completions::run(args, &mut Cli::command());
+    }
+    if let Command::Simulate(args) = &cli.command {
+        return simulate::run(args, output);
     }
     // reqwest and sqlx use rustls; the process chooses its provider once. Another choice before ours stands.
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -237,7 +244,7 @@ async fn dispatch(command: Command, settings: Settings, output: Output) -> Resul
         Command::Ledger(command) => ledger::run(command, &settings, output).await,
         Command::Bench(command) => bench::run(command, &settings, output).await,
         // Answered above, before settings were needed.
-        Command::Completions(_) | Command::Doctor => Ok(Outcome::Fine),
+        Command::Completions(_) | Command::Doctor | Command::Simulate(_) => Ok(Outcome::Fine),
     }
 }
 
@@ -266,7 +273,9 @@ mod tests {
 
     #[test]
     fn usage_is_exit_code_2() {
-        for line in ["", "nonsense", "journal show x", "stripe replay", "ledger release", "token mint"] {
+        for line in
+            ["", "nonsense", "journal show x", "stripe replay", "ledger release", "token mint", "simulate --seeds 5..5"]
+        {
             let error = Cli::try_parse_from(std::iter::once("fanledger").chain(line.split_whitespace())).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

@@ -291,12 +291,12 @@ impl Node {
     ) -> impl Future<Output = T> {
         poll_fn(move |context| {
             let mut world = self.world();
-            if world.turn.may_step || world.turn.is_free {
-                if let Some((done, detail)) = act(&mut world) {
-                    world.turn.may_step = false;
-                    world.happened(self.task, self.process, what, detail);
-                    return Poll::Ready(done);
-                }
+            if (world.turn.may_step || world.turn.is_free)
+                && let Some((done, detail)) = act(&mut world)
+            {
+                world.turn.may_step = false;
+                world.happened(self.task, self.process, what, detail);
+                return Poll::Ready(done);
             }
             world.turn.waiting.push(context.waker().clone());
             Poll::Pending
