@@ -85,20 +85,47 @@ pub(super) async fn read(place: &str) -> Result<String, PlaceError> {
     }
 }
 
-/// Replaces a file whole: others see the old text or the new one, never half of one.
+/// A file that is being written: others see it whole under its name, or not at all. What is dropped unfinished is removed.
+pub(super) struct Draft {
+    path: PathBuf,
+    draft: PathBuf,
+    file: std::fs::File,
+}
+
+impl Draft {
+    /// Begins beside where the file will be.
+    pub fn of(path: &FilePath) -> Result<Self, PlaceError> {
+        let draft = PathBuf::from(format!("{}.{}.draft", path.display(), std::process::id()));
+        let created = std::fs::File::create(&draft);
+        let file = created.map_err(|source| PlaceError::Write { place: path.display().to_string(), source })?;
+        Ok(Self { path: path.to_owned(), draft, file })
+    }
+
+    /// Where to write.
+    pub const fn file(&mut self) -> &mut std::fs::File {
+        &mut self.file
+    }
+
+    /// Puts it in its place.
+    pub fn keep(self) -> Result<(), PlaceError> {
+        let kept = self.file.sync_all().and_then(|()| std::fs::rename(&self.draft, &self.path));
+        kept.map_err(|source| PlaceError::Write { place: self.path.display().to_string(), source })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // It is gone already where it was put in its place.
+        std::fs::remove_file(&self.draft).ok();
+    }
+}
+
+/// Replaces a file whole.
 pub(super) fn write_file(path: &FilePath, text: &str) -> Result<(), PlaceError> {
-    let draft = PathBuf::from(format!("{}.{}.draft", path.display(), std::process::id()));
-    let write = || {
-        let mut file = std::fs::File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)
-    };
-    write().map_err(|source| {
-        // What was begun is of no use to anybody.
-        std::fs::remove_file(&draft).ok();
-        PlaceError::Write { place: path.display().to_string(), source }
-    })
+    let mut draft = Draft::of(path)?;
+    let written = draft.file().write_all(text.as_bytes());
+    written.map_err(|source| PlaceError::Write { place: path.display().to_string(), source })?;
+    draft.keep()
 }
 
 fn s3(bucket: &str, url: &str) -> Result<Arc<dyn ObjectStore>, PlaceError> {
