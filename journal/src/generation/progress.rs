@@ -86,6 +86,8 @@ struct Noted {
     target: Position,
     began: Instant,
     began_at: Position,
+    /// When the reading was over, and with it what rates are of.
+    read: Option<Duration>,
 }
 
 impl Tracker {
@@ -96,6 +98,7 @@ impl Tracker {
             target: Position::START,
             began: Instant::now(),
             began_at: Position::START,
+            read: None,
         };
         Self { noted: Mutex::new(noted), reached }
     }
@@ -110,7 +113,12 @@ impl Tracker {
     }
 
     pub fn phase(&self, phase: Phase) {
-        self.note(|noted| noted.phase = phase);
+        self.note(|noted| {
+            noted.phase = phase;
+            if phase != Phase::Loading {
+                noted.read.get_or_insert(noted.began.elapsed());
+            }
+        });
     }
 
     pub fn target(&self, target: Position) {
@@ -120,7 +128,7 @@ impl Tracker {
     fn now(&self) -> Progress {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let position = Position::new(self.reached.load(Ordering::Relaxed));
-        let millis = u64::try_from(noted.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(noted.read.unwrap_or_else(|| noted.began.elapsed()).as_millis()).unwrap_or(u64::MAX);
         let read = position.get().saturating_sub(noted.began_at.get());
         let events_per_second = read.saturating_mul(1000) / millis.max(1);
         let left = noted.target.get().saturating_sub(position.get());

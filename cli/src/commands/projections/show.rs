@@ -4,10 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
+use fanledger_journal::event::Position;
 use fanledger_journal::generation::{
     Difference, Phase, Presence, Progress, Proof, Purpose, RebuildError, Rebuilt, TableProof,
 };
 use fanledger_journal::runner::{GenerationState, RunnerState, RunnerStatus};
+use indicatif::ProgressStyle;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -125,13 +127,21 @@ pub(super) async fn progress(
     output: Output,
 ) -> OutputError {
     let bar = output.bar(0, name);
+    // The worker knows its rate better than the bar, which has no notion of phases.
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len}") {
+        bar.set_style(style);
+    }
     let plain = !output.is_json() && !io::stderr().is_terminal();
     let mut said: Option<(Phase, Instant)> = None;
     while progress.changed().await.is_ok() {
         let now = *progress.borrow_and_update();
+        if now.target == Position::START {
+            // It does not know yet how far it has to go.
+            continue;
+        }
         bar.set_length(now.target.get());
         bar.set_position(now.position.get());
-        bar.set_message(format!("{name}: {}", words(now.phase.as_str())));
+        bar.set_message(format!("{name}: {}{}", words(now.phase.as_str()), rate(&now)));
         let printed = if output.is_json() {
             output.json_line(&ProgressLine { name, progress: now })
         } else if plain && said.is_none_or(|(phase, at)| phase != now.phase || at.elapsed() > LINE_EVERY) {
@@ -149,15 +159,22 @@ pub(super) async fn progress(
 }
 
 fn plain_line(name: &str, now: &Progress) -> String {
-    let left = now.seconds_left.map(|left| format!(", {left} s left")).unwrap_or_default();
     format!(
-        "{name}: {} generation {}, position {} of {}, {} events/s{left}",
+        "{name}: {} generation {}, position {} of {}{}",
         words(now.phase.as_str()),
         now.generation,
         now.position,
         now.target,
-        now.events_per_second
+        rate(now)
     )
+}
+
+/// While there is something to read: how fast, and how long still.
+fn rate(now: &Progress) -> String {
+    match now.seconds_left {
+        Some(left) if now.position < now.target => format!(", {} events/s, {left} s left", now.events_per_second),
+        Some(_) | None => String::new(),
+    }
 }
 
 /// The last line of a rebuild or verification, for programs.
