@@ -36,20 +36,57 @@ pub struct Content<'a> {
 
 /// SHA-256 over tag, then each field in order; texts with their length in bytes as a big-endian u64 before them.
 pub fn leaf(content: &Content<'_>) -> [u8; 32] {
-    let mut digest = Sha256::new_with_prefix(LEAF_TAG);
-    let text = |bytes: &[u8], digest: &mut Sha256| {
-        digest.update((bytes.len() as u64).to_be_bytes());
-        digest.update(bytes);
-    };
-    text(content.aggregate_type, &mut digest);
-    text(content.aggregate_id, &mut digest);
-    digest.update(content.sequence.to_be_bytes());
-    text(content.event_type, &mut digest);
-    text(content.event_version, &mut digest);
-    digest.update(content.event_id.as_bytes());
-    text(content.payload, &mut digest);
-    text(content.metadata, &mut digest);
-    digest.finalize().into()
+    // What is short is gathered first: a dozen updates of a few bytes cost as much as hashing them.
+    let mut short = Gathered { bytes: [0; GATHERED_BYTES], length: 0, digest: Sha256::new() };
+    short.push(LEAF_TAG);
+    short.text(content.aggregate_type);
+    short.text(content.aggregate_id);
+    short.push(&content.sequence.to_be_bytes());
+    short.text(content.event_type);
+    short.text(content.event_version);
+    short.push(content.event_id.as_bytes());
+    short.text(content.payload);
+    short.text(content.metadata);
+    short.finish().into()
+}
+
+/// Enough for all but the payload of nearly every event.
+const GATHERED_BYTES: usize = 512;
+
+struct Gathered {
+    bytes: [u8; GATHERED_BYTES],
+    length: usize,
+    digest: Sha256,
+}
+
+impl Gathered {
+    fn text(&mut self, bytes: &[u8]) {
+        self.push(&(bytes.len() as u64).to_be_bytes());
+        self.push(bytes);
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        match self.bytes.get_mut(self.length..self.length + bytes.len()) {
+            Some(free) => {
+                free.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => {
+                self.flush();
+                self.digest.update(bytes);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.digest.update(&self.bytes[..self.length]);
+        self.length = 0;
+    }
+
+    fn finish(mut self) -> sha2::digest::Output<Sha256> {
+        self.flush();
+        self.digest.finalize()
+    }
 }
 
 /// SHA-256 over tag, the previous chain, the position, the time in microseconds since 1970, and the leaf.

@@ -16,25 +16,24 @@ const PAGE_BLOCKS: i64 = 4096;
 /// Positions per statement where the first difference is looked for.
 const PAGE: i64 = 20_000;
 
-/// A sum over (entry id, position), in any order. Two keyed 64-bit hashes: that two different multisets have one sum by
-/// accident is out of the question, and the keys are this process's secret.
+/// A sum over (entry id, position), in any order, of a keyed 64-bit hash. The key is this process's secret, so that nobody can
+/// choose ids whose sums agree, and by accident they do once in 2⁶⁴.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryIdSum {
-    keys: (RandomState, RandomState),
-    sum: (u64, u64),
+    key: RandomState,
+    sum: u64,
     count: u64,
 }
 
 impl EntryIdSum {
     pub fn add(&mut self, entry_id: &[u8], position: i64) {
-        self.sum.0 = self.sum.0.wrapping_add(self.keys.0.hash_one((entry_id, position)));
-        self.sum.1 = self.sum.1.wrapping_add(self.keys.1.hash_one((entry_id, position)));
+        self.sum = self.sum.wrapping_add(self.key.hash_one((entry_id, position)));
         self.count += 1;
     }
 
     /// An empty sum that can be compared with this one.
     fn other_side(&self) -> Self {
-        Self { keys: self.keys.clone(), sum: (0, 0), count: 0 }
+        Self { key: self.key.clone(), sum: 0, count: 0 }
     }
 
     fn equals(&self, other: &Self) -> bool {
