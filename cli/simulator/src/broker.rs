@@ -311,10 +311,13 @@ async fn hold_and_publish(node: &Node) -> Result<std::convert::Infallible, Relay
                 if page.is_empty() {
                     let until = lock_seen + LOCK_PING + MILLISECOND;
                     node.step("finds news, or a poll due", |world| {
+                        if world.nats.life != life {
+                            return Some(Err(RelayError::Disconnected));
+                        }
                         let is_news = world.postgres.is_up && world.journal.position() > end.position;
-                        (is_news || world.until(until)).then_some(())
+                        (is_news || world.until(until)).then_some(Ok(()))
                     })
-                    .await;
+                    .await?;
                     page = mirror.page_after(end.position).await?;
                     continue;
                 }

@@ -335,10 +335,14 @@ impl Session<'_> {
             }
             end = end.after(event);
         }
-        let name = self.worker.name();
-        let tables =
-            self.connection.run(self.node, "begins", |world| Arc::clone(&world.postgres.runner(name).tables)).await?;
-        let mut tables = (*tables).clone();
+        let (name, generation) = (self.worker.name(), self.generation);
+        let row = self.connection.run(self.node, "begins", |world| world.postgres.runner(name).clone()).await?;
+        if row.generation != generation {
+            // Its own tables are not the live ones any more. In production they are there still, and it finds that out when it moves
+            // the checkpoint; here there are the live ones only.
+            return Err(Stop::SteppedDown);
+        }
+        let mut tables = (*row.tables).clone();
         match self.worker.apply(self.node, events, self.effects, &mut tables).await {
             Ok(()) => {}
             Err(ApplyFailure::Transient) => return Err(Stop::Failed),
