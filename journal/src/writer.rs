@@ -23,8 +23,9 @@ use crate::event::Position;
 use crate::notices::WarningTrap;
 use crate::trace;
 
-/// So many commands are worth a batch beside the one that is under way.
-const JOIN_AT: usize = 32;
+/// So many commands are worth a batch beside the one that is under way. With fewer, the second would only halve the first: both
+/// wait for the same lock until the disk has the one before.
+const JOIN_AT: usize = 128;
 /// How many commands may wait for a worker before `append` itself waits.
 const QUEUE: usize = 4096;
 /// A connection that takes longer is given up, and those who wait are told.
