@@ -60,7 +60,9 @@ impl FastApi {
                 .map_err(|source| FastApiError::Write { dir: dir.to_owned(), source })
         };
         write(&program_dir, "handler.py", HANDLER)?;
-        let cache = data_dir.join("cache");
+        // The handler runs in a directory of its own, from where a relative path would lead elsewhere.
+        let cache = std::path::absolute(data_dir.join("cache"))
+            .map_err(|source| FastApiError::Write { dir: data_dir.to_owned(), source })?;
         let venv = cache.join("bench-fastapi");
         let installed = venv.join("requirements.txt");
         if std::fs::read_to_string(&installed).ok().as_deref() != Some(REQUIREMENTS) {
