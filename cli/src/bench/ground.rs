@@ -76,6 +76,7 @@ impl Ground {
         .map_err(GroundError::Servers)?;
         let superuser_url = servers.database_url();
         database::migrate(&superuser_url).await?;
+        warm_wal(&superuser_url).await.map_err(GroundError::WarmUp)?;
         let machine = Machine::look(&superuser_url, &dir).await?;
         Ok(Self { servers: tokio::sync::Mutex::new(servers), dir, superuser_url, machine })
     }
@@ -83,12 +84,6 @@ impl Ground {
     /// The migrated database.
     pub(super) fn superuser_url(&self) -> &str {
         &self.superuser_url
-    }
-
-    /// Has Postgres make the files of its write-ahead log beforehand, and keep them. One that has run for a while writes over its
-    /// old files; a new one makes each when it is needed, which stalls every commit for some 30 ms, for either side.
-    pub(super) async fn warm_wal(&self) -> Result<(), GroundError> {
-        warm_wal(&self.superuser_url).await.map_err(GroundError::WarmUp)
     }
 
     pub(super) fn dir(&self) -> &PathBuf {
@@ -135,6 +130,8 @@ impl Ground {
     }
 }
 
+/// Has Postgres make the files of its write-ahead log beforehand, and keep them. One that has run for a while writes over its
+/// old files; a new one makes each when it is needed, which stalls every commit for some 30 ms, for either side.
 async fn warm_wal(superuser_url: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect(superuser_url).await?;
     for statement in

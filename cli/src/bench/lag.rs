@@ -44,7 +44,6 @@ struct Receipt {
 pub(super) async fn run(args: LagArgs, ground: &Ground, output: Output) -> Result<Report, Failure> {
     let key = JwtKey::new(JWT_KEY.as_bytes())?;
     let token = auth::mint(&key, &[Role::Finance], "operator:bench", Duration::from_secs(3600))?;
-    ground.warm_wal().await?;
     let served = ground.start_all().await?;
     let bar = output.bar(u64::from(args.rounds.rounds) + 1, "measuring");
     let mut raw = Vec::new();

@@ -28,7 +28,6 @@ pub(super) async fn run(
     ground: &Ground,
     output: Output,
 ) -> Result<Report, Failure> {
-    ground.warm_wal().await?;
     let baseline = if args.no_baseline { None } else { Some(FastApi::prepare(&settings.data_dir, ground).await?) };
     let pool = database::connect(&role_url(ground.superuser_url(), Role::Operator)?, 1).await?;
     let bar = output.bar(u64::from(args.rounds.rounds + 1) * 2, "measuring");
