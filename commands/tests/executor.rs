@@ -32,7 +32,7 @@ fn attributed(number: i64) -> Event {
         tax_jurisdiction: None,
     };
     let at = fanledger_domain::time::Timestamp::from_unix_seconds(1_770_000_000 + number).unwrap();
-    CreatorAttributed { at, attribution, reason: "a test".to_owned() }.into()
+    CreatorAttributed { at, by: None, attribution, reason: "a test".to_owned() }.into()
 }
 
 /// Everybody writes one stream: each decides anew until it was first once, and nothing is lost or written twice.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
-use crate::id::{EntryId, StripeId};
+use crate::facts::PaymentKind;
+use crate::id::{CreatorId, EntryId, StripeId};
 use crate::money::{Currency, Money};
 use crate::time::Timestamp;
 
@@ -79,6 +80,61 @@ pub struct FactReference {
     pub sequence: u64,
 }
 
+/// A line of a creator's statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StatementLine {
+    /// What fans paid, without tax.
+    Sales,
+    /// The platform's share of it.
+    PlatformFees,
+    /// The creator's share of what was refunded.
+    Refunds,
+    /// The creator's share of what was lost in disputes.
+    Disputes,
+    /// Sent to the creator, less what came back.
+    Payouts,
+    /// Anything else: entries that finance made by hand.
+    Adjustments,
+}
+
+impl StatementLine {
+    /// All of them, in the order of a statement.
+    pub const ALL: [Self; 6] =
+        [Self::Sales, Self::PlatformFees, Self::Refunds, Self::Disputes, Self::Payouts, Self::Adjustments];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sales => "sales",
+            Self::PlatformFees => "platform_fees",
+            Self::Refunds => "refunds",
+            Self::Disputes => "disputes",
+            Self::Payouts => "payouts",
+            Self::Adjustments => "adjustments",
+        }
+    }
+}
+
+/// What an entry means to a creator. Per creator and currency, an entry's activities add up to what it credits the creator's
+/// accounts less what it debits them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Activity {
+    /// The creator.
+    pub creator: CreatorId,
+    /// The line of the statement.
+    pub line: StatementLine,
+    /// What was paid for, where it is about a payment.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kind: Option<PaymentKind>,
+    /// In the creator's favour where positive; in minor units.
+    pub minor: i64,
+    /// Of `minor`.
+    pub currency: Currency,
+}
+
 /// The event that posts an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -95,6 +151,9 @@ pub struct EntryPosted {
     pub effective_at: Timestamp,
     /// At least two; each currency sums to zero.
     pub postings: Vec<Posting>,
+    /// What it means to creators; empty where it touches none of their accounts, or finance made it by hand.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub activity: Vec<Activity>,
 }
 
 /// Why an entry was refused.

@@ -11,7 +11,13 @@ use crate::facts::{
     ApplicationFeeSnapshot, Attribution, BalanceTransaction, ChargeSnapshot, DisputeSnapshot, EventStamp,
     PayoutSnapshot, RefundSnapshot, SourceOffer, TopupSnapshot, TransferSnapshot,
 };
-use crate::id::StripeId;
+use crate::id::{StripeId, Subject};
+use crate::manual_entry::{ManualEntryApproved, ManualEntryProposed, ManualEntryRejected};
+use crate::payout_run::{
+    ConnectedAccountObserved, CreatorPayoutsHeld, CreatorPayoutsResumed, PayoutRunApproved, PayoutRunCanceled,
+    PayoutRunFinished, PayoutRunProposed, PayoutTransferFailed, PayoutTransferSent,
+};
+use crate::period::{PeriodClosed, PeriodReopened};
 use crate::time::Timestamp;
 
 /// Why an event of the journal could not be read.
@@ -138,16 +144,47 @@ events! {
     EntryPosted "1",
     /// An operator told a projection to go past an event that it cannot apply.
     ProjectionEventSkipped "1",
+    /// Finance opened a raw webhook; stream `stripe_event/<evt>`.
+    StripeEventOpened "1",
+    /// A month of the book was closed.
+    PeriodClosed "1",
+    /// The last closed month was opened again.
+    PeriodReopened "1",
+    /// Finance wants an entry of its own.
+    ManualEntryProposed "1",
+    /// A second person agreed to it.
+    ManualEntryApproved "1",
+    /// It will not be posted.
+    ManualEntryRejected "1",
+    /// A snapshot of a connected account, as far as paying it goes.
+    ConnectedAccountObserved "1",
+    /// Finance holds what a creator would be paid.
+    CreatorPayoutsHeld "1",
+    /// A creator is paid again.
+    CreatorPayoutsResumed "1",
+    /// A run of transfers to creators was proposed.
+    PayoutRunProposed "1",
+    /// It may be sent.
+    PayoutRunApproved "1",
+    /// It will not be sent.
+    PayoutRunCanceled "1",
+    /// Every transfer of it was made or refused.
+    PayoutRunFinished "1",
+    /// One of its transfers was made.
+    PayoutTransferSent "1",
+    /// One of its transfers was refused.
+    PayoutTransferFailed "1",
 }
 
 macro_rules! payload {
     ($(#[$doc:meta])* pub struct $name:ident { $( $(#[$field_doc:meta])* pub $field:ident : $type:ty, )* }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub struct $name { $( $(#[$field_doc])* pub $field: $type, )* }
     };
 }
+pub(crate) use payload;
 
 payload! {
     /// What is kept in the clear of a webhook, and its body, sealed.
@@ -297,6 +334,9 @@ payload! {
     pub struct CreatorAttributed {
         /// When it was said.
         pub at: Timestamp,
+        /// Who said it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        pub by: Option<Subject>,
         /// What was said.
         pub attribution: Attribution,
         /// Why.
@@ -401,6 +441,20 @@ payload! {
         pub version: u32,
         /// The position of the event that is skipped.
         pub position: u64,
+        /// Why.
+        pub reason: String,
+    }
+}
+
+payload! {
+    /// Somebody read what a webhook said. Written before it is shown.
+    pub struct StripeEventOpened {
+        /// `evt_…`.
+        pub id: StripeId,
+        /// When.
+        pub at: Timestamp,
+        /// Who.
+        pub by: Subject,
         /// Why.
         pub reason: String,
     }

@@ -97,6 +97,12 @@ text_id!(
     EntryId, "entry id", "1 to 200 of A-Z a-z 0-9 _ . : -", |text| is_outside_id(text)
 );
 
+text_id!(
+    /// Who acts: the `sub` of a token.
+    Subject, "subject", "1 to 128 visible ASCII characters",
+    |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+
 impl Jurisdiction {
     /// Where tax comes without a jurisdiction.
     pub fn unknown() -> Self {

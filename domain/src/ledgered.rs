@@ -156,6 +156,7 @@ impl<B: Books> Ledgered<B> {
                 occurred_at: at,
                 effective_at: at,
                 postings,
+                activity: Vec::new(),
             }));
         }
         Ok(entries)
@@ -210,7 +211,22 @@ fn describe(object: &StripeId, news: &[Event]) -> String {
             | Event::StripeEventNotTranslated(_)
             | Event::AttributionSourceObserved(_)
             | Event::EntryPosted(_)
-            | Event::ProjectionEventSkipped(_) => fact.type_name().to_owned(),
+            | Event::ProjectionEventSkipped(_)
+            | Event::StripeEventOpened(_)
+            | Event::PeriodClosed(_)
+            | Event::PeriodReopened(_)
+            | Event::ManualEntryProposed(_)
+            | Event::ManualEntryApproved(_)
+            | Event::ManualEntryRejected(_)
+            | Event::ConnectedAccountObserved(_)
+            | Event::CreatorPayoutsHeld(_)
+            | Event::CreatorPayoutsResumed(_)
+            | Event::PayoutRunProposed(_)
+            | Event::PayoutRunApproved(_)
+            | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunFinished(_)
+            | Event::PayoutTransferSent(_)
+            | Event::PayoutTransferFailed(_) => fact.type_name().to_owned(),
         };
         parts.push(part);
     }

@@ -9,6 +9,7 @@
 //! 5. [`books`]: for each object that moves money, the pure function from the set of known facts to balances.
 //! 6. [`ledgered`]: the aggregate that collects facts and posts the difference (`decide`, `evolve`).
 //! 7. [`source`]: objects that only say whose money it is, and links.
+//! 8. [`period`], [`manual_entry`], [`payout_run`]: what finance does by hand.
 //!
 //! Invariants:
 //! - Amounts are integers of minor units; sums are i128; nothing wraps.
@@ -26,8 +27,11 @@ pub mod event;
 pub mod facts;
 pub mod id;
 pub mod ledgered;
+pub mod manual_entry;
 pub mod money;
 pub mod observations;
+pub mod payout_run;
+pub mod period;
 pub mod policy;
 pub mod source;
 pub mod split;

@@ -244,7 +244,22 @@ impl TieOut {
             | Event::PayoutObserved(_)
             | Event::ApplicationFeeObserved(_)
             | Event::TopupObserved(_)
-            | Event::ProjectionEventSkipped(_) => {}
+            | Event::ProjectionEventSkipped(_)
+            | Event::StripeEventOpened(_)
+            | Event::PeriodClosed(_)
+            | Event::PeriodReopened(_)
+            | Event::ManualEntryProposed(_)
+            | Event::ManualEntryApproved(_)
+            | Event::ManualEntryRejected(_)
+            | Event::ConnectedAccountObserved(_)
+            | Event::CreatorPayoutsHeld(_)
+            | Event::CreatorPayoutsResumed(_)
+            | Event::PayoutRunProposed(_)
+            | Event::PayoutRunApproved(_)
+            | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunFinished(_)
+            | Event::PayoutTransferSent(_)
+            | Event::PayoutTransferFailed(_) => {}
         }
         Ok(())
     }

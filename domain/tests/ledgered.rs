@@ -109,7 +109,8 @@ fn attribution(creator: &str) -> Attribution {
 }
 
 fn attributed(seconds: i64, creator: &str) -> Event {
-    CreatorAttributed { at: at(seconds), attribution: attribution(creator), reason: "asked".to_owned() }.into()
+    CreatorAttributed { at: at(seconds), by: None, attribution: attribution(creator), reason: "asked".to_owned() }
+        .into()
 }
 
 fn any_fact() -> impl Strategy<Value = Event> {
@@ -237,6 +238,7 @@ fn entry(sequence: u64, fact: &str, description: &str, seconds: i64, postings: V
         occurred_at: at(seconds),
         effective_at: at(seconds),
         postings,
+        activity: Vec::new(),
     }
     .into()
 }

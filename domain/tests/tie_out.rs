@@ -43,6 +43,7 @@ fn posted(debit: (&str, i64), credit: (&str, i64)) -> Event {
         occurred_at: now(),
         effective_at: now(),
         postings: vec![posting(debit, Side::Debit), posting(credit, Side::Credit)],
+        activity: Vec::new(),
     }
     .into()
 }

@@ -56,6 +56,7 @@ impl Books {
             occurred_at: at,
             effective_at: at,
             postings: vec![line("assets:stripe:clearing", Side::Debit), line("income:platform-fees", Side::Credit)],
+            activity: Vec::new(),
         });
         let new = NewEvent {
             event_type: event.type_name().to_owned(),

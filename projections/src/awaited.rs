@@ -143,7 +143,22 @@ impl Projection for Awaited {
                 | Event::DisputeObserved(_)
                 | Event::ChargeReleased(_)
                 | Event::EntryPosted(_)
-                | Event::ProjectionEventSkipped(_) => return Err(decode::unwanted(recorded, &event)),
+                | Event::ProjectionEventSkipped(_)
+                | Event::StripeEventOpened(_)
+                | Event::PeriodClosed(_)
+                | Event::PeriodReopened(_)
+                | Event::ManualEntryProposed(_)
+                | Event::ManualEntryApproved(_)
+                | Event::ManualEntryRejected(_)
+                | Event::ConnectedAccountObserved(_)
+                | Event::CreatorPayoutsHeld(_)
+                | Event::CreatorPayoutsResumed(_)
+                | Event::PayoutRunProposed(_)
+                | Event::PayoutRunApproved(_)
+                | Event::PayoutRunCanceled(_)
+                | Event::PayoutRunFinished(_)
+                | Event::PayoutTransferSent(_)
+                | Event::PayoutTransferFailed(_) => return Err(decode::unwanted(recorded, &event)),
             }
         }
         store::insert_transactions(&transactions, connection).await?;

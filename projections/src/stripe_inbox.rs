@@ -10,7 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use fanledger_domain::event::{
-    Event, ProjectionEventSkipped, ReceivedFlag, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventReceived,
+    Event, ProjectionEventSkipped, ReceivedFlag, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventOpened,
+    StripeEventReceived,
 };
 use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
@@ -77,7 +78,7 @@ fn meaning(event_type: &str) -> Meaning {
         StripeEventBodyDiffered::TYPE => Meaning::BodyDiffered,
         StripeEventNotTranslated::TYPE => Meaning::NotTranslated,
         decode::ENTRY_POSTED => Meaning::Entry,
-        ProjectionEventSkipped::TYPE => Meaning::Nothing,
+        ProjectionEventSkipped::TYPE | StripeEventOpened::TYPE => Meaning::Nothing,
         // Every other type of the domain's is a fact, also one that a later version adds.
         _ => Meaning::Fact,
     }
@@ -265,7 +266,8 @@ mod tests {
                 "StripeEventBodyDiffered",
                 "StripeEventNotTranslated",
                 "EntryPosted",
-                "ProjectionEventSkipped"
+                "ProjectionEventSkipped",
+                "StripeEventOpened"
             ]
         );
     }

@@ -127,6 +127,7 @@ fn entry(object: &str, number: u64, occurred: Timestamp, lines: &[(&str, i64, &s
         occurred_at: occurred,
         effective_at: occurred,
         postings: lines.iter().map(|(account, minor, currency)| posting(account, *minor, currency)).collect(),
+        activity: Vec::new(),
     })
 }
 

@@ -103,7 +103,22 @@ impl Inbox {
                 self.change(differed.id.as_str(), |row| row.differing_bodies += 1);
             }
             Event::StripeEventNotTranslated(not) => self.change(not.id.as_str(), |row| row.reason = Some(not.reason)),
-            Event::ProjectionEventSkipped(_) => {}
+            Event::ProjectionEventSkipped(_)
+            | Event::StripeEventOpened(_)
+            | Event::PeriodClosed(_)
+            | Event::PeriodReopened(_)
+            | Event::ManualEntryProposed(_)
+            | Event::ManualEntryApproved(_)
+            | Event::ManualEntryRejected(_)
+            | Event::ConnectedAccountObserved(_)
+            | Event::CreatorPayoutsHeld(_)
+            | Event::CreatorPayoutsResumed(_)
+            | Event::PayoutRunProposed(_)
+            | Event::PayoutRunApproved(_)
+            | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunFinished(_)
+            | Event::PayoutTransferSent(_)
+            | Event::PayoutTransferFailed(_) => {}
             Event::EntryPosted(_) => self.change_cause(recorded, |row| row.entries += 1),
             Event::StripeObjectsLinked(_)
             | Event::AttributionSourceObserved(_)

@@ -189,6 +189,7 @@ impl Maker {
             occurred_at: occurred,
             effective_at,
             postings,
+            activity: Vec::new(),
         })
     }
 }

@@ -181,6 +181,7 @@ fn entry(stream: u64, n: u64) -> Result<NewEvent, VerifyBenchError> {
             posting("income:platform-fees", Side::Credit, fee)?,
             posting(&format!("liabilities:creators:crt_{}:pending", stream % 1_000), Side::Credit, gross - fee)?,
         ],
+        activity: Vec::new(),
     };
     let event = Event::from(entry);
     Ok(NewEvent {

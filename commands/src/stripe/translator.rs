@@ -208,7 +208,22 @@ impl<S: Store, V: Bodies> Translator<S, V> {
             | Event::PayoutObserved(_)
             | Event::TopupObserved(_)
             | Event::EntryPosted(_)
-            | Event::ProjectionEventSkipped(_) => Ok(Vec::new()),
+            | Event::ProjectionEventSkipped(_)
+            | Event::StripeEventOpened(_)
+            | Event::PeriodClosed(_)
+            | Event::PeriodReopened(_)
+            | Event::ManualEntryProposed(_)
+            | Event::ManualEntryApproved(_)
+            | Event::ManualEntryRejected(_)
+            | Event::ConnectedAccountObserved(_)
+            | Event::CreatorPayoutsHeld(_)
+            | Event::CreatorPayoutsResumed(_)
+            | Event::PayoutRunProposed(_)
+            | Event::PayoutRunApproved(_)
+            | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunFinished(_)
+            | Event::PayoutTransferSent(_)
+            | Event::PayoutTransferFailed(_) => Ok(Vec::new()),
         }
     }
 
@@ -313,7 +328,22 @@ fn about(event: &Event) -> Vec<StripeId> {
         | Event::PayoutObserved(_)
         | Event::TopupObserved(_)
         | Event::EntryPosted(_)
-        | Event::ProjectionEventSkipped(_) => Vec::new(),
+        | Event::ProjectionEventSkipped(_)
+        | Event::StripeEventOpened(_)
+        | Event::PeriodClosed(_)
+        | Event::PeriodReopened(_)
+        | Event::ManualEntryProposed(_)
+        | Event::ManualEntryApproved(_)
+        | Event::ManualEntryRejected(_)
+        | Event::ConnectedAccountObserved(_)
+        | Event::CreatorPayoutsHeld(_)
+        | Event::CreatorPayoutsResumed(_)
+        | Event::PayoutRunProposed(_)
+        | Event::PayoutRunApproved(_)
+        | Event::PayoutRunCanceled(_)
+        | Event::PayoutRunFinished(_)
+        | Event::PayoutTransferSent(_)
+        | Event::PayoutTransferFailed(_) => Vec::new(),
     }
 }
 

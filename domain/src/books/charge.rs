@@ -117,7 +117,22 @@ impl Books for Charge {
             | Event::ApplicationFeeObserved(_)
             | Event::TopupObserved(_)
             | Event::EntryPosted(_)
-            | Event::ProjectionEventSkipped(_) => false,
+            | Event::ProjectionEventSkipped(_)
+            | Event::StripeEventOpened(_)
+            | Event::PeriodClosed(_)
+            | Event::PeriodReopened(_)
+            | Event::ManualEntryProposed(_)
+            | Event::ManualEntryApproved(_)
+            | Event::ManualEntryRejected(_)
+            | Event::ConnectedAccountObserved(_)
+            | Event::CreatorPayoutsHeld(_)
+            | Event::CreatorPayoutsResumed(_)
+            | Event::PayoutRunProposed(_)
+            | Event::PayoutRunApproved(_)
+            | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunFinished(_)
+            | Event::PayoutTransferSent(_)
+            | Event::PayoutTransferFailed(_) => false,
         }
     }
 

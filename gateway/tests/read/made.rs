@@ -205,6 +205,7 @@ pub fn history(dice: &mut Dice, entries: usize) -> Vec<Made> {
                 occurred_at,
                 effective_at,
                 postings,
+                activity: Vec::new(),
             };
             Made { position, recorded_at, entry }
         })
