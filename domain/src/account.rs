@@ -111,6 +111,16 @@ macro_rules! accounts {
                 }
             }
 
+            /// The creator whose account it is.
+            pub fn creator(&self) -> Option<&CreatorId> {
+                match self {
+                    Self::Creator(creator, _) | Self::CreatorReceivable(creator) => Some(creator),
+                    $( Self::$name => None, )*
+                    Self::StripeReserved(_) | Self::TaxRecoverable(_) | Self::FanCredit(_) | Self::Tax(_) | Self::Withholding(_)
+                    | Self::Suspense(_) | Self::EquityFx(_) | Self::ProcessingFees(_) => None,
+                }
+            }
+
             /// The side on which the account normally stands; `None` where either is normal.
             pub fn normal_side(&self) -> Option<Side> {
                 match self {

@@ -115,6 +115,11 @@ impl StatementLine {
             Self::Adjustments => "adjustments",
         }
     }
+
+    /// From the word; `None` for one that names no line.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|line| line.as_str() == text)
+    }
 }
 
 /// What an entry means to a creator. Per creator and currency, an entry's activities add up to what it credits the creator's

@@ -1,16 +1,19 @@
 //! The aggregate behind every object that moves money: it collects facts and posts the difference.
 //!
 //! When a fact arrives, one command appends to the object's own stream the fact and one entry for each instant at which
-//! [`Books::at`] differs from what was posted by then. No difference, no entry. So the final books at every instant are a
-//! function of the set of facts, and neither order nor duplicates can matter.
+//! [`Books::at`] differs from what was posted by then, in balances or in what they are to creators. No difference, no entry. So
+//! the final books at every instant are a function of the set of facts, and neither order nor duplicates can matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::books::{Balances, Books};
-use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, Side, check_postings};
+use crate::account::{Account, Bucket};
+use crate::books::{Activities, Books, Standing};
+use crate::entry::{
+    Activity, Cause, EntryError, EntryPosted, FactReference, POSTING_MINOR_MAX, Posting, Side, check_postings,
+};
 use crate::event::{ChargeReleased, Event};
 use crate::id::{EntryId, IdError, StripeId};
-use crate::money::Money;
+use crate::money::{Currency, Money};
 use crate::time::Timestamp;
 
 /// What may be asked of an object that moves money.
@@ -67,7 +70,7 @@ pub enum LedgerError {
 pub struct Ledgered<B> {
     books: B,
     /// The sum of its own entries, by instant of occurrence.
-    posted: BTreeMap<Timestamp, Balances>,
+    posted: BTreeMap<Timestamp, Standing>,
     sequence: u64,
 }
 
@@ -83,9 +86,9 @@ impl<B: Books> Ledgered<B> {
     }
 
     /// What was posted by `at`.
-    pub fn posted_at(&self, at: Timestamp) -> Balances {
-        let mut sum = Balances::default();
-        self.posted.range(..=at).for_each(|(_, balances)| sum.add(balances));
+    pub fn posted_at(&self, at: Timestamp) -> Standing {
+        let mut sum = Standing::default();
+        self.posted.range(..=at).for_each(|(_, posted)| sum.add(posted));
         sum
     }
 
@@ -109,10 +112,7 @@ impl<B: Books> Ledgered<B> {
     pub fn evolve(&mut self, event: &Event) {
         self.sequence += 1;
         if let Event::EntryPosted(entry) = event {
-            let posted = self.posted.entry(entry.occurred_at).or_default();
-            for posting in &entry.postings {
-                posted.debit(posting.account.clone(), posting.money.currency(), i128::from(posting.signed_minor()));
-            }
+            self.posted.entry(entry.occurred_at).or_default().post(entry);
         } else {
             self.books.learn(event);
         }
@@ -133,9 +133,10 @@ impl<B: Books> Ledgered<B> {
         let description = describe(object, news);
         let instants: BTreeSet<Timestamp> = books.instants().into_iter().chain(self.posted.keys().copied()).collect();
         let mut entries = Vec::new();
-        let mut before = Balances::default();
+        let mut before = Standing::default();
         for at in instants {
             let standing = books.at(at);
+            debug_assert!(standing.unexplained().is_empty(), "a statement that is not the balances': {standing:?}");
             let mut difference = standing.clone();
             difference.subtract(&before);
             if let Some(posted) = self.posted.get(&at) {
@@ -145,18 +146,23 @@ impl<B: Books> Ledgered<B> {
             if difference.is_empty() {
                 continue;
             }
+            let mut description = description.clone();
+            if difference.balances.is_empty() {
+                description.push_str("; restated, no balance moves");
+            }
             let postings = postings(object, at, &difference)?;
+            let activity = activity(object, at, &difference.activity)?;
             let entry_id: EntryId = format!("{object}:{first_sequence}:{}", at.compact())
                 .parse()
                 .map_err(|source| LedgerError::EntryId { object: object.clone(), source })?;
             entries.push(Event::EntryPosted(EntryPosted {
                 entry_id,
                 cause: Cause { object: object.clone(), facts: facts.clone(), stripe_event: stripe_event.clone() },
-                description: description.clone(),
+                description,
                 occurred_at: at,
                 effective_at: at,
                 postings,
-                activity: Vec::new(),
+                activity,
             }));
         }
         Ok(entries)
@@ -173,18 +179,58 @@ impl Ledgered<crate::books::charge::Charge> {
     }
 }
 
-fn postings(object: &StripeId, at: Timestamp, difference: &Balances) -> Result<Vec<Posting>, LedgerError> {
-    let postings = difference
-        .iter()
+fn postings(object: &StripeId, at: Timestamp, difference: &Standing) -> Result<Vec<Posting>, LedgerError> {
+    let lines: Vec<(Account, Currency, i128)> = if difference.balances.is_empty() {
+        restatement(&difference.activity)
+    } else {
+        difference.balances.iter().map(|(account, currency, minor)| (account.clone(), currency, minor)).collect()
+    };
+    let postings = lines
+        .into_iter()
         .map(|(account, currency, minor)| {
             let side = if minor > 0 { Side::Debit } else { Side::Credit };
             let magnitude =
                 i64::try_from(minor.abs()).map_err(|_| LedgerError::TooLarge { object: object.clone(), at, minor })?;
-            Ok(Posting { account: account.clone(), side, money: Money::new(magnitude, currency) })
+            Ok(Posting { account, side, money: Money::new(magnitude, currency) })
         })
         .collect::<Result<Vec<_>, LedgerError>>()?;
     check_postings(&postings).map_err(|source| LedgerError::Entry { object: object.clone(), at, source })?;
     Ok(postings)
+}
+
+/// Only what creators' balances are made of has changed: an invoice says that it was no tip. An entry has postings, so each
+/// creator's `pending` is debited and credited with what is restated.
+fn restatement(activity: &Activities) -> Vec<(Account, Currency, i128)> {
+    let mut moved: BTreeMap<(Account, Currency), (i128, i128)> = BTreeMap::new();
+    for (figure, minor) in activity.iter() {
+        let account = Account::Creator(figure.creator.clone(), Bucket::Pending);
+        let (into, out_of) = moved.entry((account, figure.currency)).or_default();
+        *into += minor.max(0);
+        *out_of -= minor.min(0);
+    }
+    moved
+        .into_iter()
+        .flat_map(|((account, currency), (into, out_of))| {
+            let minor = into.max(out_of);
+            [(account.clone(), currency, minor), (account, currency, -minor)]
+        })
+        .collect()
+}
+
+fn activity(object: &StripeId, at: Timestamp, difference: &Activities) -> Result<Vec<Activity>, LedgerError> {
+    difference
+        .iter()
+        .map(|(figure, minor)| {
+            let fits = i64::try_from(minor).ok().filter(|minor| minor.abs() <= POSTING_MINOR_MAX);
+            Ok(Activity {
+                creator: figure.creator.clone(),
+                line: figure.line,
+                kind: figure.kind,
+                minor: fits.ok_or_else(|| LedgerError::TooLarge { object: object.clone(), at, minor })?,
+                currency: figure.currency,
+            })
+        })
+        .collect()
 }
 
 /// One line for people: the object and what became known of it.

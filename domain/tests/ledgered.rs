@@ -4,7 +4,9 @@
 use cqrs_es::test::TestFramework;
 use fanledger_domain::aggregate::Addressed;
 use fanledger_domain::books::charge::Charge;
-use fanledger_domain::entry::{Cause, EntryPosted, FactReference, Posting, Side, check_postings};
+use fanledger_domain::entry::{
+    Activity, Cause, EntryPosted, FactReference, Posting, Side, StatementLine, check_postings,
+};
 use fanledger_domain::event::*;
 use fanledger_domain::facts::*;
 use fanledger_domain::ledgered::{LedgerCommand, LedgerError, Ledgered};
@@ -243,6 +245,23 @@ fn entry(sequence: u64, fact: &str, description: &str, seconds: i64, postings: V
     .into()
 }
 
+/// The entry, with what it means to a creator who was tipped.
+fn to_creator(mut entry: Event, creator: &str, lines: &[(StatementLine, i64)]) -> Event {
+    if let Event::EntryPosted(posted) = &mut entry {
+        posted.activity = lines
+            .iter()
+            .map(|(line, minor)| Activity {
+                creator: creator.parse().unwrap(),
+                line: *line,
+                kind: Some(PaymentKind::Tip),
+                minor: *minor,
+                currency: "usd".parse().unwrap(),
+            })
+            .collect();
+    }
+    entry
+}
+
 fn tell(fact: Event) -> Addressed {
     Addressed { object: "ch_1".parse().unwrap(), command: learn(vec![fact]) }
 }
@@ -303,12 +322,14 @@ fn an_attribution_moves_suspense_at_the_dates_of_charge_and_refund() {
         posting("liabilities:creators:crt_ada:pending", Side::Debit, 320),
         posting("liabilities:suspense:unattributed", Side::Credit, 400),
     ];
+    let sold = [(StatementLine::Sales, 1000), (StatementLine::PlatformFees, -200)];
+    let refunded = [(StatementLine::Refunds, -320)];
     TestFramework::<Aggregate>::with(())
         .given(vec![seen_charge(), charge_entry(), seen_refund(), refund_entry()])
         .when(tell(told.clone()))
         .then_expect_events(vec![
             told,
-            entry(5, "CreatorAttributed", description, 0, at_the_charge),
-            entry(5, "CreatorAttributed", description, 100, at_the_refund),
+            to_creator(entry(5, "CreatorAttributed", description, 0, at_the_charge), "crt_ada", &sold),
+            to_creator(entry(5, "CreatorAttributed", description, 100, at_the_refund), "crt_ada", &refunded),
         ]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::account::{Account, Processing, Reserve, Suspense};
-use crate::books::{Awaited, Balances, Books, Transactions, book_cash};
+use crate::books::{Awaited, Balances, Books, Standing, Transactions, book_cash};
 use crate::event::Event;
 use crate::facts::{BalanceTransaction, Category};
 use crate::id::Jurisdiction;
@@ -30,13 +30,13 @@ impl Books for OwnBalanceTransaction {
         self.transactions.instants().collect()
     }
 
-    fn at(&self, at: Timestamp) -> Balances {
+    fn at(&self, at: Timestamp) -> Standing {
         let mut books = Balances::default();
         for (_, transaction) in self.transactions.up_to(at) {
             book_cash(&mut books, transaction);
             books.credit(counter_account(transaction), transaction.currency, i128::from(transaction.amount));
         }
-        books
+        books.into()
     }
 
     fn awaited(&self) -> Vec<Awaited> {

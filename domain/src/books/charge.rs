@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::account::{Account, Bucket, Suspense};
-use crate::books::{Awaited, Balances, Books, Transactions, book_cash, close_residuals, confirm, unmatched};
+use crate::attribution::Attributable;
+use crate::books::{
+    Awaited, Balances, Books, Figure, Standing, Transactions, book_cash, close_residuals, confirm, unmatched,
+};
+use crate::entry::StatementLine;
 use crate::event::{CreatorAttributed, Event};
 use crate::facts::{
     Attribution, AttributionProblem, BalanceTransaction, Category, ChargeSnapshot, DisputeSnapshot, DisputeStatus,
     EventStamp, Offer, OfferRank, PaymentKind, RefundSnapshot, RefundStatus, SourceOffer,
 };
 use crate::id::{CreatorId, Jurisdiction, StripeId, StripeKind};
-use crate::money::Currency;
+use crate::money::{Currency, Money};
 use crate::observations::{ChargePhase, Observations, Snapshot};
 use crate::policy::{self, Policy, TaxOnLostDispute};
 use crate::split::{BasisPoints, proportion};
@@ -83,6 +87,41 @@ struct Returned {
     held: i128,
 }
 
+/// What of a charge is its creator's, in the settlement currency. The last three are cumulative: lost counts refunded too, and
+/// held counts both.
+#[derive(Clone, Copy)]
+struct OfCreator {
+    /// S − Ts.
+    sales: i128,
+    /// P.
+    platform_fees: i128,
+    /// α(ρ).
+    refunded: i128,
+    /// α(λ).
+    lost: i128,
+    /// α(η).
+    held: i128,
+}
+
+impl OfCreator {
+    /// The balances, and the same money as the creator's statement has it: both come to C − α(λ).
+    fn book(self, books: &mut Standing, split: &Split, bucket: Bucket, currency: Currency) {
+        let in_bucket = Account::Creator(split.creator.clone(), bucket);
+        books.balances.credit(in_bucket, currency, self.sales - self.platform_fees - self.held);
+        let in_held = Account::Creator(split.creator.clone(), Bucket::Held);
+        books.balances.credit(in_held, currency, self.held - self.lost);
+        for (line, minor) in [
+            (StatementLine::Sales, self.sales),
+            (StatementLine::PlatformFees, -self.platform_fees),
+            (StatementLine::Refunds, -self.refunded),
+            (StatementLine::Disputes, self.refunded - self.lost),
+        ] {
+            let creator = split.creator.clone();
+            books.activity.add(Figure { creator, currency, line, kind: Some(split.kind) }, minor);
+        }
+    }
+}
+
 impl Books for Charge {
     const STREAM: &'static str = "stripe_charge";
 
@@ -99,7 +138,7 @@ impl Books for Charge {
             Event::AttributionOffered(offered) => {
                 learn_offer(&mut self.offers, &offered.stamp, &offered.from, &offered.offer)
             }
-            Event::CreatorAttributed(attributed) => self.learn_by_finance(attributed),
+            Event::CreatorAttributed(attributed) => learn_by_finance(&mut self.by_finance, attributed),
             Event::ChargeReleased(released) => {
                 let earlier = self.released_through.is_none_or(|through| released.through < through);
                 if earlier {
@@ -146,7 +185,7 @@ impl Books for Charge {
         charge.chain(refunds).chain(disputes).chain(self.transactions.instants()).chain(self.released_through).collect()
     }
 
-    fn at(&self, at: Timestamp) -> Balances {
+    fn at(&self, at: Timestamp) -> Standing {
         let charge = self.captured().or(self.charge.newest());
         self.at_under(&policy::in_force(charge.map_or(at, |charge| charge.created)), at)
     }
@@ -170,6 +209,17 @@ impl Books for Charge {
     }
 }
 
+impl Attributable for Charge {
+    fn said_by_finance(&self) -> Option<(Timestamp, &Attribution)> {
+        self.by_finance.as_ref().map(|(at, attribution)| (*at, attribution))
+    }
+
+    fn taxable(&self) -> Option<Money> {
+        let captured = self.captured().map(|charge| Money::new(charge.amount_captured, charge.currency));
+        captured.or_else(|| self.newest().map(|charge| Money::new(charge.amount, charge.currency)))
+    }
+}
+
 /// Takes in an offer where it is newer than the one known of the same object.
 pub(crate) fn learn_offer(
     offers: &mut BTreeMap<(OfferRank, StripeId), (EventStamp, SourceOffer)>,
@@ -186,35 +236,36 @@ pub(crate) fn learn_offer(
     is_newer
 }
 
-impl Charge {
-    fn learn_by_finance(&mut self, attributed: &CreatorAttributed) -> bool {
-        let new = (attributed.at, attributed.attribution.clone());
-        let later = self.by_finance.as_ref().is_none_or(|known| *known < new);
-        if later {
-            self.by_finance = Some(new);
-        }
-        later
+/// Takes in what finance says, where it is later than what finance said before.
+pub(crate) fn learn_by_finance(known: &mut Option<(Timestamp, Attribution)>, said: &CreatorAttributed) -> bool {
+    let new = (said.at, said.attribution.clone());
+    let is_later = known.as_ref().is_none_or(|known| *known < new);
+    if is_later {
+        *known = Some(new);
     }
+    is_later
+}
 
+impl Charge {
     /// What stands at `at`, inclusive, under this policy; [`Books::at`] takes the one in force when the charge was made.
-    pub fn at_under(&self, policy: &Policy, at: Timestamp) -> Balances {
-        let mut books = Balances::default();
+    pub fn at_under(&self, policy: &Policy, at: Timestamp) -> Standing {
+        let mut books = Standing::default();
         let transactions = self.transactions.up_to(at);
         for (_, transaction) in &transactions {
-            book_cash(&mut books, transaction);
+            book_cash(&mut books.balances, transaction);
         }
         let phase = self.phase_at(at);
-        let returned = self.book_returns(&mut books, at, phase, &transactions);
+        let returned = self.book_returns(&mut books.balances, at, phase, &transactions);
         let settlement = self.book_charge(&mut books, When { at, policy }, phase, returned, &transactions);
         // One currency leaves nothing over, by construction of the lines.
         let presentment = self.charge.newest().map(|charge| charge.currency);
         debug_assert!(
             presentment != settlement
-                || settlement.is_none_or(|only| !books.is_only_in(only))
-                || books.residuals().is_empty(),
+                || settlement.is_none_or(|only| !books.balances.is_only_in(only))
+                || books.balances.residuals().is_empty(),
             "one currency, and it does not sum to zero: {books:?}"
         );
-        close_residuals(&mut books, settlement);
+        close_residuals(&mut books.balances, settlement);
         books
     }
 
@@ -394,7 +445,7 @@ impl Charge {
     /// The charge itself; gives the settlement currency.
     fn book_charge(
         &self,
-        books: &mut Balances,
+        books: &mut Standing,
         when: When<'_>,
         phase: Phase,
         returned: Returned,
@@ -412,11 +463,13 @@ impl Charge {
                 let settlement = gross.first().map_or(charge.currency, |transaction| transaction.currency);
                 let captured = i128::from(charge.amount_captured);
                 let settled = if settlement == charge.currency {
-                    confirm(books, captured, charge.currency, own);
+                    confirm(&mut books.balances, captured, charge.currency, own);
                     captured
                 } else {
                     // Failures that no event has told of yet wait; the rest is S.
-                    own.iter().filter(|t| t.category == Category::ChargeFailure).for_each(|t| unmatched(books, t));
+                    own.iter()
+                        .filter(|t| t.category == Category::ChargeFailure)
+                        .for_each(|t| unmatched(&mut books.balances, t));
                     gross.iter().filter(|t| t.currency == settlement).map(|t| i128::from(t.amount)).sum()
                 };
                 self.book_split(books, when, charge, settlement, settled, returned);
@@ -424,18 +477,24 @@ impl Charge {
             }
             (Phase::Processing, _) => {
                 for transaction in &gross {
-                    books.credit(Account::PaymentsProcessing, transaction.currency, i128::from(transaction.amount));
+                    books.balances.credit(
+                        Account::PaymentsProcessing,
+                        transaction.currency,
+                        i128::from(transaction.amount),
+                    );
                 }
-                own.iter().filter(|t| t.category == Category::ChargeFailure).for_each(|t| unmatched(books, t));
+                own.iter()
+                    .filter(|t| t.category == Category::ChargeFailure)
+                    .for_each(|t| unmatched(&mut books.balances, t));
                 None
             }
             (Phase::Dead, _) => {
                 let newest = self.charge.newest()?;
-                confirm(books, 0, newest.currency, own);
+                confirm(&mut books.balances, 0, newest.currency, own);
                 gross.first().map(|transaction| transaction.currency)
             }
             (Phase::Live | Phase::Unknown, _) => {
-                own.iter().for_each(|transaction| unmatched(books, transaction));
+                own.iter().for_each(|transaction| unmatched(&mut books.balances, transaction));
                 None
             }
         }
@@ -444,23 +503,24 @@ impl Charge {
     /// The lines of a live charge, in the settlement currency: what is owed to whom after what was given back.
     fn book_split(
         &self,
-        books: &mut Balances,
+        books: &mut Standing,
         when: When<'_>,
         charge: &ChargeSnapshot,
         settlement: Currency,
         settled: i128,
         returned: Returned,
     ) {
+        let balances = &mut books.balances;
         let whole = i128::from(charge.amount_captured);
         let value = |part: i128| proportion(settled, part, whole);
         // ρ, λ, η: given back by refunds; with lost disputes; with held ones.
         let refunded = returned.refunded.min(whole);
         let lost = (returned.refunded + returned.lost).min(whole);
         let held = (returned.refunded + returned.lost + returned.held).min(whole);
-        books.debit(Account::DisputeLosses, settlement, value(returned.refunded + returned.lost - lost));
+        balances.debit(Account::DisputeLosses, settlement, value(returned.refunded + returned.lost - lost));
         let split = match self.owner(charge, when.policy) {
             Owner::Unattributed(_) => {
-                books.credit(Account::Suspense(Suspense::Unattributed), settlement, settled - value(lost));
+                balances.credit(Account::Suspense(Suspense::Unattributed), settlement, settled - value(lost));
                 return;
             }
             Owner::Creator(split) => split,
@@ -475,34 +535,37 @@ impl Charge {
         let tax_returned_through = match when.policy.tax_on_lost_dispute {
             TaxOnLostDispute::Return => lost,
             TaxOnLostDispute::Keep => {
-                books.debit(Account::DisputeLosses, settlement, from_tax(lost) - from_tax(refunded));
+                balances.debit(Account::DisputeLosses, settlement, from_tax(lost) - from_tax(refunded));
                 refunded
             }
         };
         let tax_owed = tax - from_tax(tax_returned_through);
         if settlement == charge.currency {
-            books.credit(Account::Tax(split.jurisdiction), settlement, tax_owed);
+            balances.credit(Account::Tax(split.jurisdiction.clone()), settlement, tax_owed);
         } else {
             // Tax is owed as invoiced, in the presentment currency.
             let owed_as_invoiced = tax_invoiced - proportion(tax_invoiced, tax_returned_through, whole);
-            books.credit(Account::Tax(split.jurisdiction), charge.currency, owed_as_invoiced);
-            books.debit(Account::EquityFx(charge.currency), charge.currency, owed_as_invoiced);
-            books.credit(Account::EquityFx(settlement), settlement, tax_owed);
+            balances.credit(Account::Tax(split.jurisdiction.clone()), charge.currency, owed_as_invoiced);
+            balances.debit(Account::EquityFx(charge.currency), charge.currency, owed_as_invoiced);
+            balances.credit(Account::EquityFx(settlement), settlement, tax_owed);
         }
         let bucket = if self.released_through.is_some_and(|through| through <= when.at) {
             Bucket::Available
         } else {
             Bucket::Pending
         };
-        books.credit(Account::Creator(split.creator.clone(), bucket), settlement, creator_share - from_creator(held));
-        books.credit(
-            Account::Creator(split.creator, Bucket::Held),
-            settlement,
-            from_creator(held) - from_creator(lost),
-        );
-        books.credit(Account::PlatformFees, settlement, platform_share);
-        books.debit(Account::Refunds, settlement, value(refunded) - from_creator(refunded) - from_tax(refunded));
-        books.debit(
+        let of_creator = OfCreator {
+            sales: settled - tax,
+            platform_fees: platform_share,
+            refunded: from_creator(refunded),
+            lost: from_creator(lost),
+            held: from_creator(held),
+        };
+        of_creator.book(books, &split, bucket, settlement);
+        let balances = &mut books.balances;
+        balances.credit(Account::PlatformFees, settlement, platform_share);
+        balances.debit(Account::Refunds, settlement, value(refunded) - from_creator(refunded) - from_tax(refunded));
+        balances.debit(
             Account::Chargebacks,
             settlement,
             (value(lost) - value(refunded))

@@ -1,4 +1,5 @@
-//! `books(facts, instant) -> balances by account`: what stands at an instant of occurrence.
+//! `books(facts, instant) -> balances by account`: what stands at an instant of occurrence, and with it what creators'
+//! statements say of it.
 //!
 //! One module per object that moves money. `domain/tests/worked/` has worked examples of a charge, with the balances expected.
 //! Each is a function of the *set* of facts known. None looks at a running balance: that would depend on order.
@@ -10,6 +11,7 @@ pub mod balance_transaction;
 pub mod charge;
 pub mod platform;
 pub mod satellite;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +21,8 @@ use crate::facts::{BalanceTransaction, Category, FeeType};
 use crate::id::{Jurisdiction, StripeId};
 use crate::money::Currency;
 use crate::time::Timestamp;
+
+pub use standing::{Activities, Figure, Standing};
 
 /// Facts about one object that moves money, and what they add up to.
 pub trait Books: Clone + Default + Send + Sync {
@@ -32,7 +36,7 @@ pub trait Books: Clone + Default + Send + Sync {
     fn instants(&self) -> BTreeSet<Timestamp>;
 
     /// What stands at `at`, inclusive.
-    fn at(&self, at: Timestamp) -> Balances;
+    fn at(&self, at: Timestamp) -> Standing;
 
     /// The balance transactions that the facts name and that are not among them, each with the object that names it.
     fn awaited(&self) -> Vec<Awaited>;

@@ -3,22 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::account::{Account, Bucket, Suspense};
-use crate::books::charge::learn_offer;
-use crate::books::{Awaited, Balances, Books, Transactions, book_cash, close_residuals, confirm, unmatched};
+use crate::attribution::Attributable;
+use crate::books::charge::{learn_by_finance, learn_offer};
+use crate::books::{
+    Awaited, Balances, Books, Figure, Standing, Transactions, book_cash, close_residuals, confirm, unmatched,
+};
+use crate::entry::StatementLine;
 use crate::event::Event;
 use crate::facts::{
-    ApplicationFeeSnapshot, BalanceTransaction, EventStamp, Offer, OfferRank, PayoutSnapshot, PayoutStatus, Reversal,
-    SourceOffer, TopupSnapshot, TopupStatus, TransferSnapshot,
+    ApplicationFeeSnapshot, Attribution, BalanceTransaction, EventStamp, Offer, OfferRank, PayoutSnapshot,
+    PayoutStatus, Reversal, SourceOffer, TopupSnapshot, TopupStatus, TransferSnapshot,
 };
 use crate::id::{CreatorId, StripeId};
-use crate::money::Currency;
+use crate::money::{Currency, Money};
 use crate::observations::{Observations, Snapshot};
 use crate::time::Timestamp;
 
 type Offers = BTreeMap<(OfferRank, StripeId), (EventStamp, SourceOffer)>;
 
-/// Whose money a transfer or application fee is: its own metadata, else the owner of the connected account.
-fn creator_of(own: &Offer, offers: &Offers) -> Option<CreatorId> {
+/// What finance said last, and when.
+type ByFinance = Option<(Timestamp, Attribution)>;
+
+/// Whose money a transfer or application fee is: finance's word, else its own metadata, else the owner of the connected account.
+fn creator_of(by_finance: &ByFinance, own: &Offer, offers: &Offers) -> Option<CreatorId> {
+    if let Some((_, attribution)) = by_finance {
+        return Some(attribution.creator.clone());
+    }
     std::iter::once(own).chain(offers.values().map(|(_, offer)| &offer.offer)).find_map(|offer| match offer {
         Offer::Silent => None,
         Offer::Invalid(_) => Some(None),
@@ -26,8 +36,14 @@ fn creator_of(own: &Offer, offers: &Offers) -> Option<CreatorId> {
     })?
 }
 
-fn creator_available(creator: Option<CreatorId>) -> Account {
-    creator.map_or(Account::Suspense(Suspense::UnknownCreator), |creator| Account::Creator(creator, Bucket::Available))
+/// Sent to the creator; a negative amount came back. As long as it is not known who that is, it waits in suspense.
+fn book_sent(books: &mut Standing, creator: Option<CreatorId>, currency: Currency, minor: i128) {
+    let Some(creator) = creator else {
+        books.balances.debit(Account::Suspense(Suspense::UnknownCreator), currency, minor);
+        return;
+    };
+    books.balances.debit(Account::Creator(creator.clone(), Bucket::Available), currency, minor);
+    books.activity.add(Figure { creator, currency, line: StatementLine::Payouts, kind: None }, -minor);
 }
 
 /// What was given back of `whole` by `at`: the reversals by id, and what the cumulative amount says beyond them.
@@ -84,6 +100,16 @@ fn book_parts(
     }
 }
 
+/// Cash of an object that is not known itself.
+fn book_alone(transactions: &[(&StripeId, &BalanceTransaction)]) -> Standing {
+    let mut books = Balances::default();
+    for (_, transaction) in transactions {
+        book_cash(&mut books, transaction);
+        unmatched(&mut books, transaction);
+    }
+    books.into()
+}
+
 fn instants_of<T: Snapshot>(observations: &Observations<T>, created: Option<Timestamp>) -> BTreeSet<Timestamp> {
     observations.instants().chain(created).collect()
 }
@@ -94,6 +120,7 @@ pub struct Transfer {
     transfer: Observations<TransferSnapshot>,
     transactions: Transactions,
     offers: Offers,
+    by_finance: ByFinance,
 }
 
 impl Books for Transfer {
@@ -102,6 +129,8 @@ impl Books for Transfer {
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::TransferObserved(seen) = fact {
             self.transfer.learn(&seen.stamp, &seen.transfer)
+        } else if let Event::CreatorAttributed(said) = fact {
+            learn_by_finance(&mut self.by_finance, said)
         } else {
             learn_common(&mut self.transactions, &mut self.offers, fact)
         }
@@ -117,13 +146,11 @@ impl Books for Transfer {
     }
 
     /// Dr creator available A − B.
-    fn at(&self, at: Timestamp) -> Balances {
-        let mut books = Balances::default();
+    fn at(&self, at: Timestamp) -> Standing {
+        let mut books = Standing::default();
         let transactions = self.transactions.up_to(at);
         let Some(newest) = self.transfer.newest().filter(|transfer| transfer.created <= at) else {
-            transactions.iter().for_each(|(_, t)| book_cash(&mut books, t));
-            transactions.iter().for_each(|(_, t)| unmatched(&mut books, t));
-            return books;
+            return book_alone(&transactions);
         };
         let back = given_back(
             self.transfer.all().map(|transfer| transfer.reversals.as_slice()),
@@ -131,12 +158,16 @@ impl Books for Transfer {
             at,
         );
         let amount = i128::from(newest.amount);
-        let account = creator_available(creator_of(&newest.offer, &self.offers));
-        books.debit(account, newest.currency, amount - back.total());
+        book_sent(
+            &mut books,
+            creator_of(&self.by_finance, &newest.offer, &self.offers),
+            newest.currency,
+            amount - back.total(),
+        );
         let mut parts = vec![(newest.id.clone(), -amount)];
         parts.extend(back.parts.iter().cloned());
-        book_parts(&mut books, newest.currency, &parts, back.beyond, &transactions);
-        close_residuals(&mut books, transactions.first().map(|(_, transaction)| transaction.currency));
+        book_parts(&mut books.balances, newest.currency, &parts, back.beyond, &transactions);
+        close_residuals(&mut books.balances, transactions.first().map(|(_, transaction)| transaction.currency));
         books
     }
 
@@ -149,6 +180,26 @@ impl Books for Transfer {
             self.transfer.all().flat_map(|transfer| missing_of_reversals(&self.transactions, &transfer.reversals));
         own.chain(parts).collect::<BTreeSet<_>>().into_iter().collect()
     }
+}
+
+macro_rules! attributable {
+    ($($object:ident $observations:ident;)*) => { $(
+        impl Attributable for $object {
+            fn said_by_finance(&self) -> Option<(Timestamp, &Attribution)> {
+                self.by_finance.as_ref().map(|(at, attribution)| (*at, attribution))
+            }
+
+            /// Nobody pays tax by being paid out.
+            fn taxable(&self) -> Option<Money> {
+                self.$observations.newest().map(|newest| Money::new(0, newest.currency))
+            }
+        }
+    )* };
+}
+
+attributable! {
+    Transfer transfer;
+    ApplicationFee fee;
 }
 
 fn missing_of_reversals(transactions: &Transactions, reversals: &[Reversal]) -> Vec<Awaited> {
@@ -193,13 +244,11 @@ impl Books for Payout {
     }
 
     /// Pending or in transit: Dr in-transit; paid: Dr bank; failed or cancelled, also after paid: neither.
-    fn at(&self, at: Timestamp) -> Balances {
+    fn at(&self, at: Timestamp) -> Standing {
         let mut books = Balances::default();
         let transactions = self.transactions.up_to(at);
         let Some(newest) = self.payout.newest().filter(|payout| payout.created <= at) else {
-            transactions.iter().for_each(|(_, t)| book_cash(&mut books, t));
-            transactions.iter().for_each(|(_, t)| unmatched(&mut books, t));
-            return books;
+            return book_alone(&transactions);
         };
         let status = self.payout.newest_at(at).map_or(PayoutStatus::Pending, |then| then.status);
         let amount = i128::from(newest.amount);
@@ -216,7 +265,7 @@ impl Books for Payout {
         };
         book_parts(&mut books, newest.currency, &[(newest.id.clone(), -moved)], 0, &transactions);
         close_residuals(&mut books, transactions.first().map(|(_, transaction)| transaction.currency));
-        books
+        books.into()
     }
 
     fn awaited(&self) -> Vec<Awaited> {
@@ -240,6 +289,7 @@ pub struct ApplicationFee {
     fee: Observations<ApplicationFeeSnapshot>,
     transactions: Transactions,
     offers: Offers,
+    by_finance: ByFinance,
 }
 
 impl Books for ApplicationFee {
@@ -248,6 +298,8 @@ impl Books for ApplicationFee {
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::ApplicationFeeObserved(seen) = fact {
             self.fee.learn(&seen.stamp, &seen.fee)
+        } else if let Event::CreatorAttributed(said) = fact {
+            learn_by_finance(&mut self.by_finance, said)
         } else {
             learn_common(&mut self.transactions, &mut self.offers, fact)
         }
@@ -261,14 +313,12 @@ impl Books for ApplicationFee {
     }
 
     /// Cr platform-fees A, Dr income:refunds B. Of a destination charge the whole was transferred out, so the fee comes back out
-    /// of the creator's money: Cr creator available A − B.
-    fn at(&self, at: Timestamp) -> Balances {
-        let mut books = Balances::default();
+    /// of the creator's money: Cr creator available A − B, and so much less was sent to the creator.
+    fn at(&self, at: Timestamp) -> Standing {
+        let mut books = Standing::default();
         let transactions = self.transactions.up_to(at);
         let Some(newest) = self.fee.newest().filter(|fee| fee.created <= at) else {
-            transactions.iter().for_each(|(_, t)| book_cash(&mut books, t));
-            transactions.iter().for_each(|(_, t)| unmatched(&mut books, t));
-            return books;
+            return book_alone(&transactions);
         };
         let back = given_back(
             self.fee.all().map(|fee| fee.refunds.as_slice()),
@@ -277,16 +327,20 @@ impl Books for ApplicationFee {
         );
         let amount = i128::from(newest.amount);
         if self.fee.all().any(|fee| fee.originating_transaction.is_some()) {
-            let account = creator_available(creator_of(&Offer::Silent, &self.offers));
-            books.credit(account, newest.currency, amount - back.total());
+            book_sent(
+                &mut books,
+                creator_of(&self.by_finance, &Offer::Silent, &self.offers),
+                newest.currency,
+                back.total() - amount,
+            );
         } else {
-            books.credit(Account::PlatformFees, newest.currency, amount);
-            books.debit(Account::Refunds, newest.currency, back.total());
+            books.balances.credit(Account::PlatformFees, newest.currency, amount);
+            books.balances.debit(Account::Refunds, newest.currency, back.total());
         }
         let mut parts = vec![(newest.id.clone(), amount)];
         parts.extend(back.parts.iter().map(|(id, refunded)| (id.clone(), -refunded)));
-        book_parts(&mut books, newest.currency, &parts, -back.beyond, &transactions);
-        close_residuals(&mut books, transactions.first().map(|(_, transaction)| transaction.currency));
+        book_parts(&mut books.balances, newest.currency, &parts, -back.beyond, &transactions);
+        close_residuals(&mut books.balances, transactions.first().map(|(_, transaction)| transaction.currency));
         books
     }
 
@@ -322,7 +376,7 @@ impl Books for Topup {
     }
 
     /// Balance transactions are against the bank, whatever the object says; an object that succeeded without one stands in unconfirmed.
-    fn at(&self, at: Timestamp) -> Balances {
+    fn at(&self, at: Timestamp) -> Standing {
         let mut books = Balances::default();
         let transactions = self.transactions.up_to(at);
         for (_, transaction) in &transactions {
@@ -335,7 +389,7 @@ impl Books for Topup {
             books.debit(Account::StripeUnconfirmed, topup.currency, i128::from(topup.amount));
             books.credit(Account::Bank, topup.currency, i128::from(topup.amount));
         }
-        books
+        books.into()
     }
 
     fn awaited(&self) -> Vec<Awaited> {

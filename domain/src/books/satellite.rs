@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use crate::books::charge::Charge;
-use crate::books::{Awaited, Balances, Books};
+use crate::books::{Awaited, Books, Standing};
 use crate::event::Event;
 use crate::id::StripeId;
 use crate::time::Timestamp;
@@ -84,8 +84,8 @@ impl<K: SatelliteKind> Books for Satellite<K> {
         self.alone.instants()
     }
 
-    fn at(&self, at: Timestamp) -> Balances {
-        if self.belongs_to.is_some() { Balances::default() } else { self.alone.at(at) }
+    fn at(&self, at: Timestamp) -> Standing {
+        if self.belongs_to.is_some() { Standing::default() } else { self.alone.at(at) }
     }
 
     fn awaited(&self) -> Vec<Awaited> {

@@ -5,7 +5,7 @@ mod facts;
 mod policy;
 
 use fanledger_domain::books::charge::Charge;
-use fanledger_domain::books::{Balances, Books};
+use fanledger_domain::books::{Balances, Books, Standing};
 use fanledger_domain::entry::check_postings;
 use fanledger_domain::event::{AttributionOffered, ChargeObserved, ChargeReleased, Event};
 use fanledger_domain::facts::*;
@@ -33,9 +33,9 @@ fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
 
 /// Feeds the facts one by one in every order, each twice, and gives the final posted balances after checking that they never differ
 /// from `books`, at any instant, and that every entry balances.
-fn post_in_every_order(facts: &[Event]) -> Balances {
+fn post_in_every_order(facts: &[Event]) -> Standing {
     let object = "ch_1".parse().unwrap();
-    let mut finals: Option<Balances> = None;
+    let mut finals: Option<Standing> = None;
     for order in permutations(facts) {
         let mut aggregate = Ledgered::<Charge>::default();
         for fact in order.iter().chain(&order) {
@@ -45,6 +45,9 @@ fn post_in_every_order(facts: &[Event]) -> Balances {
             for event in &events {
                 if let Event::EntryPosted(entry) = event {
                     check_postings(&entry.postings).unwrap();
+                    let mut alone = Standing::default();
+                    alone.post(entry);
+                    assert!(alone.unexplained().is_empty(), "{entry:?}");
                 }
                 aggregate.evolve(event);
             }
@@ -61,12 +64,12 @@ fn post_in_every_order(facts: &[Event]) -> Balances {
     finals.unwrap()
 }
 
-fn expect(balances: &Balances, expected: &[(&str, &str, i128)]) {
+fn expect(standing: &Standing, expected: &[(&str, &str, i128)]) {
     let mut wanted = Balances::default();
     for (account, currency, minor) in expected {
         wanted.debit(account.parse().unwrap(), currency.parse().unwrap(), *minor);
     }
-    assert_eq!(*balances, wanted);
+    assert_eq!(standing.balances, wanted);
 }
 
 const CLEARING: &str = "assets:stripe:clearing";

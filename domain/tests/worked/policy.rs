@@ -48,7 +48,7 @@ fn tax_on_a_lost_dispute_is_returned_or_kept_by_policy() {
     // Held is not lost: under either policy nothing of the tax has moved yet but what was refunded.
     let while_held = charge_books.at_under(&kept, at(250));
     assert_eq!(while_held, charge_books.at_under(&returned, at(250)));
-    assert_eq!(while_held.of(&TAX.parse().unwrap(), "usd".parse().unwrap()), -150);
+    assert_eq!(while_held.balances.of(&TAX.parse().unwrap(), "usd".parse().unwrap()), -150);
 }
 
 /// The same where the charge settled elsewhere: tax is owed as invoiced, and the loss is the platform's in its own currency.
