@@ -20,6 +20,10 @@ CREATE TABLE control.runners (
     journal_id uuid        NOT NULL,
     position   bigint      NOT NULL CHECK (position >= 0),
     chain      bytea       NOT NULL CHECK (octet_length(chain) = 32),
+    -- Of a runner that sends commands: where the journal ended when the checkpoint last moved. What it had sent lies at or before
+    -- that, so a journal that does not hold it any more has lost some of it, even where it still holds the checkpoint.
+    head_position bigint   NOT NULL DEFAULT 0 CHECK (head_position >= 0),
+    head_chain bytea       NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (octet_length(head_chain) = 32),
     paused     boolean     NOT NULL DEFAULT false,
     -- Why it halted; null while it runs.
     error      json,

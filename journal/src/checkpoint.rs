@@ -9,6 +9,7 @@ use sqlx::{Executor as _, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::event::{ChainDigest, Position, RecordedEvent};
+use crate::reader::Head;
 
 /// Up to where the journal was read. The chain tells this journal from another that only agrees in its positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,8 @@ impl Checkpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HaltKind {
-    /// Its checkpoint is not in the journal: the journal was restored or failed over. Only a rebuild helps.
+    /// Its checkpoint, or the head up to which it had sent commands, is not in the journal: the journal was restored or failed
+    /// over. Only a rebuild helps.
     HistoryChanged,
     /// An event that it cannot apply. `resume` after a repair, or `skip` and `resume`.
     Poison,
@@ -168,15 +170,16 @@ pub(crate) struct RunnerRow {
     pub definition: Vec<u8>,
     pub error: Option<Halt>,
     pub checkpoint: Checkpoint,
+    /// Where the journal ended when the checkpoint last moved; its beginning for a runner that sends no commands.
+    pub head: Head,
 }
 
-const COLUMNS: &str =
-    "generation, version, live, stage, paused, views, definition, error::text AS error, journal_id, position, chain";
+const COLUMNS: &str = "generation, version, live, stage, paused, views, definition, error::text AS error, journal_id, position, \
+     chain, head_position, head_chain";
 
 impl RunnerRow {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let chain: Vec<u8> = row.try_get("chain")?;
-        let chain = chain.try_into().map_err(|_| decode_error("chain", "a digest has 32 bytes"))?;
+        let journal_id = row.try_get("journal_id")?;
         let error: Option<String> = row.try_get("error")?;
         let error = error
             .map(|text| {
@@ -194,9 +197,14 @@ impl RunnerRow {
             definition: row.try_get("definition")?,
             error,
             checkpoint: Checkpoint {
-                journal_id: row.try_get("journal_id")?,
+                journal_id,
                 position: Position::from_i64(row.try_get("position")?),
-                chain: ChainDigest(chain),
+                chain: digest(row, "chain")?,
+            },
+            head: Head {
+                journal_id,
+                position: Position::from_i64(row.try_get("head_position")?),
+                chain: digest(row, "head_chain")?,
             },
         })
     }
@@ -241,6 +249,11 @@ impl RunnerRow {
     }
 }
 
+fn digest(row: &PgRow, column: &str) -> Result<ChainDigest, sqlx::Error> {
+    let digest = row.try_get::<Vec<u8>, _>(column)?.try_into();
+    digest.map(ChainDigest).map_err(|_| decode_error(column, "a digest has 32 bytes"))
+}
+
 fn decode_error(column: &str, message: &'static str) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: message.into() }
 }
@@ -253,25 +266,42 @@ pub(crate) struct Moved {
     pub paused: bool,
 }
 
+/// Whose checkpoint moves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mover {
+    pub name: &'static str,
+    pub generation: i32,
+    /// Then the row also says where the journal ends by now: behind everything that was sent so far.
+    pub sends_commands: bool,
+}
+
 /// Moves the checkpoint, in the transaction of the rows that it stands for. `None`: it is not where we left it, so another
-/// runner took over, and the transaction must be given up.
+/// runner took over, or the journal has lost its end as the row knows it; the transaction must be given up, and whoever opens
+/// the generation next finds out which.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
-    name: &str,
-    generation: i32,
+    mover: Mover,
     from: Position,
     to: &Checkpoint,
 ) -> Result<Option<Moved>, sqlx::Error> {
     let row = sqlx::query(
-        "UPDATE control.runners SET journal_id = $4, position = $5, chain = $6, moved_at = now() \
-         WHERE name = $1 AND generation = $2 AND position = $3 RETURNING live, stage, paused",
+        "UPDATE control.runners AS r SET journal_id = $4, position = $5, chain = $6, moved_at = now(), \
+                head_position = coalesce(head.last_position, r.head_position), head_chain = coalesce(head.chain, r.head_chain) \
+           FROM (SELECT) AS always \
+                LEFT JOIN (SELECT last_position, chain FROM journal.batches WHERE $7 ORDER BY last_position DESC LIMIT 1) AS head \
+                ON true \
+          WHERE r.name = $1 AND r.generation = $2 AND r.position = $3 \
+            AND (r.head_position = 0 \
+                 OR EXISTS (SELECT FROM journal.batches AS b WHERE b.last_position = r.head_position AND b.chain = r.head_chain)) \
+         RETURNING r.live, r.stage, r.paused",
     )
-    .bind(name)
-    .bind(generation)
+    .bind(mover.name)
+    .bind(mover.generation)
     .bind(from.as_i64())
     .bind(to.journal_id)
     .bind(to.position.as_i64())
     .bind(to.chain.0.as_slice())
+    .bind(mover.sends_commands)
     .fetch_optional(connection)
     .await?;
     row.map(|row| Ok(Moved { live: row.try_get("live")?, stage: Stage::read(&row)?, paused: row.try_get("paused")? }))

@@ -19,7 +19,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::checkpoint::{Checkpoint, Moved, advance};
+use crate::checkpoint::{Checkpoint, Moved, Mover, advance};
 use crate::copy::{self, COLUMNS, RawEvent};
 use crate::event::{ChainDigest, Position, RecordedEvent, StreamId};
 use crate::reader::ReadError;
@@ -205,7 +205,7 @@ impl Load {
     /// no use any more: the loader holds what was rolled back.
     pub async fn step(&mut self, target: Target<'_>, checkpoint: &mut Checkpoint) -> Result<Option<Moved>, LoadError> {
         let Target { projection, connection, generation, skips, effects } = target;
-        let name = projection.name();
+        let mover = Mover { name: projection.name(), generation, sends_commands: projection.sends_commands() };
         let mut end = *checkpoint;
         let mut transaction = connection.begin().await.map_err(RunnerError::Transaction)?;
         let mut events = 0;
@@ -235,7 +235,7 @@ impl Load {
         if let Some(loader) = &mut self.loader {
             caught(loader.flush(&mut transaction)).await?;
         }
-        let moved = advance(&mut transaction, name, generation, checkpoint.position, &end)
+        let moved = advance(&mut transaction, mover, checkpoint.position, &end)
             .await
             .map_err(RunnerError::Checkpoint)?
             .ok_or(LoadError::TakenOver)?;

@@ -53,6 +53,15 @@ pub enum ReadError {
         #[source]
         source: sqlx::Error,
     },
+    /// An entry could not be looked for.
+    #[error("look for the entry {entry_id}")]
+    Entry {
+        /// Its id.
+        entry_id: String,
+        /// What went wrong.
+        #[source]
+        source: sqlx::Error,
+    },
     /// The ids of a type's streams could not be read.
     #[error("list the streams of type {aggregate_type}")]
     StreamIds {
@@ -106,6 +115,26 @@ impl Reader {
         head().map_err(ReadError::Head)
     }
 
+    /// Whether the journal, as it is, ended like this at some time. That of an empty journal is in every one.
+    ///
+    /// # Errors
+    /// When Postgres cannot be asked.
+    pub async fn has_ended_at(&self, end: &Head) -> Result<bool, ReadError> {
+        if end.position == Position::START {
+            return Ok(true);
+        }
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM journal.identity AS i, journal.batches AS b \
+              WHERE i.journal_id = $1 AND b.last_position = $2 AND b.chain = $3)",
+        )
+        .bind(end.journal_id)
+        .bind(end.position.as_i64())
+        .bind(end.chain.0.as_slice())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(ReadError::Head)
+    }
+
     /// The events after a position, in order: at most so many, and no more than fit in so many bytes of payload as it is
     /// stored (which compression may make less than it is), but always the next one if there is one.
     ///
@@ -148,6 +177,23 @@ impl Reader {
              FROM journal.events AS e WHERE e.position = $1"
         ))
         .bind(position.as_i64())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
+        row.as_ref().map(recorded).transpose().map_err(failed)
+    }
+
+    /// The event that posted the entry of this id, whichever stream it is in, if there is one.
+    ///
+    /// # Errors
+    /// When Postgres cannot be asked, or the pool's role may not read `journal.entry_ids`.
+    pub async fn entry(&self, entry_id: &str) -> Result<Option<RecordedEvent>, ReadError> {
+        let failed = |source| ReadError::Entry { entry_id: entry_id.to_owned(), source };
+        let row = sqlx::query(&format!(
+            "SELECT {COLUMNS}, (SELECT p.chain FROM journal.events AS p WHERE p.position = e.position - 1) \
+             FROM journal.entry_ids AS i JOIN journal.events AS e ON e.position = i.position WHERE i.entry_id = $1"
+        ))
+        .bind(entry_id)
         .fetch_optional(&self.pool)
         .await
         .map_err(failed)?;

@@ -60,6 +60,12 @@ pub trait Projection: Send + 'static {
         None
     }
 
+    /// Whether `apply` sends commands, as a process manager's does. Its row then also holds where the journal ended, and a journal
+    /// that has lost that end halts it: some of what it sent is gone, and only a rebuild sends it again.
+    fn sends_commands(&self) -> bool {
+        self.schema().views.is_empty()
+    }
+
     /// Whether `apply` is to see events of this type. The checkpoint moves past the others all the same.
     fn wants(&self, event_type: &str) -> bool;
 
@@ -81,7 +87,8 @@ pub trait Projection: Send + 'static {
 pub struct Schema {
     /// SQL that creates its tables, run with `search_path` set to the generation's own, empty schema.
     pub create: &'static str,
-    /// The tables that appear as `read.<table>`; none for a process manager.
+    /// The tables that appear as `read.<table>`; none for a process manager, unless it says that it [sends
+    /// commands](Projection::sends_commands).
     pub views: &'static [&'static str],
 }
 

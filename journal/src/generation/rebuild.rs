@@ -9,9 +9,9 @@ use sqlx::{Connection as _, PgConnection, Row};
 use super::exchange::{ATTEMPTS, Hold, Refusal};
 use super::progress::{Phase, Tracker};
 use super::proof::{Proof, Snapshot};
-use super::retire::drop_generation;
+use super::retire::{RetireError, drop_generation};
 use super::{Plan, create, ensure, pause_before_next, schema_name, try_lock_projection};
-use crate::checkpoint::{Checkpoint, Halt, HaltKind, RunnerRow, Stage, run_sql, set_stage, try_lock, with_causes};
+use crate::checkpoint::{Halt, HaltKind, RunnerRow, Stage, run_sql, set_stage, try_lock, with_causes};
 use crate::event::Position;
 use crate::operation::{self, Beginning, OperationKind};
 use crate::reader::ReadError;
@@ -72,7 +72,7 @@ async fn build(
     let plan = Plan::of(projection);
     let name = plan.name;
     let shares_history = live.error.as_ref().is_none_or(|halt| halt.kind != HaltKind::HistoryChanged)
-        && is_in_journal(context, &live.checkpoint).await.map_err(RunnerError::Journal)?;
+        && is_in_journal(context, live).await.map_err(RunnerError::Journal)?;
     let (connection, generation) = next_generation(context, plan, desk).await?;
     let mut session = Session::new(context, projection, connection, generation, Feeding::Building);
     session.effects = if shares_history { Effects::Muted } else { Effects::Live };
@@ -105,13 +105,16 @@ async fn build(
     outcome
 }
 
-async fn is_in_journal(context: &RunnerContext, checkpoint: &Checkpoint) -> Result<bool, ReadError> {
-    let head = context.reader().head().await?;
+/// Whether the journal holds what this generation has read, and what was sent until it had.
+async fn is_in_journal(context: &RunnerContext, row: &RunnerRow) -> Result<bool, ReadError> {
+    let (reader, checkpoint) = (context.reader(), &row.checkpoint);
     if checkpoint.position == Position::START {
         return Ok(true);
     }
-    let event = context.reader().at(checkpoint.position).await?;
-    Ok(head.journal_id == checkpoint.journal_id && event.is_some_and(|event| event.chain == checkpoint.chain))
+    let is_ours = reader.head().await?.journal_id == checkpoint.journal_id;
+    let event = reader.at(checkpoint.position).await?;
+    let holds_checkpoint = is_ours && event.is_some_and(|event| event.chain == checkpoint.chain);
+    Ok(holds_checkpoint && reader.has_ended_at(&row.head).await?)
 }
 
 /// The generation to build, locked: the one that a killed rebuild left, if it was made by the same program and has read this
@@ -127,10 +130,16 @@ async fn next_generation(
     for row in &rows {
         let is_building = matches!(row.stage, Stage::Loading | Stage::Following);
         let is_ours = is_building && row.version == plan.version && row.definition == plan.definition();
-        if is_ours && is_in_journal(context, &row.checkpoint).await.map_err(RunnerError::Journal)? {
+        if is_ours && is_in_journal(context, row).await.map_err(RunnerError::Journal)? {
             left = Some(row.generation);
         } else if is_building || row.stage == Stage::Retiring {
-            drop_generation(desk, name, row.generation).await?;
+            match drop_generation(desk, name, row.generation).await {
+                // It is in nobody's way: it stays until the next time.
+                Err(error @ RetireError::InUse { .. }) => {
+                    tracing::warn!(projection = name, error = with_causes(&error))
+                }
+                dropped => dropped?,
+            }
         }
     }
     let mut connection = context.connect().await?;
@@ -162,8 +171,10 @@ async fn keep_one(desk: &mut PgConnection, name: &'static str) {
         Ok(rows) => rows,
         Err(error) => return tracing::warn!(projection = name, %error, "old generations could not be listed"),
     };
-    let kept = rows.iter().filter(|row| !row.live).map(|row| row.generation).max();
-    for row in rows.iter().filter(|row| !row.live && Some(row.generation) != kept) {
+    // What is being retired was tried when this rebuild began.
+    let were_live: Vec<&RunnerRow> = rows.iter().filter(|row| !row.live && row.stage == Stage::Ready).collect();
+    let kept = were_live.iter().map(|row| row.generation).max();
+    for row in were_live.iter().filter(|row| Some(row.generation) != kept) {
         if let Err(error) = drop_generation(desk, name, row.generation).await {
             let error = with_causes(&error);
             tracing::warn!(projection = name, generation = row.generation, error, "an old generation stays for now");

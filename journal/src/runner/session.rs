@@ -16,7 +16,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::{ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY, version_changed};
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Halt, HaltKind, Moved, RunnerRow, Stage, advance, clear_halt, halt, run_sql};
+use crate::checkpoint::{
+    Checkpoint, Halt, HaltKind, Moved, Mover, RunnerRow, Stage, advance, clear_halt, halt, run_sql,
+};
 use crate::event::{Position, RecordedEvent};
 use crate::feed::FeedMessage;
 use crate::generation::schema_name;
@@ -134,12 +136,12 @@ impl<'a> Session<'a> {
         if !self.feeding.is_of(row.live, row.stage) {
             return Err(Stop::SteppedDown);
         }
-        match row.error {
+        match &row.error {
             // The program of that version is back.
             Some(halt) if halt.kind == HaltKind::VersionChanged && row.version == self.projection.version() => {
                 clear_halt(&mut self.connection, self.name, self.generation).await.map_err(RunnerError::Checkpoint)?;
             }
-            Some(halt) => return Err(Stop::StillHalted(halt)),
+            Some(halt) => return Err(Stop::StillHalted(halt.clone())),
             None => {}
         }
         if row.paused {
@@ -166,7 +168,7 @@ impl<'a> Session<'a> {
         self.reached.store(row.checkpoint.position.get(), Ordering::Relaxed);
         self.skips = self.load_skips().await?;
         self.is_behind().await?;
-        Ok(())
+        self.holds_what_was_sent(&row).await
     }
 
     async fn row(&mut self) -> Result<Option<RunnerRow>, RunnerError> {
@@ -207,6 +209,22 @@ impl<'a> Session<'a> {
             return Err(self.history_changed());
         }
         Ok(!at_head)
+    }
+
+    /// Halts where the journal lacks its end as it was when this checkpoint was committed: what was sent until then lay before
+    /// that end, and some of it is gone. A checkpoint past that end proves it by its own chain.
+    async fn holds_what_was_sent(&mut self, row: &RunnerRow) -> Result<(), Stop> {
+        let is_proved = row.head.position <= row.checkpoint.position;
+        if is_proved || self.context.reader().has_ended_at(&row.head).await.map_err(RunnerError::Journal)? {
+            return Ok(());
+        }
+        Err(Stop::Halted(Halt::new(
+            HaltKind::HistoryChanged,
+            format!(
+                "the journal ended at position {} when this runner last moved, and has lost that end: it was restored or failed over, and some of what this runner had sent is missing; run `fanledger projections rebuild {}`, which sends it again",
+                row.head.position, self.name
+            ),
+        )))
     }
 
     fn history_changed(&self) -> Stop {
@@ -373,6 +391,7 @@ impl<'a> Session<'a> {
         if row.paused {
             return Err(Stop::Paused);
         }
+        self.holds_what_was_sent(&row).await?;
         self.is_behind().await
     }
 
@@ -407,6 +426,8 @@ impl<'a> Session<'a> {
         let Some(last) = events.last() else { return Ok(()) };
         let started = Instant::now();
         let to = self.checkpoint.after(last);
+        let mover =
+            Mover { name: self.name, generation: self.generation, sends_commands: self.projection.sends_commands() };
         let wanted = wanted(self.projection, &self.skips, events);
         // What a rebuild applies was traced when it was new.
         let spans = if self.feeding == Feeding::Live {
@@ -415,7 +436,7 @@ impl<'a> Session<'a> {
             Vec::new()
         };
         let moved = if wanted.is_empty() {
-            advance(&mut self.connection, self.name, self.generation, self.checkpoint.position, &to)
+            advance(&mut self.connection, mover, self.checkpoint.position, &to)
                 .await
                 .map_err(|error| failed(RunnerError::Checkpoint(error)))?
         } else {
@@ -430,7 +451,7 @@ impl<'a> Session<'a> {
                     CommitError::Poison(error)
                 });
             }
-            let moved = advance(&mut transaction, self.name, self.generation, self.checkpoint.position, &to)
+            let moved = advance(&mut transaction, mover, self.checkpoint.position, &to)
                 .await
                 .map_err(|error| failed(RunnerError::Checkpoint(error)))?;
             match moved {
