@@ -13,6 +13,11 @@ use crate::runner::{RunnerContext, RunnerError, lock_name};
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long one attempt to drop waits for whoever uses the tables. Nobody queues behind it: what is dropped is no longer shown.
+/// Longer than `deadlock_timeout` (a second), after which Postgres stops an autovacuum or analyze that somebody waits for: with
+/// less, tables that are being vacuumed would be in use at each attempt, for as long as that takes.
+const DROP_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1500ms'";
+
 /// A generation could not be dropped. What is live is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum RetireError {
@@ -36,7 +41,9 @@ pub enum RetireError {
         generation: i32,
     },
     /// Somebody reads its tables all the time.
-    #[error("the tables of generation {generation} of {name} were in use at each attempt to drop them; try again")]
+    #[error(
+        "the tables of generation {generation} of {name} were in use at each attempt to drop them; they stay, unused, until the next rebuild or retirement: `fanledger projections retire {name}`"
+    )]
     InUse {
         /// The projection.
         name: String,
@@ -135,7 +142,7 @@ pub(super) async fn drop_generation(
 
 async fn drop_tables(connection: &mut PgConnection, name: &str, generation: i32) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    run_sql(&mut transaction, "SET LOCAL lock_timeout = '100ms'").await?;
+    run_sql(&mut transaction, DROP_LOCK_TIMEOUT).await?;
     let deleted = sqlx::query("DELETE FROM control.runners WHERE name = $1 AND generation = $2 AND NOT live")
         .bind(name)
         .bind(generation)
