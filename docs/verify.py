@@ -14,6 +14,7 @@ import argparse
 import base64
 import binascii
 import collections
+import datetime
 import hashlib
 import json
 import re
@@ -263,19 +264,28 @@ def open_proof(proof, key, origin):
 # The books.
 
 
+BOOKED = ("EntryPosted", "BalanceTransactionObserved", "StripeObjectsLinked", "PeriodClosed", "PeriodReopened")
+
+
+def instant(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 class Books:
-    """Entries balance; and each stream's clearing is the sum of the nets of the balance transactions that it counts."""
+    """Entries balance; nothing is booked into what is closed; and each stream's clearing is the sum of the nets of the balance
+    transactions that it counts."""
 
     def __init__(self):
         self.difference = collections.defaultdict(lambda: collections.defaultdict(int))
         self.counted = {}
         self.alone = collections.defaultdict(lambda: collections.defaultdict(int))
         self.gave_up = set()
+        self.first_open = None
 
     def event(self, event):
         """The id of the entry that it posts, if it posts one."""
         kind, stream = event["event_type"], (event["aggregate_type"], event["aggregate_id"])
-        if kind not in ("EntryPosted", "BalanceTransactionObserved", "StripeObjectsLinked"):
+        if kind not in BOOKED:
             return None
         if event["event_version"] != "1":
             raise Refused(f"unknown event {kind} version {event['event_version']}")
@@ -285,7 +295,9 @@ class Books:
             if kind == "EntryPosted":
                 self.entry(stream, payload)
                 return payload["entry_id"]
-            if kind == "BalanceTransactionObserved":
+            if kind in ("PeriodClosed", "PeriodReopened"):
+                self.first_open = instant(payload["first_open"])
+            elif kind == "BalanceTransactionObserved":
                 transaction = payload["transaction"]
                 self.seen(stream, is_satellite, transaction["id"], transaction["currency"], transaction["net"])
             elif is_satellite and stream not in self.gave_up:
@@ -312,6 +324,8 @@ class Books:
         for currency, total in sums.items():
             if total:
                 raise Refused(f"{payload['entry_id']}: {currency} does not sum to zero: {total}")
+        if self.first_open is not None and instant(payload["effective_at"]) < self.first_open:
+            raise Refused(f"{payload['entry_id']} is booked into a closed period")
 
     def seen(self, stream, is_satellite, transaction, currency, net):
         if type(net) is not int:

@@ -1,10 +1,11 @@
 //! Executes decisions: loads a stream, decides, appends, and does it again where somebody else was first.
 //!
-//! A command writes one stream; the ledger's commands are guarded by the period of the book, so that a close and a posting
-//! cannot interleave. Where streams are loaded from and appended to is the [`Store`]'s affair.
+//! A command writes one stream; what posts is guarded by the period of the book, so that a close and a posting cannot interleave:
+//! an entry that was dated before a close and comes after it is decided anew, with another date. Where streams are loaded from and
+//! appended to is the [`Store`]'s affair.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cqrs_es::persist::PersistenceError;
 use fanledger_domain::books::Books;
@@ -13,6 +14,7 @@ use fanledger_domain::event::{
 };
 use fanledger_domain::id::StripeId;
 use fanledger_domain::ledgered::{LedgerCommand, LedgerError, Ledgered};
+use fanledger_domain::period::{FirstOpen, Period};
 use fanledger_domain::source::Source;
 use fanledger_domain::time::Timestamp;
 use fanledger_journal::append::{AppendError, Command, Guard, Outcome};
@@ -23,8 +25,6 @@ use sqlx::PgPool;
 
 use crate::store::{JournalStore, Store};
 
-/// The one book that there is for now.
-const PERIOD: (&str, &str) = ("period", "platform");
 /// The streams of raw Stripe events.
 pub(crate) const STRIPE_EVENT: &str = "stripe_event";
 /// How often a command is decided anew before its stream is said to be contended.
@@ -122,6 +122,17 @@ impl ExecuteError {
     }
 }
 
+/// Why an act of finance had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError<E: Error + 'static> {
+    /// The decision refused.
+    #[error(transparent)]
+    Refused(E),
+    /// It could not be decided, or not recorded.
+    #[error(transparent)]
+    Failed(#[from] ExecuteError),
+}
+
 /// What a command led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
@@ -144,8 +155,20 @@ impl<S> Clone for Executor<S> {
 
 struct Inner<S> {
     store: S,
-    /// The period's last sequence as this process last saw it; a conflict corrects it.
-    period_sequence: AtomicU64,
+    /// The book's period as this process last saw it; a conflict has it read anew.
+    book: Mutex<Book>,
+}
+
+/// What a posting needs of the book's period: its last sequence, to guard by, and from when on it is open.
+#[derive(Clone, Copy, Default)]
+struct Book {
+    sequence: u64,
+    first_open: FirstOpen,
+}
+
+/// The stream of the one book that there is for now.
+pub(crate) fn period_stream() -> StreamId {
+    StreamId::new(Period::STREAM, Period::BOOK)
 }
 
 impl Executor {
@@ -163,7 +186,7 @@ impl Executor {
 impl<S: Store> Executor<S> {
     /// Over any journal.
     pub fn over(store: S) -> Self {
-        Self { inner: Arc::new(Inner { store, period_sequence: AtomicU64::new(0) }) }
+        Self { inner: Arc::new(Inner { store, book: Mutex::default() }) }
     }
 
     /// Where streams are loaded from and appended to.
@@ -187,7 +210,8 @@ impl<S: Store> Executor<S> {
         command: LedgerCommand,
         metadata: &Metadata,
     ) -> Result<Executed, ExecuteError> {
-        self.decide_and_append::<B>(object, metadata, |aggregate| aggregate.decide(object, command.clone())).await
+        let decide = |aggregate: &Ledgered<B>, first_open| aggregate.decide(object, command.clone(), first_open);
+        self.decide_and_append(object, metadata, decide).await
     }
 
     /// Releases a charge through a date, where it may be.
@@ -197,32 +221,85 @@ impl<S: Store> Executor<S> {
         through: Timestamp,
         metadata: &Metadata,
     ) -> Result<Executed, ExecuteError> {
-        type Charge = fanledger_domain::books::charge::Charge;
-        self.decide_and_append::<Charge>(charge, metadata, |aggregate| aggregate.decide_release(charge, through)).await
+        type Charge = Ledgered<fanledger_domain::books::charge::Charge>;
+        let decide = |aggregate: &Charge, first_open| aggregate.decide_release(charge, through, first_open);
+        self.decide_and_append(charge, metadata, decide).await
     }
 
     async fn decide_and_append<B: Books>(
         &self,
         object: &StripeId,
         metadata: &Metadata,
-        decide: impl Fn(&Ledgered<B>) -> Result<Vec<Event>, LedgerError>,
+        decide: impl Fn(&Ledgered<B>, FirstOpen) -> Result<Vec<Event>, LedgerError>,
     ) -> Result<Executed, ExecuteError> {
         let stream = StreamId::new(B::STREAM, object.as_str());
         for _ in 0..ATTEMPTS_MAX {
             let aggregate = self.load::<B>(object).await?;
-            let events = decide(&aggregate).map_err(ExecuteError::Refused)?;
+            let book = self.book();
+            let events = decide(&aggregate, book.first_open).map_err(ExecuteError::Refused)?;
             if events.is_empty() {
                 return Ok(Executed::default());
             }
-            let guard = Guard {
-                stream: StreamId::new(PERIOD.0, PERIOD.1),
-                sequence: self.inner.period_sequence.load(Ordering::Acquire),
-            };
-            if let Some(last) = self.append(&stream, aggregate.sequence(), vec![guard], metadata, &events).await? {
+            let guards = vec![Guard { stream: period_stream(), sequence: book.sequence }];
+            if let Some(last) = self.append(&stream, aggregate.sequence(), guards, metadata, &events).await? {
                 return Ok(Executed { events, last: Some(last) });
             }
         }
         Err(ExecuteError::Contended { stream })
+    }
+
+    /// An act of finance on a stream that is no object at Stripe: `evolve` makes of its events what `decide` looks at, with the
+    /// first open instant of the book. Entries are guarded by the period, as all are.
+    ///
+    /// # Errors
+    /// What `decide` refuses, and what the journal does.
+    pub async fn act<A: Default, E: Error + 'static>(
+        &self,
+        stream: &StreamId,
+        metadata: &Metadata,
+        evolve: impl Fn(&mut A, &Event),
+        decide: impl Fn(&A, FirstOpen) -> Result<Vec<Event>, E>,
+    ) -> Result<Executed, ActError<E>> {
+        for _ in 0..ATTEMPTS_MAX {
+            let known = self.read(stream).await?;
+            let mut aggregate = A::default();
+            known.iter().for_each(|event| evolve(&mut aggregate, event));
+            let book = self.book();
+            let events = decide(&aggregate, book.first_open).map_err(ActError::Refused)?;
+            if events.is_empty() {
+                return Ok(Executed::default());
+            }
+            let guards = if events.iter().any(|event| matches!(event, Event::EntryPosted(_))) {
+                vec![Guard { stream: period_stream(), sequence: book.sequence }]
+            } else {
+                Vec::new()
+            };
+            if let Some(last) = self.append(stream, known.len() as u64, guards, metadata, &events).await? {
+                return Ok(Executed { events, last: Some(last) });
+            }
+        }
+        Err(ExecuteError::Contended { stream: stream.clone() }.into())
+    }
+
+    /// From when on the book is open, as the journal says it now.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn first_open(&self) -> Result<FirstOpen, ExecuteError> {
+        Ok(self.read_book().await?.first_open)
+    }
+
+    fn book(&self) -> Book {
+        *self.inner.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_book(&self) -> Result<Book, ExecuteError> {
+        let mut period = Period::default();
+        self.read(&period_stream()).await?.iter().for_each(|event| period.evolve(event));
+        let book = Book { sequence: period.sequence(), first_open: period.first_open() };
+        // An older reading that comes last costs one more conflict, never a wrong date: the guard is of the same reading.
+        *self.inner.book.lock().unwrap_or_else(PoisonError::into_inner) = book;
+        Ok(book)
     }
 
     /// Adds what is new of a source's facts (snapshots of what it says, links) to its stream; `None` for an object that is no source.
@@ -371,9 +448,9 @@ impl<S: Store> Executor<S> {
         let outcome = self.inner.store.append(command).await;
         match outcome.map_err(|source| ExecuteError::Append { stream: stream.clone(), source })? {
             Outcome::Appended { last, .. } => Ok(Some(last)),
-            Outcome::Conflict { stream: moved, actual } => {
-                if moved.aggregate_type == PERIOD.0 && moved.aggregate_id == PERIOD.1 {
-                    self.inner.period_sequence.store(actual, Ordering::Release);
+            Outcome::Conflict { stream: moved, .. } => {
+                if moved == period_stream() {
+                    self.read_book().await?;
                 }
                 Ok(None)
             }

@@ -5,6 +5,7 @@
 //! 2. [`vault`]: how bodies are sealed.
 //! 3. [`stripe`]: the webhook's intake, the translator, the fetcher of balance transactions, the port to Stripe's API.
 //! 4. [`operations`]: what an operator or finance starts by hand: retranslate, sync, converge, release.
+//! 5. [`periods`]: closing months, and opening them again.
 //!
 //! Invariants:
 //! - A 2xx is sent after the commit, never before.
@@ -18,6 +19,7 @@
 pub mod executor;
 pub mod metrics;
 pub mod operations;
+pub mod periods;
 pub mod store;
 pub mod stripe;
 pub mod vault;

@@ -11,6 +11,7 @@ use fanledger_domain::books::satellite::{Dispute, FeeRefund, Refund, Satellite, 
 use fanledger_domain::event::{Event, StripeEventReceived};
 use fanledger_domain::id::{IdError, StripeId};
 use fanledger_domain::ledgered::LedgerCommand;
+use fanledger_domain::period::FirstOpen;
 use fanledger_domain::time::Timestamp;
 use fanledger_journal::checkpoint::with_causes;
 use fanledger_journal::event::{Metadata, Position, RecordedEvent};
@@ -228,7 +229,8 @@ pub async fn converge(
     mut progress: impl FnMut(&Converged),
 ) -> Result<Converged, OperationError> {
     let mut done = Converged::default();
-    let mut run = Converge { executor, reader, actor, dry_run, done: &mut done, progress: &mut progress };
+    let first_open = executor.first_open().await?;
+    let mut run = Converge { executor, reader, actor, dry_run, first_open, done: &mut done, progress: &mut progress };
     run.kind::<Charge>().await?;
     run.kind::<Satellite<Refund>>().await?;
     run.kind::<Satellite<Dispute>>().await?;
@@ -247,6 +249,8 @@ struct Converge<'a, P> {
     reader: &'a Reader,
     actor: &'a str,
     dry_run: bool,
+    /// Of a dry run.
+    first_open: FirstOpen,
     done: &'a mut Converged,
     progress: &'a mut P,
 }
@@ -269,7 +273,7 @@ impl<P: FnMut(&Converged)> Converge<'_, P> {
         self.done.objects += 1;
         let decided = if self.dry_run {
             let aggregate = self.executor.load::<B>(object).await?;
-            aggregate.decide(object, LedgerCommand::Converge).map_err(ExecuteError::Refused)
+            aggregate.decide(object, LedgerCommand::Converge, self.first_open).map_err(ExecuteError::Refused)
         } else {
             let executed = self.executor.execute::<B>(object, LedgerCommand::Converge, &acted_by(self.actor)).await;
             executed.map(|executed| executed.events)

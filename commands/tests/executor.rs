@@ -3,17 +3,20 @@
 
 mod support;
 
+use fanledger_commands::executor::{ActError, Executed, Executor};
 use fanledger_commands::operations::{self, RetranslateFilter};
+use fanledger_commands::periods;
 use fanledger_devkit::history;
 use fanledger_domain::books::charge::Charge;
-use fanledger_domain::event::{CreatorAttributed, Event, NotTranslatedReason};
-use fanledger_domain::facts::Attribution;
+use fanledger_domain::event::{ChargeObserved, CreatorAttributed, Event, NotTranslatedReason};
+use fanledger_domain::facts::{Attribution, ChargeSnapshot, ChargeStatus, EventStamp, Offer};
+use fanledger_domain::id::StripeId;
 use fanledger_domain::ledgered::LedgerCommand;
-use fanledger_journal::append::{Command, Outcome};
+use fanledger_domain::period::{Month, PeriodCommand};
+use fanledger_domain::time::Timestamp;
 use fanledger_journal::database::connect;
-use fanledger_journal::event::{Metadata, NewEvent, StreamId};
+use fanledger_journal::event::Metadata;
 use fanledger_journal::writer::{Writer, WriterOptions};
-use serde_json::json;
 use sqlx::PgPool;
 use support::Pipeline;
 
@@ -31,7 +34,7 @@ fn attributed(number: i64) -> Event {
         tax_minor: None,
         tax_jurisdiction: None,
     };
-    let at = fanledger_domain::time::Timestamp::from_unix_seconds(1_770_000_000 + number).unwrap();
+    let at = Timestamp::from_unix_seconds(1_770_000_000 + number).unwrap();
     CreatorAttributed { at, by: None, attribution, reason: "a test".to_owned() }.into()
 }
 
@@ -60,25 +63,138 @@ async fn a_decision_that_came_second_is_made_anew() {
     assert!(appended >= 1);
 }
 
-/// A decision that did not see what was written to the period's stream is held back once, and made anew.
+fn month(text: &str) -> Month {
+    text.parse().unwrap()
+}
+
+fn close(period: &str) -> PeriodCommand {
+    PeriodCommand::Close { period: month(period), by: "ada".parse().unwrap() }
+}
+
+fn reopen(period: &str) -> PeriodCommand {
+    PeriodCommand::Reopen { period: month(period), by: "bel".parse().unwrap(), reason: "a test".to_owned() }
+}
+
+/// Far from any of the months here.
+fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// A charge of its own number, captured at the start of 2026-02-02; it posts one entry.
+fn captured(number: usize) -> (StripeId, LedgerCommand) {
+    let id: StripeId = format!("ch_{number}").parse().unwrap();
+    let fact = ChargeObserved {
+        stamp: EventStamp { created: now(), event: format!("evt_{number}").parse().unwrap() },
+        charge: ChargeSnapshot {
+            id: id.clone(),
+            created: "2026-02-02T00:00:00Z".parse().unwrap(),
+            currency: "usd".parse().unwrap(),
+            amount: 1000,
+            amount_captured: 1000,
+            status: ChargeStatus::Succeeded,
+            captured: true,
+            payment_intent: None,
+            invoice: None,
+            balance_transaction: None,
+            failure_balance_transaction: None,
+            offer: Offer::Silent,
+        },
+    };
+    (id, LedgerCommand::Learn { facts: vec![fact.into()], stripe_event: None })
+}
+
+/// When the entry of a captured charge counts.
+fn effective_at(executed: &Executed) -> Timestamp {
+    let [_, Event::EntryPosted(entry)] = executed.events.as_slice() else { panic!("{executed:?}") };
+    assert_eq!(entry.occurred_at, "2026-02-02T00:00:00Z".parse().unwrap());
+    entry.effective_at
+}
+
+/// A decision that did not see the last close is held back once, and made anew with the date that is open now.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_period_that_moved_on_does_not_stop_a_posting() {
+async fn a_period_that_moved_on_moves_the_dates_of_what_follows() {
     let pipeline = Pipeline::start(None).await;
-    let object = "ch_1".parse().unwrap();
-    let learn = |number| LedgerCommand::Learn { facts: vec![attributed(number)], stripe_event: None };
-    for number in 0..3_i64 {
-        let event = NewEvent {
-            event_type: "PeriodNoted".to_owned(),
-            event_version: "1".to_owned(),
-            payload: json!({}).to_string(),
-        };
-        let expected = number.cast_unsigned();
-        let close = Command::new(StreamId::new("period", "platform"), expected, metadata(), vec![event]);
-        let outcome = pipeline.executor.writer().append(close).await.unwrap();
-        assert!(matches!(outcome, Outcome::Appended { .. }), "{outcome:?}");
-        let executed = pipeline.executor.execute::<Charge>(&object, learn(number), &metadata()).await.unwrap();
-        assert_eq!(executed.events, [attributed(number)]);
+    let post = async |number| {
+        let (id, command) = captured(number);
+        effective_at(&pipeline.executor.execute::<Charge>(&id, command, &metadata()).await.unwrap())
+    };
+    let occurred = month("2026-02").start().unwrap();
+    assert!(post(0).await > occurred);
+    // By another process, whose closes this one learns of by their conflict.
+    let other = Executor::new(
+        connect(&pipeline.database.url_for("fanledger_command"), 1).await.unwrap(),
+        Writer::start(WriterOptions::new(pipeline.database.url_for("fanledger_command"))).await.unwrap(),
+    );
+    for (number, period) in [(1, "2026-02"), (2, "2026-03"), (3, "2026-04")] {
+        periods::act(&other, close(period), now(), &metadata()).await.unwrap();
+        assert_eq!(post(number).await, month(period).end().unwrap());
     }
+    periods::act(&other, reopen("2026-04"), now(), &metadata()).await.unwrap();
+    assert_eq!(post(4).await, month("2026-04").start().unwrap());
+    // A fact that posts nothing is not held up either.
+    let learn = LedgerCommand::Learn { facts: vec![attributed(1)], stripe_event: None };
+    let executed = pipeline.executor.execute::<Charge>(&"ch_new".parse().unwrap(), learn, &metadata()).await.unwrap();
+    assert_eq!(executed.events, [attributed(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_period_refuses_is_recorded_nowhere() {
+    let pipeline = Pipeline::start(None).await;
+    periods::act(&pipeline.executor, close("2026-02"), now(), &metadata()).await.unwrap();
+    let before = pipeline.events().await.len();
+    for (command, at) in [
+        (close("2026-02"), now()),
+        (close("2026-04"), now()),
+        (close("2026-03"), month("2026-03").start().unwrap()),
+        (reopen("2026-01"), now()),
+    ] {
+        let refused = periods::act(&pipeline.executor, command, at, &metadata()).await;
+        assert!(matches!(refused, Err(ActError::Refused(_))), "{refused:?}");
+    }
+    assert_eq!(pipeline.events().await.len(), before);
+}
+
+/// Closes and postings race, in two processes. Whoever was first: nothing that is recorded after a close counts before the
+/// instant that it opened, and every charge is posted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_recorded_after_a_close_counts_inside_what_it_closed() {
+    const CHARGES: usize = 60;
+    let pipeline = Pipeline::start(None).await;
+    let other = Executor::new(
+        connect(&pipeline.database.url_for("fanledger_command"), 2).await.unwrap(),
+        Writer::start(WriterOptions::new(pipeline.database.url_for("fanledger_command"))).await.unwrap(),
+    );
+    let closes = async {
+        for number in 0..8 {
+            let period = format!("2026-{:02}", 2 + number);
+            periods::act(&other, close(&period), now(), &metadata()).await.unwrap();
+            if number % 3 == 2 {
+                periods::act(&other, reopen(&period), now(), &metadata()).await.unwrap();
+                periods::act(&other, close(&period), now(), &metadata()).await.unwrap();
+            }
+        }
+    };
+    let posts = futures::future::join_all((0..CHARGES).map(async |number| {
+        let (id, command) = captured(number);
+        let executor = if number % 2 == 0 { &pipeline.executor } else { &other };
+        executor.execute::<Charge>(&id, command, &metadata()).await.unwrap();
+    }));
+    tokio::join!(closes, posts);
+
+    let mut first_open = None;
+    let mut posted = 0;
+    for (_, event) in pipeline.events().await {
+        match event {
+            Event::PeriodClosed(closed) => first_open = Some(closed.first_open),
+            Event::PeriodReopened(reopened) => first_open = Some(reopened.first_open),
+            Event::EntryPosted(entry) => {
+                posted += 1;
+                assert_eq!(entry.effective_at, first_open.map_or(entry.occurred_at, |open| open.max(entry.occurred_at)));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(posted, CHARGES);
 }
 
 /// A close that is committed between a decision and its append holds that append back: the guard was sent with it.
@@ -94,20 +210,17 @@ async fn a_posting_that_was_decided_before_a_close_is_not_appended_after_it() {
     sqlx::query(LOCK).execute(&mut *held).await.unwrap();
 
     // Of another process: one writer would hold the second of two such commands back by itself.
-    let others = Writer::start(WriterOptions::new(pipeline.database.url_for("fanledger_command"))).await.unwrap();
-    let event = NewEvent {
-        event_type: "PeriodNoted".to_owned(),
-        event_version: "1".to_owned(),
-        payload: json!({}).to_string(),
-    };
-    let close = Command::new(StreamId::new("period", "platform"), 0, metadata(), vec![event]);
-    let close = tokio::spawn(async move { others.append(close).await });
+    let other = Executor::new(
+        connect(&pipeline.database.url_for("fanledger_command"), 1).await.unwrap(),
+        Writer::start(WriterOptions::new(pipeline.database.url_for("fanledger_command"))).await.unwrap(),
+    );
+    let closing = tokio::spawn(async move { periods::act(&other, close("2026-02"), now(), &metadata()).await });
     waiting_for_a_lock(&superuser, 1).await;
 
     let executor = pipeline.executor.clone();
     let posting = tokio::spawn(async move {
-        let learn = LedgerCommand::Learn { facts: vec![attributed(1)], stripe_event: None };
-        executor.execute::<Charge>(&"ch_1".parse().unwrap(), learn, &metadata()).await
+        let (id, command) = captured(1);
+        executor.execute::<Charge>(&id, command, &metadata()).await
     });
     waiting_for_a_lock(&superuser, 2).await;
 
@@ -128,8 +241,9 @@ async fn a_posting_that_was_decided_before_a_close_is_not_appended_after_it() {
 
     held.rollback().await.unwrap();
     assert_eq!(witness.await.unwrap(), ["period"], "the close is there, and the posting is not");
-    assert!(matches!(close.await.unwrap().unwrap(), Outcome::Appended { .. }));
-    assert_eq!(posting.await.unwrap().unwrap().events, [attributed(1)], "decided anew, and appended");
+    closing.await.unwrap().unwrap();
+    let posted = posting.await.unwrap().unwrap();
+    assert_eq!(effective_at(&posted), month("2026-02").end().unwrap(), "decided anew, with the date that is open");
 }
 
 /// Until so many sessions of this database wait for a lock.

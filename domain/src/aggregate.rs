@@ -14,6 +14,7 @@ use crate::books::Books;
 use crate::event::Event;
 use crate::id::StripeId;
 use crate::ledgered::{LedgerCommand, LedgerError, Ledgered};
+use crate::period::FirstOpen;
 
 const NEVER_STORED: &str = "aggregates are never stored; load them from their events";
 
@@ -43,10 +44,16 @@ impl<B: Books> Aggregate for Ledgered<B> {
     type Command = Addressed;
     type Event = Event;
     type Error = LedgerError;
-    type Services = ();
+    /// From when on the book is open.
+    type Services = FirstOpen;
 
-    async fn handle(&mut self, command: Addressed, (): &(), sink: &EventSink<Self>) -> Result<(), LedgerError> {
-        for event in self.decide(&command.object, command.command)? {
+    async fn handle(
+        &mut self,
+        command: Addressed,
+        first_open: &FirstOpen,
+        sink: &EventSink<Self>,
+    ) -> Result<(), LedgerError> {
+        for event in self.decide(&command.object, command.command, *first_open)? {
             sink.write(event, self).await;
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::entry::{
 use crate::event::{ChargeReleased, Event};
 use crate::id::{EntryId, IdError, StripeId};
 use crate::money::{Currency, Money};
+use crate::period::FirstOpen;
 use crate::time::Timestamp;
 
 /// What may be asked of an object that moves money.
@@ -92,8 +93,13 @@ impl<B: Books> Ledgered<B> {
         sum
     }
 
-    /// The events that `command` leads to; none where nothing is new.
-    pub fn decide(&self, object: &StripeId, command: LedgerCommand) -> Result<Vec<Event>, LedgerError> {
+    /// The events that `command` leads to, where the book is open from `first_open` on; none where nothing is new.
+    pub fn decide(
+        &self,
+        object: &StripeId,
+        command: LedgerCommand,
+        first_open: FirstOpen,
+    ) -> Result<Vec<Event>, LedgerError> {
         match command {
             LedgerCommand::Learn { facts, stripe_event } => {
                 let mut books = self.books.clone();
@@ -101,10 +107,10 @@ impl<B: Books> Ledgered<B> {
                 if news.is_empty() {
                     return Ok(news);
                 }
-                let entries = self.entries(object, &books, &news, stripe_event)?;
+                let entries = self.entries(object, &books, &news, stripe_event, first_open)?;
                 Ok(news.into_iter().chain(entries).collect())
             }
-            LedgerCommand::Converge => self.entries(object, &self.books, &[], None),
+            LedgerCommand::Converge => self.entries(object, &self.books, &[], None, first_open),
         }
     }
 
@@ -124,6 +130,7 @@ impl<B: Books> Ledgered<B> {
         books: &B,
         news: &[Event],
         stripe_event: Option<StripeId>,
+        first_open: FirstOpen,
     ) -> Result<Vec<Event>, LedgerError> {
         let first_sequence = self.sequence + 1;
         let facts: Vec<FactReference> = (first_sequence..)
@@ -160,7 +167,7 @@ impl<B: Books> Ledgered<B> {
                 cause: Cause { object: object.clone(), facts: facts.clone(), stripe_event: stripe_event.clone() },
                 description,
                 occurred_at: at,
-                effective_at: at,
+                effective_at: first_open.effective(at),
                 postings,
                 activity,
             }));
@@ -171,11 +178,17 @@ impl<B: Books> Ledgered<B> {
 
 impl Ledgered<crate::books::charge::Charge> {
     /// Releases the charge's money through a date, where all of it is available by then and it was not released before.
-    pub fn decide_release(&self, object: &StripeId, through: Timestamp) -> Result<Vec<Event>, LedgerError> {
+    pub fn decide_release(
+        &self,
+        object: &StripeId,
+        through: Timestamp,
+        first_open: FirstOpen,
+    ) -> Result<Vec<Event>, LedgerError> {
         if !self.books.is_releasable(through) {
             return Ok(Vec::new());
         }
-        self.decide(object, LedgerCommand::Learn { facts: vec![ChargeReleased { through }.into()], stripe_event: None })
+        let facts = vec![ChargeReleased { through }.into()];
+        self.decide(object, LedgerCommand::Learn { facts, stripe_event: None }, first_open)
     }
 }
 

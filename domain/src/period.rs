@@ -1,4 +1,7 @@
 //! Periods of the book: calendar months in UTC, closed one after the other. Stream `period/platform`.
+//!
+//! The first close may be of any month that has ended, and closes everything before it, too; each later one is of the month after
+//! the last. Only the last closed month can be opened again, by another person than who closed it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +9,7 @@ use std::str::FromStr;
 use chrono::{Months, NaiveDate, NaiveTime};
 use serde::{Deserialize, Serialize};
 
-use crate::event::payload;
+use crate::event::{Event, payload};
 use crate::id::Subject;
 use crate::time::{Timestamp, TimestampError};
 
@@ -61,7 +64,9 @@ impl fmt::Display for Month {
 impl FromStr for Month {
     type Err = MonthError;
     fn from_str(text: &str) -> Result<Self, MonthError> {
-        if text.len() != 7 {
+        // chrono also takes signs and spaces; a month has one writing.
+        let is_written = |(at, byte): (usize, u8)| if at == 4 { byte == b'-' } else { byte.is_ascii_digit() };
+        if text.len() != 7 || !text.bytes().enumerate().all(is_written) {
             return Err(MonthError);
         }
         NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").map(Self).map_err(|_| MonthError)
@@ -109,5 +114,198 @@ payload! {
         pub by: Subject,
         /// Why.
         pub reason: String,
+    }
+}
+
+/// The first instant to which something can still be booked; everything is open until something was closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstOpen(Option<Timestamp>);
+
+impl FirstOpen {
+    /// Open from `at` on.
+    pub const fn at(at: Timestamp) -> Self {
+        Self(Some(at))
+    }
+
+    /// The instant; `None` where nothing was ever closed.
+    pub const fn instant(self) -> Option<Timestamp> {
+        self.0
+    }
+
+    /// When something counts that occurred at `occurred_at`: then, or at the first open instant where that is closed.
+    pub fn effective(self, occurred_at: Timestamp) -> Timestamp {
+        self.0.map_or(occurred_at, |first_open| first_open.max(occurred_at))
+    }
+}
+
+/// What may be asked of the book's periods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeriodCommand {
+    /// Close a month.
+    Close {
+        /// The month.
+        period: Month,
+        /// Who closes it.
+        by: Subject,
+    },
+    /// Open the last closed month again.
+    Reopen {
+        /// The month.
+        period: Month,
+        /// Who opens it.
+        by: Subject,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a month was not closed, or not opened again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeriodError {
+    /// It goes on.
+    #[error("{period} has not ended: it can be closed from {end} on")]
+    NotEnded {
+        /// The month.
+        period: Month,
+        /// When it ends.
+        end: Timestamp,
+    },
+    /// An earlier month is still open.
+    #[error("{period} is not the next to close: close {next} first")]
+    NotNext {
+        /// The month.
+        period: Month,
+        /// The month after the last closed one.
+        next: Month,
+    },
+    /// It was closed before, by itself or with a later one.
+    #[error("{period} is closed already; the next to close is {next}")]
+    ClosedAlready {
+        /// The month.
+        period: Month,
+        /// The month after the last closed one.
+        next: Month,
+    },
+    /// Nothing that was closed can be opened.
+    #[error("{period} cannot be reopened: {}", match .last {
+        Some(last) => format!("only the last closed month can, which is {last}"),
+        None => "no month that was closed by itself is closed now".to_owned(),
+    })]
+    NotLast {
+        /// The month.
+        period: Month,
+        /// The last closed one.
+        last: Option<Month>,
+    },
+    /// Two persons are needed.
+    #[error("{by} closed {period}, so somebody else must reopen it")]
+    SamePerson {
+        /// The month.
+        period: Month,
+        /// Who closed it.
+        by: Subject,
+    },
+    /// An act against the rule is told why.
+    #[error("say why it is reopened, in 1 to {REASON_CHARS_MAX} characters")]
+    Reason,
+    /// The calendar ends.
+    #[error("{period} is outside the years in which books are kept")]
+    OutOfRange {
+        /// The month.
+        period: Month,
+        /// What is wrong.
+        #[source]
+        source: TimestampError,
+    },
+}
+
+/// A reason is a sentence or two.
+pub const REASON_CHARS_MAX: usize = 500;
+
+/// The periods of the one book.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Period {
+    /// The months that were closed and not reopened, oldest first, each with who closed it.
+    closed: Vec<(Month, Subject)>,
+    first_open: FirstOpen,
+    sequence: u64,
+}
+
+impl Period {
+    /// The type of its stream; there is one, `platform`.
+    pub const STREAM: &'static str = "period";
+    /// The one book that there is.
+    pub const BOOK: &'static str = "platform";
+
+    /// From when on the book is open.
+    pub const fn first_open(&self) -> FirstOpen {
+        self.first_open
+    }
+
+    /// The sequence of the last event of the stream.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The event that `command` leads to at `now`.
+    ///
+    /// # Errors
+    /// When the month is not the one that can be closed or reopened, or not by this person.
+    pub fn decide(&self, command: PeriodCommand, now: Timestamp) -> Result<Event, PeriodError> {
+        match command {
+            PeriodCommand::Close { period, by } => self.close(period, by, now).map(Event::from),
+            PeriodCommand::Reopen { period, by, reason } => self.reopen(period, by, reason, now).map(Event::from),
+        }
+    }
+
+    fn close(&self, period: Month, by: Subject, now: Timestamp) -> Result<PeriodClosed, PeriodError> {
+        // What is open begins with a month, always.
+        if let Some(next) = self.first_open.instant().map(Month::of) {
+            if period < next {
+                return Err(PeriodError::ClosedAlready { period, next });
+            }
+            if period > next {
+                return Err(PeriodError::NotNext { period, next });
+            }
+        }
+        let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source })?;
+        if now < end {
+            return Err(PeriodError::NotEnded { period, end });
+        }
+        Ok(PeriodClosed { period, first_open: end, at: now, by })
+    }
+
+    fn reopen(
+        &self,
+        period: Month,
+        by: Subject,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<PeriodReopened, PeriodError> {
+        match self.closed.last() {
+            Some((last, closed_by)) if *last == period => {
+                if *closed_by == by {
+                    return Err(PeriodError::SamePerson { period, by });
+                }
+            }
+            last => return Err(PeriodError::NotLast { period, last: last.map(|(last, _)| *last) }),
+        }
+        if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+            return Err(PeriodError::Reason);
+        }
+        let first_open = period.start().map_err(|source| PeriodError::OutOfRange { period, source })?;
+        Ok(PeriodReopened { period, first_open, at: now, by, reason })
+    }
+
+    /// Takes in an event of the stream.
+    pub fn evolve(&mut self, event: &Event) {
+        self.sequence += 1;
+        if let Event::PeriodClosed(closed) = event {
+            self.closed.push((closed.period, closed.by.clone()));
+            self.first_open = FirstOpen::at(closed.first_open);
+        } else if let Event::PeriodReopened(reopened) = event {
+            self.closed.pop();
+            self.first_open = FirstOpen::at(reopened.first_open);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - Every entry balances.
 //! - Per currency, `assets:stripe:clearing` = Σ `net` of the balance transactions seen.
+//! - After a close, nothing is booked into what was closed.
 //!
 //! A small object (a refund, a dispute) that turns out to belong to another gives its balance transactions up and the other takes
 //! them over, by two commands; between the two they count as not seen. So they are counted by stream, each stream's own against
@@ -20,6 +21,8 @@ use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Side, check_postings};
 use crate::event::{DecodeError, Event};
 use crate::id::StripeId;
 use crate::money::{Currency, MoneyError};
+use crate::period::Period;
+use crate::time::Timestamp;
 
 /// Why the books do not tie out.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,16 @@ pub enum TieOutError {
         entry_id: String,
         /// Why not.
         reason: String,
+    },
+    /// An entry was booked into a closed period, after the close.
+    #[error("entry {entry_id} is booked at {effective_at}, and the book was closed up to {first_open} before it")]
+    ClosedPeriod {
+        /// Which.
+        entry_id: String,
+        /// When it counts, as it is written.
+        effective_at: String,
+        /// The first instant that was open.
+        first_open: Timestamp,
     },
     /// A stream's clearing is not what its balance transactions say.
     #[error("clearing of {stream} in {currency} less its balance transactions' net is {difference_minor}, not zero")]
@@ -65,6 +78,7 @@ pub struct TieOut {
     /// What each stream counts of each balance transaction. A stream may learn one again, by another owner: the later replaces it.
     /// By digest, since this is the one memory that grows with the journal: some 50 bytes for each.
     counted: HashMap<u128, (Currency, i64)>,
+    period: Period,
 }
 
 /// Totals at the end.
@@ -88,6 +102,9 @@ const SATELLITES: [&str; 4] = [Refund::STREAM, Dispute::STREAM, TransferReversal
 struct EntryLines<'a> {
     #[serde(borrow)]
     entry_id: Cow<'a, str>,
+    /// Read only where something is closed.
+    #[serde(borrow, default)]
+    effective_at: Cow<'a, str>,
     #[serde(borrow)]
     postings: Vec<EntryLine<'a>>,
 }
@@ -176,6 +193,7 @@ impl TieOut {
         })?;
         let refused = |reason| TieOutError::Entry { entry_id: entry.entry_id.to_string(), reason };
         entry.check().map_err(refused)?;
+        self.check_open(&entry.entry_id, &entry.effective_at)?;
         for line in entry.postings.iter().filter(|line| line.account == CLEARING) {
             let currency = line.currency.parse().map_err(|error: MoneyError| refused(error.to_string()))?;
             self.add(&stream_name(), position, currency, i128::from(line.signed_minor()), 0);
@@ -191,6 +209,7 @@ impl TieOut {
                     entry_id: entry.entry_id.to_string(),
                     reason: reason.to_string(),
                 })?;
+                self.check_open(entry.entry_id.as_str(), &entry.effective_at.to_string())?;
                 for posting in &entry.postings {
                     if posting.account == Account::StripeClearing {
                         self.add(stream, position, posting.money.currency(), i128::from(posting.signed_minor()), 0);
@@ -229,6 +248,7 @@ impl TieOut {
                     }
                 }
             }
+            Event::PeriodClosed(_) | Event::PeriodReopened(_) => self.period.evolve(event),
             Event::StripeObjectsLinked(_)
             | Event::StripeEventReceived(_)
             | Event::StripeEventBodyDiffered(_)
@@ -246,8 +266,6 @@ impl TieOut {
             | Event::TopupObserved(_)
             | Event::ProjectionEventSkipped(_)
             | Event::StripeEventOpened(_)
-            | Event::PeriodClosed(_)
-            | Event::PeriodReopened(_)
             | Event::ManualEntryProposed(_)
             | Event::ManualEntryApproved(_)
             | Event::ManualEntryRejected(_)
@@ -262,6 +280,16 @@ impl TieOut {
             | Event::PayoutTransferFailed(_) => {}
         }
         Ok(())
+    }
+
+    /// Refuses what is booked into a closed period, or at no time that can be read where one is closed.
+    fn check_open(&self, entry_id: &str, effective_at: &str) -> Result<(), TieOutError> {
+        let Some(first_open) = self.period.first_open().instant() else { return Ok(()) };
+        if effective_at.parse::<Timestamp>().is_ok_and(|effective_at| effective_at >= first_open) {
+            return Ok(());
+        }
+        let (entry_id, effective_at) = (entry_id.to_owned(), effective_at.to_owned());
+        Err(TieOutError::ClosedPeriod { entry_id, effective_at, first_open })
     }
 
     fn add(&mut self, stream: &str, position: u64, currency: Currency, clearing: i128, net: i128) {

@@ -11,6 +11,7 @@ use fanledger_domain::event::{BalanceTransactionObserved, ChargeObserved, Charge
 use fanledger_domain::facts::*;
 use fanledger_domain::ledgered::{LedgerCommand, LedgerError, Ledgered};
 use fanledger_domain::money::Money;
+use fanledger_domain::period::FirstOpen;
 use fanledger_domain::time::Timestamp;
 
 fn at(text: &str) -> Timestamp {
@@ -21,7 +22,7 @@ const CREATED: &str = "2026-02-02T02:40:00Z";
 const AVAILABLE: &str = "2026-02-09T00:00:00Z";
 
 fn charge() -> TestFramework<Ledgered<Charge>> {
-    TestFramework::with(())
+    TestFramework::with(FirstOpen::default())
 }
 
 fn learn(facts: Vec<Event>) -> Addressed {
@@ -122,15 +123,17 @@ fn an_amount_that_no_posting_holds_is_refused() {
 #[test]
 fn a_charge_is_released_once_and_not_before_its_money_is_available() {
     let object = "ch_1".parse().unwrap();
+    let release =
+        |charge: &Ledgered<Charge>, through| charge.decide_release(&object, at(through), FirstOpen::default());
     let mut charge = Ledgered::<Charge>::default();
     charge.evolve(&observed(1099));
-    assert_eq!(charge.decide_release(&object, at(AVAILABLE)).unwrap(), [], "nothing of it has arrived");
+    assert_eq!(release(&charge, AVAILABLE).unwrap(), [], "nothing of it has arrived");
     charge.evolve(&settled(1099));
-    assert_eq!(charge.decide_release(&object, at("2026-02-08T23:59:59Z")).unwrap(), []);
-    let released = charge.decide_release(&object, at(AVAILABLE)).unwrap();
+    assert_eq!(release(&charge, "2026-02-08T23:59:59Z").unwrap(), []);
+    let released = release(&charge, AVAILABLE).unwrap();
     assert_eq!(released[0], Event::from(ChargeReleased { through: at(AVAILABLE) }));
     released.iter().for_each(|event| charge.evolve(event));
-    assert_eq!(charge.decide_release(&object, at("2027-01-01T00:00:00Z")).unwrap(), []);
+    assert_eq!(release(&charge, "2027-01-01T00:00:00Z").unwrap(), []);
 }
 
 #[test]

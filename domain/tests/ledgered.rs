@@ -11,6 +11,7 @@ use fanledger_domain::event::*;
 use fanledger_domain::facts::*;
 use fanledger_domain::ledgered::{LedgerCommand, LedgerError, Ledgered};
 use fanledger_domain::money::Money;
+use fanledger_domain::period::FirstOpen;
 use fanledger_domain::time::Timestamp;
 use proptest::prelude::*;
 
@@ -167,7 +168,7 @@ fn play(commands: &[Vec<Event>]) -> Result<(Vec<Event>, Ledgered<Charge>), Ledge
     let object = "ch_1".parse().unwrap();
     let (mut stream, mut aggregate) = (Vec::new(), Ledgered::<Charge>::default());
     for facts in commands {
-        for event in aggregate.decide(&object, learn(facts.clone()))? {
+        for event in aggregate.decide(&object, learn(facts.clone()), FirstOpen::default())? {
             aggregate.evolve(&event);
             stream.push(event);
         }
@@ -190,8 +191,8 @@ proptest! {
         // What is known leads to nothing, and neither does a second look at the books.
         let object = "ch_1".parse().unwrap();
         let known: Vec<Event> = stream.iter().filter(|event| !matches!(event, Event::EntryPosted(_))).cloned().collect();
-        prop_assert_eq!(replayed.decide(&object, learn(known)).unwrap(), vec![]);
-        prop_assert_eq!(replayed.decide(&object, LedgerCommand::Converge).unwrap(), vec![]);
+        prop_assert_eq!(replayed.decide(&object, learn(known), FirstOpen::default()).unwrap(), vec![]);
+        prop_assert_eq!(replayed.decide(&object, LedgerCommand::Converge, FirstOpen::default()).unwrap(), vec![]);
         for event in &stream {
             if let Event::EntryPosted(entry) = event {
                 prop_assert!(check_postings(&entry.postings).is_ok());
@@ -221,6 +222,36 @@ proptest! {
         for seconds in 0..=1000 {
             prop_assert_eq!(one.posted_at(at(seconds)), another.posted_at(at(seconds)));
         }
+    }
+}
+
+proptest! {
+    /// R3 with closes in between: whatever is closed whenever, balances by occurrence are those of the set of facts, and nothing is
+    /// booked into what is closed.
+    #[test]
+    fn closes_move_when_something_counts_and_not_what_stands_by_occurrence(
+        facts in prop::collection::vec((any_fact(), 0_i64..1000), 1..10)
+    ) {
+        let object = "ch_1".parse().unwrap();
+        let (mut open, mut closing) = (Ledgered::<Charge>::default(), Ledgered::<Charge>::default());
+        let mut first_open = FirstOpen::default();
+        for (fact, close_at) in facts {
+            for event in open.decide(&object, learn(vec![fact.clone()]), FirstOpen::default()).unwrap() {
+                open.evolve(&event);
+            }
+            let until = first_open.instant().map_or(at(close_at), |known| known.max(at(close_at)));
+            first_open = FirstOpen::at(until);
+            for event in closing.decide(&object, learn(vec![fact]), first_open).unwrap() {
+                closing.evolve(&event);
+                if let Event::EntryPosted(entry) = event {
+                    prop_assert_eq!(entry.effective_at, entry.occurred_at.max(until));
+                }
+            }
+        }
+        for seconds in 0..=1000 {
+            prop_assert_eq!(open.posted_at(at(seconds)), closing.posted_at(at(seconds)));
+        }
+        prop_assert_eq!(&open, &closing);
     }
 }
 
@@ -294,7 +325,7 @@ type Aggregate = Ledgered<Charge>;
 
 #[test]
 fn a_charge_waits_in_suspense() {
-    TestFramework::<Aggregate>::with(())
+    TestFramework::<Aggregate>::with(FirstOpen::default())
         .given_no_previous_events()
         .when(tell(seen_charge()))
         .then_expect_events(vec![seen_charge(), charge_entry()]);
@@ -302,10 +333,35 @@ fn a_charge_waits_in_suspense() {
 
 #[test]
 fn a_refund_comes_out_of_suspense() {
-    TestFramework::<Aggregate>::with(())
+    TestFramework::<Aggregate>::with(FirstOpen::default())
         .given(vec![seen_charge(), charge_entry()])
         .when(tell(seen_refund()))
         .then_expect_events(vec![seen_refund(), refund_entry()]);
+}
+
+/// Both entries of one command count at the same instant; they are told apart by when they occurred.
+#[test]
+fn what_occurred_before_a_close_counts_from_the_first_open_instant() {
+    let late = |event| {
+        let Event::EntryPosted(entry) = event else { panic!("not an entry") };
+        Event::from(EntryPosted { effective_at: at(1000), ..entry })
+    };
+    let told = attributed(5000, "crt_ada");
+    TestFramework::<Aggregate>::with(FirstOpen::at(at(1000)))
+        .given(vec![seen_charge(), charge_entry()])
+        .when(tell(seen_refund()))
+        .then_expect_events(vec![seen_refund(), late(refund_entry())]);
+    let aggregate = play(&[vec![seen_charge()], vec![seen_refund()]]).unwrap().1;
+    let events = aggregate.decide(&"ch_1".parse().unwrap(), learn(vec![told]), FirstOpen::at(at(1000))).unwrap();
+    let dates: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::EntryPosted(entry) => Some((entry.entry_id.as_str(), entry.occurred_at, entry.effective_at)),
+            _ => None,
+        })
+        .collect();
+    let id = |seconds| format!("ch_1:5:{}", at(seconds).compact());
+    assert_eq!(dates, [(&*id(0), at(0), at(1000)), (&*id(100), at(100), at(1000))]);
 }
 
 #[test]
@@ -324,7 +380,7 @@ fn an_attribution_moves_suspense_at_the_dates_of_charge_and_refund() {
     ];
     let sold = [(StatementLine::Sales, 1000), (StatementLine::PlatformFees, -200)];
     let refunded = [(StatementLine::Refunds, -320)];
-    TestFramework::<Aggregate>::with(())
+    TestFramework::<Aggregate>::with(FirstOpen::default())
         .given(vec![seen_charge(), charge_entry(), seen_refund(), refund_entry()])
         .when(tell(told.clone()))
         .then_expect_events(vec![

@@ -5,6 +5,7 @@ use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
 use fanledger_domain::event::{BalanceTransactionObserved, Event, StripeObjectsLinked};
 use fanledger_domain::facts::{BalanceTransaction, Category};
 use fanledger_domain::money::Money;
+use fanledger_domain::period::{Month, PeriodClosed, PeriodReopened};
 use fanledger_domain::tie_out::{ClearingTotal, TieOut, TieOutError};
 use fanledger_domain::time::Timestamp;
 
@@ -62,6 +63,7 @@ fn linked() -> Event {
 
 const CHARGE: &str = "stripe_charge/ch_1";
 const REFUND: &str = "stripe_refund/re_1";
+const PERIOD: &str = "period/platform";
 
 /// The end of a journal that holds these events from position 1 on: the totals, or what does not tie out and where. What the
 /// check reads of them as they are recorded must come to the same.
@@ -117,7 +119,9 @@ fn an_entry_is_judged_by_what_is_recorded_of_it() {
 fn fault(events: &[(&str, Event)]) -> (u64, String, i128) {
     match end(events).unwrap_err() {
         (position, TieOutError::Clearing { stream, difference_minor, .. }) => (position, stream, difference_minor),
-        (position, other @ (TieOutError::Decode(_) | TieOutError::Entry { .. })) => panic!("at {position}: {other}"),
+        (position, other @ (TieOutError::Decode(_) | TieOutError::Entry { .. } | TieOutError::ClosedPeriod { .. })) => {
+            panic!("at {position}: {other}")
+        }
     }
 }
 
@@ -146,6 +150,28 @@ fn an_entry_that_does_not_balance_is_found_at_its_position() {
     let unbalanced = posted(("assets:bank", 2), ("income:other", 1));
     let found = end(&[(CHARGE, linked()), (CHARGE, unbalanced)]).unwrap_err();
     assert!(matches!(found, (2, TieOutError::Entry { .. })), "{found:?}");
+}
+
+#[test]
+fn an_entry_that_is_booked_into_a_closed_period_is_found_at_its_position() {
+    let entry = || (CHARGE, posted(("assets:bank", 1), ("income:other", 1)));
+    let closed = |period: &str| {
+        let period: Month = period.parse().unwrap();
+        let first_open = period.end().unwrap();
+        (PERIOD, Event::from(PeriodClosed { period, first_open, at: now(), by: "ada".parse().unwrap() }))
+    };
+    let reopened = |period: &str| {
+        let period: Month = period.parse().unwrap();
+        let (first_open, reason) = (period.start().unwrap(), "a test".to_owned());
+        (PERIOD, Event::from(PeriodReopened { period, first_open, at: now(), by: "bel".parse().unwrap(), reason }))
+    };
+    // Booked at `now`, in February: before the close of that month, and after that of the month before.
+    end(&[entry(), closed("2026-01"), entry(), closed("2026-02")]).unwrap();
+    let found = end(&[closed("2026-01"), closed("2026-02"), entry()]).unwrap_err();
+    assert!(matches!(&found, (3, TieOutError::ClosedPeriod { .. })), "{found:?}");
+    end(&[closed("2026-02"), reopened("2026-02"), entry()]).unwrap();
+    let found = end(&[closed("2026-02"), closed("2026-03"), reopened("2026-03"), entry()]).unwrap_err();
+    assert!(matches!(&found, (4, TieOutError::ClosedPeriod { .. })), "{found:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The worked examples of the ledger's design, each in every order of its facts, and a few more of the same kind.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod activity;
 mod facts;
 mod policy;
 
@@ -10,6 +11,7 @@ use fanledger_domain::entry::check_postings;
 use fanledger_domain::event::{AttributionOffered, ChargeObserved, ChargeReleased, Event};
 use fanledger_domain::facts::*;
 use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
+use fanledger_domain::period::FirstOpen;
 
 use crate::facts::{at, attribution, charge, charge_snapshot, dispute, refund, stamp, transaction};
 
@@ -40,7 +42,11 @@ fn post_in_every_order(facts: &[Event]) -> Standing {
         let mut aggregate = Ledgered::<Charge>::default();
         for fact in order.iter().chain(&order) {
             let events = aggregate
-                .decide(&object, LedgerCommand::Learn { facts: vec![fact.clone()], stripe_event: None })
+                .decide(
+                    &object,
+                    LedgerCommand::Learn { facts: vec![fact.clone()], stripe_event: None },
+                    FirstOpen::default(),
+                )
                 .unwrap();
             for event in &events {
                 if let Event::EntryPosted(entry) = event {
@@ -246,8 +252,8 @@ fn a_refund_that_fails_gives_back_what_it_took_at_the_instant_that_says_so() {
         &[(CLEARING, "usd", 941), (PROCESSING, "usd", 59), (PENDING, "usd", -800), (PLATFORM, "usd", -200)],
     );
     let mut aggregate = Ledgered::<Charge>::default();
-    let events =
-        aggregate.decide(&"ch_1".parse().unwrap(), LedgerCommand::Learn { facts, stripe_event: None }).unwrap();
+    let learn = LedgerCommand::Learn { facts, stripe_event: None };
+    let events = aggregate.decide(&"ch_1".parse().unwrap(), learn, FirstOpen::default()).unwrap();
     events.iter().for_each(|event| aggregate.evolve(event));
     expect(
         &aggregate.posted_at(at(499)),

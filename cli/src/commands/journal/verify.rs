@@ -6,6 +6,7 @@ use std::error::Error;
 use clap::Args;
 use fanledger_domain::entry::EntryPosted;
 use fanledger_domain::event::{BalanceTransactionObserved, StripeObjectsLinked};
+use fanledger_domain::period::{PeriodClosed, PeriodReopened};
 use fanledger_domain::tie_out::TieOut;
 use fanledger_journal::event::Position;
 use fanledger_journal::merkle::checkpoint::{Checkpoint, CheckpointError, TrustedKey, origin_of};
@@ -200,7 +201,14 @@ pub struct Books {
 
 impl BooksCheck for Books {
     fn wants(&self, event_type: &str) -> bool {
-        matches!(event_type, EntryPosted::TYPE | BalanceTransactionObserved::TYPE | StripeObjectsLinked::TYPE)
+        matches!(
+            event_type,
+            EntryPosted::TYPE
+                | BalanceTransactionObserved::TYPE
+                | StripeObjectsLinked::TYPE
+                | PeriodClosed::TYPE
+                | PeriodReopened::TYPE
+        )
     }
 
     fn event<'a>(&mut self, event: &SeenEvent<'a>) -> Result<Option<Cow<'a, str>>, String> {
