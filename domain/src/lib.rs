@@ -9,7 +9,7 @@
 //! 5. [`books`]: for each object that moves money, the pure function from the set of known facts to balances.
 //! 6. [`ledgered`]: the aggregate that collects facts and posts the difference (`decide`, `evolve`).
 //! 7. [`source`]: objects that only say whose money it is, and links.
-//! 8. [`period`], [`manual_entry`], [`payout_run`]: what finance does by hand.
+//! 8. [`attribution`], [`period`], [`manual_entry`], [`payout_run`]: what finance does by hand.
 //!
 //! Invariants:
 //! - Amounts are integers of minor units; sums are i128; nothing wraps.
@@ -21,6 +21,7 @@
 
 pub mod account;
 pub mod aggregate;
+pub mod attribution;
 pub mod books;
 pub mod entry;
 pub mod event;

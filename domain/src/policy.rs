@@ -1,6 +1,7 @@
 //! The platform's policies, by version. The version in force is the one at a charge's `created`, so that a new policy never
 //! rewrites what was earned under an old one.
 
+use crate::money::{Currency, Money};
 use crate::split::BasisPoints;
 use crate::time::Timestamp;
 
@@ -22,9 +23,19 @@ pub struct Policy {
     pub tax_on_lost_dispute: TaxOnLostDispute,
     /// How long the platform itself keeps a charge's money from release, in whole days from the charge's balance transaction.
     pub holding_days: u16,
+    /// What one person may move alone, in minor units of a currency of two decimals; see [`Policy::approval_above`].
+    pub alone_minor_max: i64,
 }
 
 impl Policy {
+    /// The most that an act of finance may move on one person's word; above it a second person must agree. As many minor units
+    /// in a currency without decimals, whose unit is worth about as much as another's cent; ten times as many where there is a
+    /// third decimal.
+    pub fn approval_above(&self, currency: Currency) -> Money {
+        let times = if currency.exponent() > 2 { 10 } else { 1 };
+        Money::new(self.alone_minor_max.saturating_mul(times), currency)
+    }
+
     /// Until when a charge that settled at `settled` is kept from release by the platform's own holding period.
     pub fn held_until(&self, settled: Timestamp) -> Timestamp {
         let micros = settled.as_unix_micros() + i64::from(self.holding_days) * 86_400_000_000;
@@ -40,11 +51,30 @@ const DEFAULT_SHARE: BasisPoints = match BasisPoints::new(8000) {
 /// Every version with the microsecond (since 1970) from which it is in force, oldest first. The first is in force since ever.
 const VERSIONS: &[(i64, Policy)] = &[(
     i64::MIN,
-    Policy { creator_share: DEFAULT_SHARE, tax_on_lost_dispute: TaxOnLostDispute::Return, holding_days: 0 },
+    Policy {
+        creator_share: DEFAULT_SHARE,
+        tax_on_lost_dispute: TaxOnLostDispute::Return,
+        holding_days: 0,
+        alone_minor_max: 100_000,
+    },
 )];
 
 /// The policy in force at `at`.
 pub fn in_force(at: Timestamp) -> Policy {
     let (_, first) = VERSIONS[0];
     VERSIONS.iter().rev().find(|(from, _)| *from <= at.as_unix_micros()).map_or(first, |(_, policy)| *policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_person_may_move_a_thousand_of_a_currency_and_a_hundred_thousand_without_decimals() {
+        let alone =
+            |code: &str| in_force(Timestamp::from_unix_seconds(0).unwrap()).approval_above(code.parse().unwrap());
+        assert_eq!(alone("usd").to_string(), "1000.00 usd");
+        assert_eq!(alone("jpy").to_string(), "100000 jpy");
+        assert_eq!(alone("kwd").to_string(), "1000.000 kwd");
+    }
 }

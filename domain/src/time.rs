@@ -57,6 +57,12 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// The instant a microsecond later; the last there is has none after it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self::from_unix_micros(self.0 + 1).unwrap_or(self)
+    }
+
     /// For crates that speak chrono.
     pub fn to_chrono(self) -> DateTime<Utc> {
         // In range by construction; the epoch stands in for what cannot be.

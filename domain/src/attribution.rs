@@ -1,0 +1,98 @@
+//! Finance says whose money an object moves. Its word beats what metadata says, and the last one stands.
+//!
+//! What is said is a fact in the object's own stream, so the books converge: money leaves suspense, or another creator, at the
+//! date of the object.
+
+use crate::books::Books;
+use crate::event::{CreatorAttributed, Event};
+use crate::facts::Attribution;
+use crate::id::{StripeId, Subject};
+use crate::ledgered::{LedgerCommand, LedgerError, Ledgered};
+use crate::money::Money;
+use crate::period::{FirstOpen, REASON_CHARS_MAX};
+use crate::time::Timestamp;
+
+/// Objects whose money may be a creator's.
+pub trait Attributable: Books {
+    /// What finance said last, and when.
+    fn said_by_finance(&self) -> Option<(Timestamp, &Attribution)>;
+
+    /// The most that the tax in it can be: what was captured, else what was asked for. `None` where nothing is known of it yet.
+    fn taxable(&self) -> Option<Money>;
+}
+
+/// What is said, by whom, when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saying {
+    /// Whose money it is.
+    pub attribution: Attribution,
+    /// Who says so.
+    pub by: Subject,
+    /// When.
+    pub now: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why an attribution was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttributionError {
+    /// Nothing was ever heard of the object.
+    #[error("nothing is known of {object}: no webhook of it was received")]
+    Unknown {
+        /// Which.
+        object: StripeId,
+    },
+    /// Not an object whose money can be a creator's.
+    #[error("{object} is no charge, transfer or application fee: its money cannot be a creator's")]
+    NotAttributable {
+        /// Which.
+        object: StripeId,
+    },
+    /// Tax is a part of what was paid.
+    #[error("the tax is more than what was captured, {captured}")]
+    TaxAboveCaptured {
+        /// What was captured.
+        captured: Money,
+    },
+    /// An act is told why.
+    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters")]
+    Reason,
+    /// The entries would break an invariant.
+    #[error("the ledger refused")]
+    Ledger(#[from] LedgerError),
+}
+
+/// The fact and the entries that a saying leads to; none where finance said the same last.
+///
+/// # Errors
+/// When nothing is known of the object, or what is said cannot be.
+pub fn decide<B: Attributable>(
+    aggregate: &Ledgered<B>,
+    object: &StripeId,
+    saying: Saying,
+    first_open: FirstOpen,
+) -> Result<Vec<Event>, AttributionError> {
+    let Saying { attribution, by, now, reason } = saying;
+    if aggregate.sequence() == 0 {
+        return Err(AttributionError::Unknown { object: object.clone() });
+    }
+    if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        return Err(AttributionError::Reason);
+    }
+    let books = aggregate.books();
+    if let Some(captured) = books.taxable()
+        && attribution.tax_minor.is_some_and(|tax| tax > captured.minor())
+    {
+        return Err(AttributionError::TaxAboveCaptured { captured });
+    }
+    let at = match books.said_by_finance() {
+        Some((_, known)) if *known == attribution => return Ok(Vec::new()),
+        // The later one stands, so what is said last is dated last, whoever's clock is ahead.
+        Some((said_at, _)) => now.max(said_at.next()),
+        None => now,
+    };
+    let fact = CreatorAttributed { at, by: Some(by), attribution, reason };
+    let learn = LedgerCommand::Learn { facts: vec![fact.into()], stripe_event: None };
+    Ok(aggregate.decide(object, learn, first_open)?)
+}
