@@ -5,7 +5,8 @@
 //! 2. [`postings`], [`entries`]: the lines of a statement, and entries with what led to them.
 //! 3. [`stripe_inbox`]: each webhook and what became of it.
 //! 4. [`awaited`], [`suspense`]: what finance waits for.
-//! 5. [`all`]: the registration of each.
+//! 5. [`creator_activity`]: what entries mean to creators.
+//! 6. [`all`]: the registration of each.
 //!
 //! Invariants:
 //! - Each is a function of the journal's events in position order, wherever batches end: built anew it is the same, row by row.
@@ -22,6 +23,7 @@ mod ahead;
 pub mod awaited;
 pub mod balances;
 mod copy;
+pub mod creator_activity;
 mod decode;
 pub mod entries;
 pub mod postings;
@@ -39,5 +41,6 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(stripe_inbox::StripeInbox),
         Box::new(awaited::Awaited),
         Box::new(suspense::Suspense),
+        Box::new(creator_activity::CreatorActivity),
     ]
 }

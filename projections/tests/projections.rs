@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use fanledger_devkit::TestDatabase;
-use fanledger_domain::entry::{Cause, EntryPosted, FactReference, Posting, Side};
+use fanledger_domain::entry::{Activity, Cause, EntryPosted, FactReference, Posting, Side, StatementLine};
 use fanledger_domain::event::{
     BalanceTransactionObserved, Event, NotTranslatedReason, PayoutObserved, RefundObserved, StripeEventBodyDiffered,
     StripeEventNotTranslated, StripeEventReceived,
 };
 use fanledger_domain::facts::{
-    BalanceTransaction, Category, EventStamp, PayoutSnapshot, PayoutStatus, RefundSnapshot, RefundStatus,
+    BalanceTransaction, Category, EventStamp, PaymentKind, PayoutSnapshot, PayoutStatus, RefundSnapshot, RefundStatus,
 };
 use fanledger_domain::id::StripeId;
 use fanledger_domain::money::Money;
@@ -129,6 +129,22 @@ fn entry(object: &str, number: u64, occurred: Timestamp, lines: &[(&str, i64, &s
         postings: lines.iter().map(|(account, minor, currency)| posting(account, *minor, currency)).collect(),
         activity: Vec::new(),
     })
+}
+
+/// The entry, with what it says that it means to creators.
+fn saying(entry: Event, lines: &[(&str, StatementLine, Option<PaymentKind>, i64)]) -> Event {
+    let Event::EntryPosted(mut entry) = entry else { panic!("an entry") };
+    entry.activity = lines
+        .iter()
+        .map(|(creator, line, kind, minor)| Activity {
+            creator: creator.parse().unwrap(),
+            line: *line,
+            kind: *kind,
+            minor: *minor,
+            currency: "usd".parse().unwrap(),
+        })
+        .collect();
+    entry.into()
 }
 
 fn refund(object: &str, seconds: i64, status: RefundStatus, named: Option<&str>) -> Event {
@@ -370,6 +386,91 @@ async fn an_entry_knows_where_its_facts_are() {
     );
 }
 
+#[tokio::test]
+async fn what_an_entry_says_is_a_line_and_the_rest_is_an_adjustment() {
+    use StatementLine::{PlatformFees, Refunds, Sales};
+    let mut journal = Journal::create().await;
+    let pool = journal.superuser().await;
+    let (pending, available) = ("liabilities:creators:crt_1:pending", "liabilities:creators:crt_1:available");
+    let (held, receivable) = ("liabilities:creators:crt_1:held", "assets:creators:crt_1:receivable");
+    let (clearing, other) = ("assets:stripe:clearing", "liabilities:creators:crt_2:pending");
+    let tip = Some(PaymentKind::Tip);
+    let entries = vec![
+        // A sale whose fee it says, too.
+        saying(
+            entry(
+                "ch_1",
+                1,
+                at(1),
+                &[(clearing, 1000, "usd"), (pending, -800, "usd"), ("income:platform-fees", -200, "usd")],
+            ),
+            &[("crt_1", Sales, tip, 1000), ("crt_1", PlatformFees, tip, -200)],
+        ),
+        // It says less than it moves, and it moves two creators' money in two currencies.
+        saying(
+            entry(
+                "ch_1",
+                2,
+                at(2),
+                &[(pending, 300, "usd"), (clearing, -300, "usd"), (clearing, 7, "eur"), (other, -7, "eur")],
+            ),
+            &[("crt_1", Refunds, tip, -250)],
+        ),
+        // From one account of theirs to another: no line of a statement, but another balance.
+        entry("ch_1", 3, at(3), &[(pending, 500, "usd"), (available, -400, "usd"), (held, -100, "usd")]),
+        // What they owe is less that they have.
+        entry("ch_1", 4, at(4), &[(receivable, 60, "usd"), (clearing, -60, "usd")]),
+        // Nobody's.
+        entry("ch_1", 5, at(5), &[(clearing, 60, "usd"), ("income:other", -60, "usd")]),
+        // Their share is nothing: there are lines, and no balance.
+        saying(
+            entry("ch_1", 6, at(6), &[(clearing, 5, "usd"), ("income:platform-fees", -5, "usd")]),
+            &[("crt_3", Sales, tip, 5), ("crt_3", PlatformFees, tip, -5)],
+        ),
+        // It says what it does not move, and what two of its lines say cancels.
+        saying(
+            entry("ch_1", 7, at(7), &[(pending, 40, "usd"), (pending, -40, "usd")]),
+            &[
+                ("crt_1", Sales, tip, -40),
+                ("crt_1", Sales, None, 30),
+                ("crt_1", Refunds, tip, 5),
+                ("crt_1", Refunds, tip, -5),
+            ],
+        ),
+    ];
+    journal.append(StreamId::new("stripe_charge", "ch_1"), None, entries).await;
+    journal.catch_up().await;
+    let lines: Vec<String> = sqlx::query_scalar(
+        "SELECT concat_ws(' ', position, item, creator, currency, line, kind, minor) FROM read.creator_activity ORDER BY position, item",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(
+        lines,
+        [
+            "1 1 crt_1 usd sales tip 1000",
+            "1 2 crt_1 usd platform_fees tip -200",
+            "2 1 crt_1 usd refunds tip -250",
+            "2 2 crt_1 usd adjustments -50",
+            "2 3 crt_2 eur adjustments 7",
+            "4 1 crt_1 usd adjustments -60",
+            "6 1 crt_3 usd sales tip 5",
+            "6 2 crt_3 usd platform_fees tip -5",
+            "7 1 crt_1 usd sales 30",
+            "7 2 crt_1 usd sales tip -40",
+            "7 3 crt_1 usd adjustments 10",
+        ]
+    );
+    let has: Vec<String> = sqlx::query_scalar(
+        "SELECT concat_ws(' ', creator, currency, pending, available, held, receivable) FROM read.creator_balances ORDER BY 1",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(has, ["crt_1 usd 0 400 100 60", "crt_2 eur 7 0 0 0", "crt_3 usd 0 0 0 0"]);
+}
+
 /// Small and enough: the same on every machine.
 struct Dice(u64);
 
@@ -428,7 +529,12 @@ async fn write_history(journal: &mut Journal, dice: &mut Dice, steps: u64) {
                         (accounts[usize::try_from(other).unwrap()], -minor, "usd"),
                     ];
                     let occurred = at(i64::try_from(dice.roll(40)).unwrap() * 86_000);
-                    entry(&object, step * 10 + number, occurred, &lines)
+                    let entry = entry(&object, step * 10 + number, occurred, &lines);
+                    match dice.roll(3) {
+                        0 => entry,
+                        1 => saying(entry, &[("crt_1", StatementLine::Sales, Some(PaymentKind::Tip), minor)]),
+                        _ => saying(entry, &[("crt_2", StatementLine::Payouts, None, -minor)]),
+                    }
                 })
                 .collect(),
         };
@@ -447,7 +553,16 @@ async fn delivered_twice_or_built_anew_the_rows_are_the_same() {
         let pool = journal.superuser().await;
         write_history(&mut journal, &mut Dice(seed), 100).await;
         let once = rows(&pool, 1).await;
-        for table in ["balance_lines", "postings", "entries", "stripe_inbox", "awaited", "suspense"] {
+        for table in [
+            "balance_lines",
+            "postings",
+            "entries",
+            "stripe_inbox",
+            "awaited",
+            "suspense",
+            "creator_activity",
+            "creator_balances",
+        ] {
             assert!(!once[table].is_empty(), "seed {seed} has no rows in {table}");
         }
 
@@ -477,13 +592,19 @@ async fn what_is_loaded_is_what_was_applied() {
             .map(|number| {
                 let (minor, occurred) =
                     (1 + i64::try_from(dice.roll(500)).unwrap(), i64::try_from(dice.roll(9)).unwrap());
-                let creator = format!("liabilities:creators:crt_{}:pending", dice.roll(300));
+                let creator_id = format!("crt_{}", dice.roll(300));
+                let creator = format!("liabilities:creators:{creator_id}:pending");
                 let lines = [
                     (accounts[0], 2 * minor, "usd"),
                     (accounts[usize::try_from(1 + dice.roll(2)).unwrap()], -minor, "usd"),
                     (&creator, -minor, "usd"),
                 ];
-                entry(&object, number + 1, at(i64::try_from(command).unwrap() * 1000 - occurred), &lines)
+                let entry = entry(&object, number + 1, at(i64::try_from(command).unwrap() * 1000 - occurred), &lines);
+                let sold = (creator_id.as_str(), StatementLine::Sales, Some(PaymentKind::Subscription), 2 * minor);
+                saying(
+                    entry,
+                    &[sold, (&creator_id, StatementLine::PlatformFees, Some(PaymentKind::Subscription), -minor)],
+                )
             })
             .collect();
         journal.append(StreamId::new("stripe_charge", object), None, events).await;
