@@ -5,7 +5,8 @@
 //! 2. [`vault`]: how bodies are sealed.
 //! 3. [`stripe`]: the webhook's intake, the translator, the fetcher of balance transactions, the port to Stripe's API.
 //! 4. [`operations`]: what an operator or finance starts by hand: retranslate, sync, converge, release.
-//! 5. [`periods`]: closing months, and opening them again.
+//! 5. [`finance`]: what a person of finance says and is remembered for: attribution, opening a webhook; [`manual_entries`].
+//! 6. [`periods`]: closing months, and opening them again.
 //!
 //! Invariants:
 //! - A 2xx is sent after the commit, never before.
@@ -17,6 +18,8 @@
 //! people read (`fanledger-projections`).
 
 pub mod executor;
+pub mod finance;
+pub mod manual_entries;
 pub mod metrics;
 pub mod operations;
 pub mod periods;

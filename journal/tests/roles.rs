@@ -25,8 +25,10 @@ const TABLES: [&str; 8] = [
 const fn may_select(role: Role) -> &'static [&'static str] {
     match role {
         Role::Gateway => &[],
-        Role::Command | Role::Projector => &["journal.events", "journal.batches", "journal.identity"],
-        Role::Operator => &["journal.events", "journal.batches", "journal.identity", "journal.entry_ids"],
+        Role::Projector => &["journal.events", "journal.batches", "journal.identity"],
+        Role::Command | Role::Operator => {
+            &["journal.events", "journal.batches", "journal.identity", "journal.entry_ids"]
+        }
         Role::Finance => &["journal.events"],
     }
 }
