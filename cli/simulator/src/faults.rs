@@ -134,28 +134,23 @@ impl World {
         }
     }
 
-    /// The journal goes back to an earlier time, with its managers and perhaps all else that is in the same database. What Stripe heard acknowledged
-    /// and the journal lost, somebody asks Stripe to send again.
+    /// The journal goes back to an earlier time, alone or with what is in the same database. What Stripe heard acknowledged and the
+    /// journal lost, somebody asks Stripe to send again.
     fn restore(&mut self) {
         let position = self.journal.position().get();
         if position < RESTORED_MIN || self.counts.restores == RESTORES_MAX {
             return;
         }
-        let head = if self.journal_alone {
-            self.random.random_range(position / 2..position)
-        } else {
-            let Some(Backup { head, runners }) = self.postgres.backups.choose(&mut self.random).cloned() else {
-                return;
-            };
-            // What people read may live elsewhere, and is then ahead; the managers' state is always the journal's neighbour.
-            let elsewhere = self.random.random_bool(0.5);
-            for (name, row) in runners {
-                if MANAGERS.contains(&name) || !elsewhere {
-                    self.postgres.runners.insert(name, row);
-                }
-            }
-            head
+        let Some(Backup { head, runners }) = self.postgres.backups.choose(&mut self.random).cloned() else {
+            return;
         };
+        // What came back with the journal: everything; the managers, where what people read lives elsewhere; or nothing else.
+        let back: fn(&str) -> bool = match self.random.random_range(0..3) {
+            0 => |_| true,
+            1 => |name| MANAGERS.contains(&name),
+            _ => |_| false,
+        };
+        self.postgres.runners.extend(runners.into_iter().filter(|(name, _)| back(name)));
         self.counts.restores += 1;
         self.journal.restore(Position::new(head));
         self.postgres.backups.retain(|backup| backup.head <= head);

@@ -45,6 +45,8 @@ pub enum Bug {
     CheckpointApart,
     /// A runner takes whatever message comes next, whether or not it follows on the one before.
     GapsTaken,
+    /// A manager's row does not say where the journal ended, so one that is restored without it loses what the manager had sent.
+    HeadForgotten,
     /// The relay publishes without saying where the stream must end.
     NoExpectedSequence,
     /// After a crash, what was posted is forgotten, and a new fact posts the whole instead of the difference.
@@ -53,8 +55,14 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 5] =
-        [Self::AcknowledgedFirst, Self::CheckpointApart, Self::GapsTaken, Self::NoExpectedSequence, Self::WholePosted];
+    pub const ALL: [Self; 6] = [
+        Self::AcknowledgedFirst,
+        Self::CheckpointApart,
+        Self::GapsTaken,
+        Self::HeadForgotten,
+        Self::NoExpectedSequence,
+        Self::WholePosted,
+    ];
 
     /// Its name on the command line.
     pub const fn as_str(self) -> &'static str {
@@ -62,6 +70,7 @@ impl Bug {
             Self::AcknowledgedFirst => "acknowledged-first",
             Self::CheckpointApart => "checkpoint-apart",
             Self::GapsTaken => "gaps-taken",
+            Self::HeadForgotten => "head-forgotten",
             Self::NoExpectedSequence => "no-expected-sequence",
             Self::WholePosted => "whole-posted",
         }
@@ -94,9 +103,6 @@ pub struct Options {
     pub steps: u64,
     /// What to plant.
     pub plant: Option<Bug>,
-    /// Whether backups are of the journal alone. Managers whose checkpoints survive do not notice that what they sent did not:
-    /// a known hole, which only a restore of both together avoids (`docs/adr/0034-simulator.md`).
-    pub journal_alone: bool,
 }
 
 /// What a run came to.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fanledger_journal::checkpoint::{Checkpoint, HaltKind};
+use fanledger_journal::event::{ChainDigest, Position};
 use uuid::Uuid;
 
 use crate::tables::Tables;
@@ -19,6 +20,8 @@ pub(crate) struct Gone;
 pub(crate) struct RunnerRow {
     pub generation: u32,
     pub checkpoint: Checkpoint,
+    /// Of a manager: where the journal ended when the checkpoint last moved.
+    pub head: (Position, ChainDigest),
     pub halted: Option<HaltKind>,
     pub tables: Arc<Tables>,
 }
@@ -68,6 +71,7 @@ impl Postgres {
         self.runners.entry(name).or_insert_with(|| RunnerRow {
             generation: 1,
             checkpoint: Checkpoint::start(journal_id),
+            head: (Position::START, ChainDigest::START),
             halted: None,
             tables: Arc::new(Tables::of(name)),
         })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fanledger_commands::stripe::fetcher::{self, Fetcher};
 use fanledger_commands::stripe::translator::{self, Translator};
 use fanledger_journal::checkpoint::{Checkpoint, HaltKind};
-use fanledger_journal::event::{Position, RecordedEvent};
+use fanledger_journal::event::{ChainDigest, Position, RecordedEvent};
 use fanledger_journal::runner::Effects;
 use rand::Rng as _;
 
@@ -61,6 +61,20 @@ impl Worker {
             Self::Translator(_) => translator::wants(event_type),
             Self::Fetcher(_) => fetcher::wants(event_type),
         }
+    }
+
+    const fn sends_commands(&self) -> bool {
+        match self {
+            Self::Projection(_) => false,
+            Self::Translator(_) | Self::Fetcher(_) => true,
+        }
+    }
+
+    /// Where the journal ends by now, as a checkpoint that moves notes it.
+    fn head(&self, world: &World) -> (Position, ChainDigest) {
+        let head = world.journal.head();
+        let is_noted = self.sends_commands() && world.plant != Some(Bug::HeadForgotten);
+        if is_noted { (head.position, head.chain) } else { (Position::START, ChainDigest::START) }
     }
 
     async fn apply(
@@ -177,7 +191,20 @@ impl Session<'_> {
             return Err(Stop::StillHalted);
         }
         self.checkpoint = Some(row.checkpoint);
-        self.is_behind().await.map(drop)
+        self.is_behind().await?;
+        self.holds_what_was_sent(&row).await
+    }
+
+    /// Halts where the journal lacks its end as it was when this checkpoint was committed.
+    async fn holds_what_was_sent(&self, row: &RunnerRow) -> Result<(), Stop> {
+        let (position, chain) = row.head;
+        if position <= row.checkpoint.position {
+            return Ok(());
+        }
+        let seen = self.node.step("looks for the head that it knows", |world| {
+            Some(world.postgres.is_up.then(|| world.journal.contains(position, chain)))
+        });
+        if seen.await.ok_or(Stop::Failed)? { Ok(()) } else { Err(Stop::Halted(HaltKind::HistoryChanged)) }
     }
 
     fn checkpoint(&self, world: &World) -> Checkpoint {
@@ -319,6 +346,7 @@ impl Session<'_> {
         if row.generation != self.generation || moved {
             return Err(Stop::SteppedDown);
         }
+        self.holds_what_was_sent(&row).await?;
         self.is_behind().await
     }
 
@@ -370,11 +398,15 @@ impl Session<'_> {
             if self.connection.is_open(world).is_err() {
                 return Some((Err(Gone), 0));
             }
+            let head = self.worker.head(world);
+            let (position, chain) = world.postgres.runner(name).head;
+            let holds_what_was_sent = world.journal.contains(position, chain);
             let row = world.postgres.runner(name);
-            if row.generation != generation || row.checkpoint.position != from.position {
+            if row.generation != generation || row.checkpoint.position != from.position || !holds_what_was_sent {
                 return Some((Ok(false), 0));
             }
             row.checkpoint = to;
+            row.head = head;
             if !is_apart {
                 row.tables = Arc::clone(&tables);
             }
@@ -436,7 +468,8 @@ async fn rebuild_once(node: &Node, worker: &Worker) -> Result<(), Stop> {
         .run(node, "looks at the live generation", |world| {
             let live = world.postgres.runner(name).clone();
             let shares = live.halted != Some(HaltKind::HistoryChanged)
-                && world.journal.contains(live.checkpoint.position, live.checkpoint.chain);
+                && world.journal.contains(live.checkpoint.position, live.checkpoint.chain)
+                && world.journal.contains(live.head.0, live.head.1);
             (live, shares)
         })
         .await?;
@@ -450,6 +483,7 @@ async fn rebuild_once(node: &Node, worker: &Worker) -> Result<(), Stop> {
     }
     let mut session = Session { node, worker, connection, generation, checkpoint: None, effects };
     let mut tables = Tables::of(name);
+    let mut head = (Position::START, ChainDigest::START);
     loop {
         let limit = {
             let mut world = node.world();
@@ -458,7 +492,7 @@ async fn rebuild_once(node: &Node, worker: &Worker) -> Result<(), Stop> {
         };
         let (page, _) = session.page(limit).await?;
         let Some(last) = page.last() else {
-            if session.switch(&live, shares_history, &tables).await? {
+            if session.switch(&live, shares_history, &tables, head).await? {
                 return Ok(());
             }
             continue;
@@ -468,7 +502,10 @@ async fn rebuild_once(node: &Node, worker: &Worker) -> Result<(), Stop> {
             return Err(Stop::Failed);
         }
         match worker.apply(node, &page, effects, &mut tables).await {
-            Ok(()) => session.checkpoint = Some(from.after(last)),
+            Ok(()) => {
+                session.checkpoint = Some(from.after(last));
+                head = worker.head(&node.world());
+            }
             Err(ApplyFailure::Transient) => return Err(Stop::Failed),
             Err(ApplyFailure::Poison(Poison(fault))) => {
                 node.world().fail(format!("a rebuild of {name} cannot apply an event: {fault}"));
@@ -480,20 +517,26 @@ async fn rebuild_once(node: &Node, worker: &Worker) -> Result<(), Stop> {
 
 impl Session<'_> {
     /// In one transaction: the live checkpoint held still, the generations exchanged. `false` where events came meanwhile.
-    async fn switch(&self, old: &RunnerRow, shares_history: bool, tables: &Tables) -> Result<bool, Stop> {
+    async fn switch(
+        &self,
+        old: &RunnerRow,
+        shares_history: bool,
+        tables: &Tables,
+        head: (Position, ChainDigest),
+    ) -> Result<bool, Stop> {
         let name = self.worker.name();
         let switched = self
             .connection
             .run(self.node, "switches generations", |world| {
                 let checkpoint = self.checkpoint(world);
-                let head = world.journal.position();
+                let end = world.journal.position();
                 let row = world.postgres.runner(name);
-                let is_level = if shares_history { row.checkpoint == checkpoint } else { checkpoint.position == head };
+                let is_level = if shares_history { row.checkpoint == checkpoint } else { checkpoint.position == end };
                 if row.generation != old.generation || !is_level {
                     return (row.generation == old.generation).then_some(false);
                 }
                 let tables = Arc::new(tables.clone());
-                *row = RunnerRow { generation: self.generation, checkpoint, halted: None, tables };
+                *row = RunnerRow { generation: self.generation, checkpoint, head, halted: None, tables };
                 world.counts.rebuilds += 1;
                 Some(true)
             })

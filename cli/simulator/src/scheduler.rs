@@ -66,9 +66,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let mut random = StdRng::seed_from_u64(seed);
     let payments = usize::try_from(options.steps / STEPS_PER_PAYMENT).unwrap_or(usize::MAX).clamp(1, 1000);
     let stripe = Stripe::new(seed, payments, &mut random);
-    let mut world = World::new(seed, options.plant, stripe);
-    world.journal_alone = options.journal_alone;
-    let world = Arc::new(Mutex::new(world));
+    let world = Arc::new(Mutex::new(World::new(seed, options.plant, stripe)));
     let checker = Checker::new(&Node::new(Arc::clone(&world), 0, "check"));
     let mut simulation = Simulation { world, processes: BTreeMap::new(), next_process: 0, checker };
     simulation.play(options.steps);

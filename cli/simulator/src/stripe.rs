@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fanledger_commands::stripe::api::{Page, StripeApi, StripeApiError};
+use fanledger_commands::stripe::api::{Created, Page, StripeApi, StripeApiError, TransferRequest};
 use fanledger_commands::stripe::intake::{Intake, IntakeError, Receipt};
 use fanledger_devkit::history::{self, History};
 use fanledger_devkit::stripe::sign;
-use fanledger_domain::facts::BalanceTransaction;
+use fanledger_domain::facts::{BalanceTransaction, TransferSnapshot};
 use fanledger_domain::id::StripeId;
 use fanledger_domain::stripe::read_balance_transaction;
 use fanledger_domain::time::Timestamp;
@@ -266,6 +266,15 @@ impl StripeApi for Api {
             Page { transactions, unreadable: Vec::new(), after }
         })
         .await
+    }
+
+    /// Nobody is paid in a simulation: its managers are the translator and the fetcher.
+    async fn create_transfer(&self, _: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
+        Err(StripeApiError::Refused(StatusCode::NOT_IMPLEMENTED))
+    }
+
+    async fn transfers_of_group(&self, _: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
+        Err(StripeApiError::Refused(StatusCode::NOT_IMPLEMENTED))
     }
 }
 

@@ -169,8 +169,6 @@ pub(crate) struct World {
     /// While true, things go wrong.
     pub faults: bool,
     pub plant: Option<Bug>,
-    /// Whether backups are of the journal alone.
-    pub journal_alone: bool,
     pub journal: Journal,
     pub vault: BTreeMap<String, Vec<u8>>,
     pub postgres: Postgres,
@@ -201,7 +199,6 @@ impl World {
             now: START,
             faults: true,
             plant,
-            journal_alone: false,
             journal: Journal::new(id),
             vault: BTreeMap::new(),
             postgres: Postgres::new(id),

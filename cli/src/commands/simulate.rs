@@ -44,9 +44,6 @@ pub struct SimulateArgs {
     /// A bug to plant into the simulator's components, to see that it is found.
     #[arg(long, value_name = "BUG", help = planted())]
     plant: Option<Bug>,
-    /// Restore the journal without its managers' state: a hole that is known, see docs/adr/0034-simulator.md.
-    #[arg(long)]
-    journal_alone: bool,
 }
 
 fn planted() -> String {
@@ -162,7 +159,7 @@ impl Progress {
 /// When nothing can be printed.
 pub fn run(args: &SimulateArgs, output: Output) -> Result<Outcome, Failure> {
     let seeds = args.seeds.clone().unwrap_or(args.seed..args.seed + 1);
-    let options = Options { steps: args.steps, plant: args.plant, journal_alone: args.journal_alone };
+    let options = Options { steps: args.steps, plant: args.plant };
     let threads = args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let count = seeds.end - seeds.start;
     let began = Instant::now();
@@ -211,10 +208,7 @@ fn tell_progress(output: Output, totals: &Totals, count: u64) -> Result<(), Outp
 
 fn failed_run(report: Report, options: &Options) -> Option<Failed> {
     let failure = report.failure?;
-    let mut plant = options.plant.map(|bug| format!(" --plant {bug}")).unwrap_or_default();
-    if options.journal_alone {
-        plant.push_str(" --journal-alone");
-    }
+    let plant = options.plant.map(|bug| format!(" --plant {bug}")).unwrap_or_default();
     Some(Failed {
         seed: report.seed,
         step: failure.step,
@@ -253,7 +247,7 @@ mod tests {
     use super::*;
 
     fn args(seeds: Range<u64>, plant: Option<Bug>) -> SimulateArgs {
-        SimulateArgs { seed: 0, seeds: Some(seeds), steps: 400, threads: Some(2), plant, journal_alone: false }
+        SimulateArgs { seed: 0, seeds: Some(seeds), steps: 400, threads: Some(2), plant }
     }
 
     #[test]
@@ -264,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_is_told_of_a_failure_repeats_it() {
-        let options = Options { steps: 400, plant: Some(Bug::AcknowledgedFirst), journal_alone: false };
+        let options = Options { steps: 400, plant: Some(Bug::AcknowledgedFirst) };
         let failed = failed_run(fanledger_simulator::run(7, &options), &options).unwrap();
         assert_eq!(failed.again, "fanledger simulate --seed 7 --steps 400 --plant acknowledged-first");
         assert!(!failed.last_steps.is_empty());
