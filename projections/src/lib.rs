@@ -26,6 +26,7 @@ mod copy;
 pub mod creator_activity;
 mod decode;
 pub mod entries;
+pub mod manual_entries;
 pub mod postings;
 pub mod stripe_inbox;
 pub mod suspense;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(stripe_inbox::StripeInbox),
         Box::new(awaited::Awaited),
         Box::new(suspense::Suspense),
+        Box::new(manual_entries::ManualEntries),
         Box::new(creator_activity::CreatorActivity),
     ]
 }
