@@ -4,7 +4,7 @@
 //! 1. [`balances`]: sums from which any account's balance as of any instant or position is put together.
 //! 2. [`postings`], [`entries`]: the lines of a statement, and entries with what led to them.
 //! 3. [`stripe_inbox`]: each webhook and what became of it.
-//! 4. [`awaited`], [`suspense`]: what finance waits for.
+//! 4. [`awaited`], [`suspense`]: what finance waits for. [`balance_transactions`]: what it reconciles.
 //! 5. [`creator_activity`]: what entries mean to creators.
 //! 6. [`all`]: the registration of each.
 //!
@@ -21,6 +21,7 @@
 
 mod ahead;
 pub mod awaited;
+pub mod balance_transactions;
 pub mod balances;
 mod copy;
 pub mod creator_activity;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(stripe_inbox::StripeInbox),
         Box::new(awaited::Awaited),
         Box::new(suspense::Suspense),
+        Box::new(balance_transactions::BalanceTransactions),
         Box::new(manual_entries::ManualEntries),
         Box::new(creator_activity::CreatorActivity),
     ]

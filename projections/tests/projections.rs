@@ -266,6 +266,41 @@ async fn a_balance_transaction_is_awaited_until_it_comes_whichever_comes_first()
 }
 
 #[tokio::test]
+async fn a_balance_transaction_has_one_row_however_often_it_is_seen() {
+    let mut journal = Journal::create().await;
+    let pool = journal.superuser().await;
+    let with_net = |name: &str, owner: &str, net: i64| {
+        let Event::BalanceTransactionObserved(mut observed) = transaction(name, owner, Category::Refund) else {
+            panic!("it is one")
+        };
+        (observed.transaction.amount, observed.transaction.net) = (net, net);
+        Event::BalanceTransactionObserved(observed)
+    };
+    // Seen in the refund's stream and in the charge's, alike; and another with two amounts, the greater first or last, within a
+    // batch or not.
+    let refund = StreamId::new("stripe_refund", "re_1");
+    let charge = StreamId::new("stripe_charge", "ch_1");
+    journal.append(refund.clone(), None, vec![with_net("txn_1", "re_1", -500), with_net("txn_2", "re_1", -5)]).await;
+    journal.append(charge.clone(), None, vec![with_net("txn_1", "re_1", -500), with_net("txn_2", "re_1", -7)]).await;
+    journal.append(refund.clone(), None, vec![with_net("txn_3", "re_1", -9), with_net("txn_3", "re_1", -8)]).await;
+    journal.catch_up().await;
+    let all = async || -> Vec<(String, i64, i64)> {
+        sqlx::query("SELECT id, net, position FROM read.balance_transactions ORDER BY id")
+            .fetch_all(&pool)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect()
+    };
+    let of = |name: &str, net: i64, position: i64| (name.to_owned(), net, position);
+    assert_eq!(all().await, [of("txn_1", -500, 1), of("txn_2", -5, 2), of("txn_3", -8, 6)]);
+    journal.append(charge, None, vec![with_net("txn_2", "re_1", -4), with_net("txn_3", "re_1", -8)]).await;
+    journal.catch_up().await;
+    assert_eq!(all().await, [of("txn_1", -500, 1), of("txn_2", -4, 7), of("txn_3", -8, 6)]);
+}
+
+#[tokio::test]
 async fn suspense_holds_what_is_open() {
     let mut journal = Journal::create().await;
     let pool = journal.superuser().await;

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub const KEY: [u8; 32] = [42; 32];
-pub const PROJECTIONS: [&str; 7] =
-    ["awaited", "balances", "creator_activity", "entries", "postings", "stripe_inbox", "suspense"];
+pub const PROJECTIONS: [&str; 8] =
+    ["awaited", "balance_transactions", "balances", "creator_activity", "entries", "postings", "stripe_inbox", "suspense"];
 
 /// What the stand-in for the intake does with the next webhooks.
 #[derive(Clone, Copy, Debug)]
