@@ -4,7 +4,8 @@
 //! 1. [`Cli`] here: the tree of commands. Each command is one file under [`commands`].
 //! 2. [`settings`] and [`state`]: what is set, and what a running `fanledger dev` leaves for other commands.
 //! 3. [`roles`]: how gateway, relay, projector and manager are put together from the other crates.
-//! 4. [`stripe`]: sending events as Stripe would. [`bench`]: our figures beside their baselines.
+//! 4. [`api_client`]: how commands act, as a person with a token. [`stripe`]: sending events as Stripe would. [`bench`]: our
+//!    figures beside their baselines.
 //! 5. [`output`] and [`failure`]: what people and programs see, and exit codes. [`telemetry`]: log and traces.
 //!
 //! Invariants:
@@ -15,6 +16,7 @@
 //!
 //! What is not here: any rule of the ledger, the journal or HTTP. This crate wires and shows; the others know.
 
+pub mod api_client;
 pub mod bench;
 pub mod clock;
 pub mod commands;

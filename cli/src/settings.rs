@@ -90,6 +90,10 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// `METRICS_LISTEN`, likewise.
     pub metrics_listen: Option<SocketAddr>,
+    /// `GATEWAY_URL`: where commands find the gateway; the running `dev`'s where absent.
+    gateway_url: Option<String>,
+    /// `TOKEN`: who acts through the gateway, where a command is not told.
+    pub token: Option<Secret>,
     /// `STRIPE_WEBHOOK_SECRETS`, used as written, `whsec_` included.
     pub webhook_secrets: Vec<Secret>,
     /// `STRIPE_API_KEY`; without it balance transactions known by id alone are awaited.
@@ -210,6 +214,11 @@ impl Settings {
                 .collect(),
             nats_url: reader.nats_url("NATS_URL"),
             nats_reader_url: reader.nats_url("NATS_READER_URL"),
+            gateway_url: reader.read("GATEWAY_URL", "an http or https URL such as http://127.0.0.1:8080", |text| {
+                let url = text.trim_end_matches('/');
+                (url.starts_with("http://") || url.starts_with("https://")).then(|| url.to_owned())
+            }),
+            token: reader.text("TOKEN").map(Secret::new),
             listen: reader.read("LISTEN", "an address such as 127.0.0.1:8080", |text| text.parse().ok()),
             metrics_listen: reader
                 .read("METRICS_LISTEN", "an address such as 127.0.0.1:9464", |text| text.parse().ok()),
@@ -310,11 +319,12 @@ impl Settings {
             .map_err(|error| SettingsError { problems: vec![format!("FANLEDGER_DATABASE_URL: {error}")] })
     }
 
-    /// Where the gateway is to be reached: the running `dev`'s, else where it would listen.
+    /// Where the gateway is to be reached: where it is said to be, else the running `dev`'s, else where it would listen.
     pub fn gateway_url(&self) -> String {
-        match &self.dev {
-            Some(dev) => dev.gateway_url.clone(),
-            None => format!("http://{}", self.listen.unwrap_or(LISTEN_DEFAULT)),
+        match (&self.gateway_url, &self.dev) {
+            (Some(url), _) => url.clone(),
+            (None, Some(dev)) => dev.gateway_url.clone(),
+            (None, None) => format!("http://{}", self.listen.unwrap_or(LISTEN_DEFAULT)),
         }
     }
 

@@ -4,7 +4,7 @@
 const PREFIX: &str = "FANLEDGER_";
 
 /// The contract's names, without [`PREFIX`].
-pub(super) const NAMES: [&str; 24] = [
+pub(super) const NAMES: [&str; 26] = [
     "DATABASE_URL",
     "GATEWAY_DATABASE_URL",
     "COMMAND_DATABASE_URL",
@@ -19,6 +19,8 @@ pub(super) const NAMES: [&str; 24] = [
     "STRIPE_API_KEY",
     "STRIPE_API_BASE",
     "STRIPE_LIVEMODE",
+    "GATEWAY_URL",
+    "TOKEN",
     "JWT_KEY",
     "JWT_KEY_FILE",
     "VAULT_KEY",
