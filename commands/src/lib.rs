@@ -4,9 +4,10 @@
 //! 1. [`executor`]: load a stream, decide, append, again where somebody else was first. [`store`]: over which journal.
 //! 2. [`vault`]: how bodies are sealed.
 //! 3. [`stripe`]: the webhook's intake, the translator, the fetcher of balance transactions, the port to Stripe's API.
-//! 4. [`operations`]: what an operator or finance starts by hand: retranslate, sync, converge, release.
-//! 5. [`finance`]: what a person of finance says and is remembered for: attribution, opening a webhook; [`manual_entries`].
-//! 6. [`periods`]: closing months, and opening them again.
+//! 4. [`payouts`]: runs of transfers to creators, and who sends them.
+//! 5. [`operations`]: what an operator or finance starts by hand: retranslate, sync, converge, release.
+//! 6. [`finance`]: what a person of finance says and is remembered for: attribution, opening a webhook; [`manual_entries`].
+//! 7. [`periods`]: closing months, and opening them again.
 //!
 //! Invariants:
 //! - A 2xx is sent after the commit, never before.
@@ -22,6 +23,7 @@ pub mod finance;
 pub mod manual_entries;
 pub mod metrics;
 pub mod operations;
+pub mod payouts;
 pub mod periods;
 pub mod store;
 pub mod stripe;
@@ -33,6 +35,7 @@ pub use fanledger_journal::checkpoint::with_causes;
 use fanledger_journal::runner::Projection;
 
 use crate::executor::Executor;
+use crate::payouts::sender::Sender;
 use crate::stripe::api::StripeApi;
 use crate::stripe::fetcher::Fetcher;
 use crate::stripe::translator::Translator;
@@ -46,7 +49,7 @@ pub struct Dependencies {
     pub executor: Executor,
     /// Opens raw events.
     pub vault: Vault,
-    /// Stripe's API; none where there is no key: what would be fetched is then awaited.
+    /// Stripe's API; none where there is no key: what would be fetched is then awaited, and payouts wait.
     pub stripe: Option<Arc<dyn StripeApi>>,
     /// Whether ours is live mode.
     pub livemode: bool,
@@ -57,5 +60,6 @@ pub fn managers(dependencies: &Dependencies) -> Vec<Box<dyn Projection>> {
     vec![
         Box::new(Translator::new(dependencies.executor.clone(), dependencies.vault.clone(), dependencies.livemode)),
         Box::new(Fetcher::new(dependencies.executor.clone(), dependencies.stripe.clone())),
+        Box::new(Sender::new(dependencies.executor.clone(), dependencies.stripe.clone())),
     ]
 }

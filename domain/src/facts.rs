@@ -551,3 +551,30 @@ fact! {
         pub source: Option<StripeId>,
     }
 }
+
+fact! {
+    /// A connected account (`acct_…`), as far as paying it goes.
+    pub struct ConnectedAccountSnapshot {
+        /// The account.
+        pub id: StripeId,
+        /// Whose it is, by its metadata.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        pub creator: Option<CreatorId>,
+        /// Whether transfers to it are allowed (`capabilities.transfers` is `active`).
+        pub transfers_active: bool,
+        /// Whether Stripe pays it out (`payouts_enabled`).
+        pub payouts_enabled: bool,
+        /// How many requirements are due now or past due.
+        pub requirements_due: u32,
+        /// Stripe's word for why it is disabled, where it is (`requirements.disabled_reason`).
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        pub disabled_reason: Option<String>,
+    }
+}
+
+impl ConnectedAccountSnapshot {
+    /// Whether money sent to it reaches its owner: nothing is missing, and nothing will be soon.
+    pub const fn is_payable(&self) -> bool {
+        self.transfers_active && self.payouts_enabled && self.requirements_due == 0 && self.disabled_reason.is_none()
+    }
+}

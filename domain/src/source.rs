@@ -4,13 +4,15 @@
 use std::collections::BTreeSet;
 
 use crate::event::Event;
-use crate::facts::{EventStamp, SourceOffer};
+use crate::facts::{ConnectedAccountSnapshot, EventStamp, SourceOffer};
 use crate::id::{StripeId, StripeKind};
 
 /// What is known of such an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     newest: Option<(EventStamp, Vec<SourceOffer>)>,
+    /// Of a connected account: how it looked last.
+    account: Option<(EventStamp, ConnectedAccountSnapshot)>,
     links: BTreeSet<StripeId>,
     sequence: u64,
 }
@@ -57,16 +59,22 @@ impl Source {
 
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::AttributionSourceObserved(seen) = fact {
-            let new = (seen.stamp.clone(), seen.offers.clone());
-            let is_newer = self.newest.as_ref().is_none_or(|known| *known < new);
-            if is_newer {
-                self.newest = Some(new);
-            }
-            is_newer
+            replace_older(&mut self.newest, (seen.stamp.clone(), seen.offers.clone()))
+        } else if let Event::ConnectedAccountObserved(seen) = fact {
+            replace_older(&mut self.account, (seen.stamp.clone(), seen.account.clone()))
         } else if let Event::StripeObjectsLinked(link) = fact {
             self.links.insert(link.to.clone())
         } else {
             false
         }
     }
+}
+
+/// Keeps the newer of two snapshots; false where that is the known one.
+fn replace_older<T: Ord>(known: &mut Option<T>, new: T) -> bool {
+    let is_newer = known.as_ref().is_none_or(|known| *known < new);
+    if is_newer {
+        *known = Some(new);
+    }
+    is_newer
 }

@@ -218,7 +218,10 @@ fn sources_say_whose_money_it_is_and_what_tax_is_in_it() {
         ("account.updated.connected", vec![(Rank::Account, Said::Valid, None)]),
         ("account.updated.connected_silenced", vec![(Rank::Account, Said::Silent, None)]),
     ] {
-        let [Observation::Source { offers, .. }] = &facts(name).observations[..] else {
+        let observations = facts(name).observations;
+        let (Some(Observation::Source { offers, .. }), None | Some(Observation::ConnectedAccount(_))) =
+            (observations.first(), observations.get(1))
+        else {
             panic!("{name} is not one source")
         };
         let said: Vec<_> = offers
@@ -466,4 +469,27 @@ proptest! {
         let id_ends = id_starts + body[id_starts..].find('"').unwrap();
         prop_assert_eq!(read_envelope(bytes).is_ok(), bytes.len() > id_ends);
     }
+}
+
+#[test]
+fn a_connected_account_says_whether_it_can_be_paid() {
+    let account = |name: &str| {
+        let account = facts(name).observations.into_iter().find_map(|observation| match observation {
+            Observation::ConnectedAccount(account) => Some(account),
+            _ => None,
+        });
+        account.unwrap()
+    };
+    let able = account("account.updated.connected_able");
+    assert!(able.is_payable(), "{able:?}");
+    assert_eq!(able.creator.unwrap().as_str(), "crt_ada");
+    let restricted = account("account.updated.connected_restricted");
+    // One of the two that are due is past due, too.
+    assert_eq!(
+        (restricted.requirements_due, restricted.transfers_active, restricted.payouts_enabled),
+        (2, false, false)
+    );
+    assert_eq!(restricted.disabled_reason.as_deref(), Some("requirements.past_due"));
+    // Old or partial: what does not say that it can be paid is not paid.
+    assert!(!account("account.updated.connected").is_payable());
 }

@@ -1,6 +1,8 @@
 //! Stripe, as far as we need one without a network: its signatures and a stand-in for its API.
 
-use std::collections::{HashMap, VecDeque};
+mod transfers;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +57,8 @@ pub enum Failure {
     Status(u16),
     /// No answer for this long, then the right one.
     Delay(Duration),
+    /// It is done, and 500 is answered: what a lost answer looks like to a client.
+    AnswerLost,
 }
 
 /// A call that the stand-in received.
@@ -72,11 +76,13 @@ pub struct Call {
     pub status: u16,
 }
 
-/// A stand-in for Stripe's API on loopback, which knows the balance transactions that it is taught.
+/// A stand-in for Stripe's API on loopback, which knows the balance transactions that it is taught, and makes transfers.
 ///
-/// It speaks `GET /v1/balance_transactions/{id}` and the paged, filtered list of them; every other call under `/v1`
-/// is recorded and answered as Stripe answers an unknown URL. `POST /_stand_in/balance_transactions` with a JSON
-/// array teaches it from another process. It stops when dropped.
+/// It speaks `GET /v1/balance_transactions/{id}` and the paged, filtered list of them, `POST /v1/transfers` with
+/// `Idempotency-Key`, and the list of transfers by group; every other call under `/v1` is recorded and answered as Stripe
+/// answers an unknown URL. A transfer needs as much in the balance as the net of what was taught adds up to, and an account
+/// that is not restricted. `POST /_stand_in/balance_transactions` with a JSON array teaches it from another process, `POST
+/// /_stand_in/restricted` with a JSON array of account ids restricts these and no others. It stops when dropped.
 #[derive(Debug)]
 pub struct StandIn {
     address: SocketAddr,
@@ -93,6 +99,11 @@ struct Store {
     calls: Vec<Call>,
     failures: VecDeque<Failure>,
     failures_by_id: HashMap<String, VecDeque<Failure>>,
+    /// Oldest first.
+    transfers: Vec<Value>,
+    /// By idempotency key: what was asked, and the status and body that were answered.
+    answered: HashMap<String, transfers::Answered>,
+    restricted: BTreeSet<String>,
 }
 
 impl Store {
@@ -134,7 +145,9 @@ impl StandIn {
         let router = Router::new()
             .route("/v1/balance_transactions", get(list))
             .route("/v1/balance_transactions/{id}", get(retrieve))
+            .route("/v1/transfers", get(transfers::list).post(transfers::create))
             .route("/_stand_in/balance_transactions", post(teach).layer(DefaultBodyLimit::disable()))
+            .route("/_stand_in/restricted", post(transfers::restrict))
             .fallback(unknown)
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
@@ -172,7 +185,7 @@ impl StandIn {
         lock(&self.shared).failures.push_back(Failure::Delay(delay));
     }
 
-    /// The next `n` calls for this balance transaction fail so.
+    /// The next `n` calls for this balance transaction, or transfers to this account, fail so.
     pub fn fail_next_for(&self, id: &str, n: usize, failure: Failure) {
         lock(&self.shared).failures_by_id.entry(id.to_owned()).or_default().extend(std::iter::repeat_n(failure, n));
     }
@@ -209,7 +222,12 @@ impl Received {
     }
 
     /// Checks the key, plays a planned failure or else answers, and records the call with its outcome.
-    async fn answered(self, shared: &Shared, id: Option<&str>, answer: impl FnOnce(&Store) -> Response) -> Response {
+    async fn answered(
+        self,
+        shared: &Shared,
+        id: Option<&str>,
+        answer: impl FnOnce(&mut Store) -> Response,
+    ) -> Response {
         let (authorised, failure) = {
             let mut store = lock(shared);
             let authorised = self.header("authorization").is_some_and(|sent| sent == format!("Bearer {}", store.key));
@@ -224,7 +242,11 @@ impl Received {
                 problem(StatusCode::UNAUTHORIZED, "invalid_request_error", None, "Invalid API Key provided")
             }
             Some(Failure::Status(status)) => injected(status),
-            Some(Failure::Delay(_)) | None => answer(&store),
+            Some(Failure::AnswerLost) => {
+                answer(&mut store);
+                injected(500)
+            }
+            Some(Failure::Delay(_)) | None => answer(&mut store),
         };
         let call = Call {
             method: self.method.to_string(),

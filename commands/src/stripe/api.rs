@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable as _};
-use fanledger_domain::facts::BalanceTransaction;
-use fanledger_domain::id::StripeId;
-use fanledger_domain::stripe::{Unreadable, read_balance_transaction};
+use fanledger_domain::facts::{BalanceTransaction, TransferSnapshot};
+use fanledger_domain::id::{CreatorId, StripeId};
+use fanledger_domain::money::Money;
+use fanledger_domain::payout_run::PayoutRunId;
+use fanledger_domain::stripe::{Unreadable, read_balance_transaction, read_transfer};
 use fanledger_domain::time::Timestamp;
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -44,7 +46,8 @@ pub enum StripeApiError {
 }
 
 impl StripeApiError {
-    fn may_pass(&self) -> bool {
+    /// Whether the same request may be answered later, with nothing changed.
+    pub fn may_pass(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Unavailable(_) => true,
             Self::Client(_) | Self::Refused(_) | Self::Unreadable(_) => false,
@@ -63,6 +66,33 @@ pub struct Page {
     pub after: Option<String>,
 }
 
+/// A transfer that Stripe is asked to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferRequest<'a> {
+    /// How much; in digits that Stripe takes ([`Money::round_to_payable`]).
+    pub money: Money,
+    /// The connected account.
+    pub destination: &'a StripeId,
+    /// Whose money it is.
+    pub creator: &'a CreatorId,
+    /// The run that it is of.
+    pub run: PayoutRunId,
+    /// Its transfer group and its idempotency key: the same reference is the same transfer.
+    pub reference: &'a str,
+}
+
+/// What became of a request to make a transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is made, now or by an earlier request of the same reference.
+    Made(TransferSnapshot),
+    /// It is not, and will not be.
+    Declined {
+        /// Stripe's code, `balance_insufficient`.
+        code: String,
+    },
+}
+
 /// What is asked of Stripe.
 #[async_trait]
 pub trait StripeApi: Send + Sync {
@@ -72,6 +102,12 @@ pub trait StripeApi: Send + Sync {
     /// Balance transactions made at or after `since`, newest first, by pages.
     async fn balance_transactions(&self, since: Option<Timestamp>, after: Option<&str>)
     -> Result<Page, StripeApiError>;
+
+    /// Makes a transfer to a connected account.
+    async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError>;
+
+    /// The transfers of a group; ours have one each.
+    async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError>;
 }
 
 /// Stripe's API over HTTP: key, pinned version, time-outs, retries with backoff and jitter, no redirects.
@@ -102,13 +138,8 @@ impl HttpStripeApi {
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Option<serde_json::Value>, StripeApiError> {
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(5))
-            .with_max_times(RETRIES)
-            .with_jitter();
         (|| self.get_once(path, query))
-            .retry(backoff)
+            .retry(backoff())
             .when(StripeApiError::may_pass)
             .notify(|error, delay| tracing::warn!(%error, ?delay, "Stripe's API is tried again"))
             .await
@@ -135,6 +166,79 @@ impl HttpStripeApi {
             status => Err(StripeApiError::Refused(status)),
         }
     }
+
+    /// The same key makes each try the same request.
+    async fn post(&self, path: &str, form: &[(&str, String)], key: &str) -> Result<Posted, StripeApiError> {
+        (|| self.post_once(path, form, key))
+            .retry(backoff())
+            .when(StripeApiError::may_pass)
+            .notify(|error, delay| tracing::warn!(%error, ?delay, "Stripe's API is tried again"))
+            .await
+    }
+
+    async fn post_once(&self, path: &str, form: &[(&str, String)], key: &str) -> Result<Posted, StripeApiError> {
+        let request = self
+            .client
+            .post(format!("{}/v1/{path}", self.base))
+            .bearer_auth(self.key.as_str())
+            .header("Stripe-Version", API_VERSION)
+            .header("Idempotency-Key", key)
+            .form(form);
+        let response = request.send().await.map_err(StripeApiError::Transport)?;
+        match response.status() {
+            status if status.is_success() => response.json().await.map(Posted::Done).map_err(StripeApiError::Transport),
+            // 409: the first request with this key is still under way.
+            status
+                if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT)
+                    || status.is_server_error() =>
+            {
+                Err(StripeApiError::Unavailable(status))
+            }
+            status @ (StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED) => {
+                let ErrorBody { error } = response.json().await.map_err(StripeApiError::Transport)?;
+                // The same key with another request: somebody else's, or a mistake of ours. Never a refusal of the transfer.
+                if error.kind == "idempotency_error" {
+                    return Err(StripeApiError::Refused(status));
+                }
+                Ok(Posted::Declined { code: word(error.code.unwrap_or(error.kind)) })
+            }
+            status => Err(StripeApiError::Refused(status)),
+        }
+    }
+}
+
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_max_times(RETRIES)
+        .with_jitter()
+}
+
+/// What became of a POST.
+enum Posted {
+    Done(serde_json::Value),
+    Declined { code: String },
+}
+
+/// An error as Stripe sends it. <https://docs.stripe.com/api/errors>
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// Its message is not read: it may hold anything, and what is read here ends in the journal.
+#[derive(Deserialize)]
+struct ErrorDetail {
+    #[serde(rename = "type")]
+    kind: String,
+    code: Option<String>,
+}
+
+/// One of Stripe's words, or that it is none.
+fn word(text: String) -> String {
+    let is_word = (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_word { text } else { "unknown".to_owned() }
 }
 
 #[async_trait]
@@ -167,5 +271,28 @@ impl StripeApi for HttpStripeApi {
             }
         }
         Ok(page)
+    }
+    async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
+        let form = [
+            ("amount", request.money.minor().to_string()),
+            ("currency", request.money.currency().to_string()),
+            ("destination", request.destination.to_string()),
+            ("transfer_group", request.reference.to_owned()),
+            ("metadata[creator_id]", request.creator.to_string()),
+            ("metadata[payout_run]", request.run.to_string()),
+        ];
+        match self.post("transfers", &form, request.reference).await? {
+            Posted::Done(value) => read_transfer(&value).map(Created::Made).map_err(StripeApiError::Unreadable),
+            Posted::Declined { code } => Ok(Created::Declined { code }),
+        }
+    }
+
+    async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
+        let query = [("transfer_group", group.to_owned()), ("limit", PAGE.to_string())];
+        let answer = self.get("transfers", &query).await?;
+        let Some(list) = answer.and_then(|value| List::deserialize(value).ok()) else {
+            return Err(StripeApiError::Refused(StatusCode::NOT_FOUND));
+        };
+        list.data.iter().map(|value| read_transfer(value).map_err(StripeApiError::Unreadable)).collect()
     }
 }

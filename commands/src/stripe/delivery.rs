@@ -16,6 +16,7 @@ use fanledger_domain::event::{
 use fanledger_domain::facts::BalanceTransaction;
 use fanledger_domain::id::{StripeId, StripeKind};
 use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
+use fanledger_domain::payout_run::ConnectedAccountObserved;
 use fanledger_domain::source::Source;
 use fanledger_domain::stripe::{Observation, Translation};
 use fanledger_journal::event::Metadata;
@@ -157,6 +158,9 @@ pub fn of_translation(translation: Translation) -> Vec<Delivery> {
             }
             Observation::Source { object, offers } => {
                 deliver(&object.clone(), AttributionSourceObserved { stamp, object, offers }.into());
+            }
+            Observation::ConnectedAccount(account) => {
+                deliver(&account.id.clone(), ConnectedAccountObserved { stamp, account }.into());
             }
         }
     }

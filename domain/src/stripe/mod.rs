@@ -26,19 +26,20 @@ use serde_json::Value;
 
 use crate::event::NotTranslatedReason;
 use crate::facts::{
-    ApplicationFeeSnapshot, BalanceTransaction, ChargeSnapshot, DisputeSnapshot, EventStamp, PayoutSnapshot,
-    RefundSnapshot, SourceOffer, TopupSnapshot, TransferSnapshot,
+    ApplicationFeeSnapshot, BalanceTransaction, ChargeSnapshot, ConnectedAccountSnapshot, DisputeSnapshot, EventStamp,
+    PayoutSnapshot, RefundSnapshot, SourceOffer, TopupSnapshot, TransferSnapshot,
 };
 use crate::id::StripeId;
 
 pub use balance_transaction::read_balance_transaction;
 pub use envelope::{Envelope, NoEventId, read_envelope};
+pub use moving::read_transfer;
 pub use read::{AMOUNT_MAX, Unreadable};
 
 use read::Object;
 
 /// Counts up with every change of what is read out of an event, so that it can be told which events are worth translating again.
-pub const TRANSLATOR_VERSION: u32 = 1;
+pub const TRANSLATOR_VERSION: u32 = 2;
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub enum Observation {
         /// What it says.
         offers: Vec<SourceOffer>,
     },
+    /// A connected account, as far as paying it goes.
+    ConnectedAccount(ConnectedAccountSnapshot),
 }
 
 /// Why an event says nothing.

@@ -3,6 +3,8 @@
 //! Each reader takes the object as an event shows it, in any API version, and pushes what it finds: the snapshot, and every balance
 //! transaction that is embedded whole. One that is only named is kept as an id in the snapshot.
 
+use serde_json::Value;
+
 use crate::facts::{
     ApplicationFeeSnapshot, ChargeSnapshot, ChargeStatus, DisputeSnapshot, DisputeStatus, PayoutSnapshot, PayoutStatus,
     RefundSnapshot, RefundStatus, Reversal, TopupSnapshot, TopupStatus, TransferSnapshot,
@@ -118,11 +120,26 @@ fn dispute_status(word: &str) -> Option<DisputeStatus> {
 /// nobody that we know: its cash moves by its balance transaction, and its meaning waits for finance. One that failed or was
 /// cancelled came back whole, which such objects say by status alone.
 pub(super) fn transfer(object: &Object<'_>, reading: &mut Reading) -> Read {
+    let snapshot = transfer_snapshot(object, reading)?;
+    reading.push(Observation::Transfer(snapshot));
+    Ok(())
+}
+
+/// A transfer as the API answers it, outside of any event.
+///
+/// # Errors
+/// When a field of it is missing or is none.
+pub fn read_transfer(transfer: &Value) -> Result<TransferSnapshot, Unreadable> {
+    // What it embeds whole is fetched and listed like every other balance transaction.
+    transfer_snapshot(&Object::new(transfer, String::new())?, &mut Reading::default())
+}
+
+fn transfer_snapshot(object: &Object<'_>, reading: &mut Reading) -> Result<TransferSnapshot, Unreadable> {
     object.expect_kind("transfer")?;
     let id = object.id()?;
     let amount = object.require("amount", object.amount("amount")?)?;
     let came_back = matches!(object.text("status")?, Some("failed" | "canceled"));
-    let snapshot = TransferSnapshot {
+    Ok(TransferSnapshot {
         created: object.created()?,
         currency: object.currency()?,
         amount,
@@ -132,9 +149,7 @@ pub(super) fn transfer(object: &Object<'_>, reading: &mut Reading) -> Read {
         balance_transaction: named(object, "balance_transaction", &id, reading)?,
         offer: attribution::creator_offer(object.get("metadata")),
         id,
-    };
-    reading.push(Observation::Transfer(snapshot));
-    Ok(())
+    })
 }
 
 /// A payout of the platform. A negative one debits our bank.
@@ -212,7 +227,7 @@ fn named(
     reading: &mut Reading,
 ) -> Result<Option<StripeId>, Unreadable> {
     let id = object.reference(key)?;
-    if object.get(key).is_some_and(serde_json::Value::is_object)
+    if object.get(key).is_some_and(Value::is_object)
         && let Some(expanded) = object.object(key)?
     {
         reading.balance_transaction(owner, &expanded)?;

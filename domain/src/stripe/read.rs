@@ -152,6 +152,13 @@ impl<'a> Object<'a> {
         items.iter().enumerate().map(|(index, item)| Object::new(item, format!("{path}[{index}]"))).collect()
     }
 
+    /// The texts of a list.
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<&'a str>, Unreadable> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let texts: Option<Vec<&str>> = value.as_array().and_then(|items| items.iter().map(Value::as_str).collect());
+        texts.ok_or_else(|| self.refuse(key, "is not a list of texts"))
+    }
+
     /// Refuses an object whose `object` says that it is something else. Tolerates its absence.
     pub(super) fn expect_kind(&self, kind: &str) -> Result<(), Unreadable> {
         match self.get("object") {

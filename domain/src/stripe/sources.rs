@@ -4,7 +4,9 @@
 //! Each yields a snapshot of what it says even where it says nothing: the newest snapshot counts, and one that went silent must
 //! be able to overrule one that spoke.
 
-use crate::facts::{Offer, OfferRank, SourceOffer};
+use std::collections::BTreeSet;
+
+use crate::facts::{ConnectedAccountSnapshot, Offer, OfferRank, SourceOffer};
 
 use super::read::{Object, Unreadable};
 use super::{Observation, Reading, attribution};
@@ -111,11 +113,55 @@ pub(super) fn subscription(object: &Object<'_>, reading: &mut Reading) -> Read {
     reading.source(object, vec![says(OfferRank::Subscription, object, None)])
 }
 
-/// A connected account, whose metadata says whose it is.
+/// A connected account, whose metadata says whose it is, and which says whether it can be paid.
 pub(super) fn account(object: &Object<'_>, reading: &mut Reading) -> Read {
     object.expect_kind("account")?;
     let offer = attribution::creator_offer(object.get("metadata"));
-    reading.source(object, vec![SourceOffer { rank: OfferRank::Account, offer, tax_minor: None }])
+    let creator = match &offer {
+        Offer::Valid(attribution) => Some(attribution.creator.clone()),
+        Offer::Silent | Offer::Invalid(_) => None,
+    };
+    reading.source(object, vec![SourceOffer { rank: OfferRank::Account, offer, tax_minor: None }])?;
+    reading.push(Observation::ConnectedAccount(ConnectedAccountSnapshot {
+        id: object.id()?,
+        creator,
+        transfers_active: transfers_active(object)?,
+        payouts_enabled: object.flag("payouts_enabled")?.unwrap_or(false),
+        requirements_due: requirements_due(object)?,
+        disabled_reason: match object.object("requirements")? {
+            Some(requirements) => requirements.text("disabled_reason")?.map(word),
+            None => None,
+        },
+    }));
+    Ok(())
+}
+
+/// One of Stripe's words, kept in the clear; what is not of their form is not kept.
+fn word(text: &str) -> String {
+    let is_word = (1..=100).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._".contains(&b));
+    if is_word { text.to_owned() } else { "other".to_owned() }
+}
+
+/// By `capabilities.transfers` (since 2019), or `legacy_payments`, which such accounts had before; what says neither is not paid.
+fn transfers_active(account: &Object<'_>) -> Result<bool, Unreadable> {
+    let Some(capabilities) = account.object("capabilities")? else { return Ok(false) };
+    for capability in ["transfers", "legacy_payments"] {
+        if capabilities.text(capability)? == Some("active") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// How many things Stripe wants now or wanted before; one that is both counts once.
+fn requirements_due(account: &Object<'_>) -> Result<u32, Unreadable> {
+    let Some(requirements) = account.object("requirements")? else { return Ok(0) };
+    let mut due: BTreeSet<&str> = BTreeSet::new();
+    for key in ["currently_due", "past_due"] {
+        due.extend(requirements.texts(key)?);
+    }
+    Ok(u32::try_from(due.len()).unwrap_or(u32::MAX))
 }
 
 /// What an object's own metadata says. A negative tax belongs to a credit, which no charge pays: then there is none to hold back.

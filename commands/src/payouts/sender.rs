@@ -1,0 +1,315 @@
+//! Sends the transfers of approved runs, each once, whatever breaks off where.
+//!
+//! For each line, in this order: it has ended → nothing. Else Stripe is asked whether the transfer is there already, by its
+//! transfer group; else the creator's hold is looked at; else it is asked to make it. The answer is recorded first as the
+//! transfer's own fact, so that the books hold it at once, then as the line's end.
+//!
+//! The transfer group and the `Idempotency-Key` are the same text, unique to journal, run and line. The key makes a request that
+//! is sent twice within a day one transfer, also while the first is still under way; Stripe forgets keys after 24 hours at the
+//! earliest, and from then on the group finds what was made. Asked always, so that there is one way through here: a request more
+//! for each line, and no clock that has to be right.
+//!
+//! What may pass (no answer, 409, 429, 5xx) records nothing and is tried again for as long as it takes. What Stripe refuses ends
+//! the line as failed; the money stays available and the next run takes it. A refusal of the key, an answer that cannot be read,
+//! and a transfer that is not what was asked for halt this manager, with the reason in its status: nothing more is sent until a
+//! person has looked.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use fanledger_domain::event::{Event, TransferObserved};
+use fanledger_domain::facts::{EventStamp, TransferSnapshot};
+use fanledger_domain::payout_run::hold::CreatorPayouts;
+use fanledger_domain::payout_run::line::{Line, LineEnd};
+use fanledger_domain::payout_run::run::{PayoutRun, Stage};
+use fanledger_domain::payout_run::{
+    PayoutLine, PayoutRunApproved, PayoutRunId, PayoutTransferFailed, PayoutTransferSent,
+};
+use fanledger_domain::time::{Timestamp, TimestampError};
+use fanledger_journal::event::{Metadata, RecordedEvent, StreamId};
+use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
+use futures::future::join_all;
+use sqlx::{PgConnection, types::Uuid};
+
+use crate::executor::{ActError, ExecuteError, Executor};
+use crate::payouts::desk::{creator_stream, run_stream};
+use crate::store::{JournalStore, Store};
+use crate::stripe::api::{Created, StripeApi, StripeApiError, TransferRequest};
+use crate::stripe::delivery::Delivery;
+
+/// The runner's name.
+pub const NAME: &str = "payout_sender";
+/// The actor that its events carry.
+pub const ACTOR: &str = "system:payout_sender";
+/// How a line ends whose creator is held between proposal and sending.
+pub const HELD: &str = "payouts_held";
+/// Transfers under way at once; Stripe allows 100 writes a second in live mode, 25 in test mode.
+const CONCURRENCY: usize = 8;
+
+/// See the module.
+pub struct Sender<S = JournalStore> {
+    executor: Executor<S>,
+    stripe: Option<Arc<dyn StripeApi>>,
+}
+
+/// Why a line did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A stream could not be read or appended to.
+    #[error("load the payout run, or record what became of a line")]
+    Execute(#[from] ExecuteError),
+    /// Stripe did not answer, or refuses the key.
+    #[error("ask Stripe for the transfer of {line}")]
+    Stripe {
+        /// The line.
+        line: String,
+        /// What it said.
+        #[source]
+        source: StripeApiError,
+    },
+    /// There is no key to ask Stripe with.
+    #[error(
+        "{0} is approved and there is no key to Stripe's API to send it with: set FANLEDGER_STRIPE_API_KEY, start the manager \
+         again, then run `fanledger projections resume {NAME}`; nothing was sent"
+    )]
+    NoKey(PayoutRunId),
+    /// What is at Stripe under this line's name is something else.
+    #[error(
+        "Stripe's {transfer} stands for {line} and is not what was approved ({what}): was the journal restored? See \
+         docs/runbooks/payouts.md"
+    )]
+    Mismatch {
+        /// The line.
+        line: String,
+        /// The transfer at Stripe.
+        transfer: String,
+        /// In what it differs.
+        what: &'static str,
+    },
+    /// This machine's clock is out of the calendar.
+    #[error("tell the time")]
+    Clock(#[source] TimestampError),
+    /// The journal's id could not be read.
+    #[error("read which journal this is")]
+    Journal(#[source] sqlx::Error),
+}
+
+impl SendError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Execute(error) => error.is_transient(),
+            Self::Stripe { source, .. } => source.may_pass(),
+            Self::NoKey(_) | Self::Mismatch { .. } | Self::Clock(_) => false,
+            Self::Journal(error) => fanledger_journal::runner::is_transient(error),
+        }
+    }
+}
+
+impl From<ActError<Infallible>> for SendError {
+    fn from(error: ActError<Infallible>) -> Self {
+        match error {
+            ActError::Refused(never) => match never {},
+            ActError::Failed(error) => Self::Execute(error),
+        }
+    }
+}
+
+/// A run under way.
+struct Sending<'a> {
+    stripe: &'a dyn StripeApi,
+    journal: Uuid,
+    run: PayoutRunId,
+    metadata: Metadata,
+}
+
+impl<S: Store> Sender<S> {
+    /// A sender that asks `stripe`, where there is a key for it.
+    pub const fn new(executor: Executor<S>, stripe: Option<Arc<dyn StripeApi>>) -> Self {
+        Self { executor, stripe }
+    }
+
+    /// Sends what is left of an approved run. `connection` idles while Stripe is asked, and is kept awake.
+    async fn send(&self, run: PayoutRunId, connection: &mut PgConnection) -> Result<(), SendError> {
+        let known: PayoutRun = self.executor.known(&run_stream(run), PayoutRun::evolve).await?;
+        if known.stage() != Some(Stage::Approved) {
+            return Ok(());
+        }
+        let stripe = self.stripe.as_deref().ok_or(SendError::NoKey(run))?;
+        let journal = journal_id(connection).await?;
+        let metadata =
+            Metadata { actor: Some(ACTOR.to_owned()), correlation_id: Some(run.to_string()), ..Metadata::default() };
+        let sending = Sending { stripe, journal, run, metadata };
+        let (mut sent, mut failed, mut first_error) = (0, 0, None);
+        for lines in known.lines().chunks(CONCURRENCY) {
+            // Each is let come to its end, so that what was asked of Stripe is not dropped half-way for want of another.
+            let mut asked = Vec::new();
+            for line in lines {
+                asked.push(self.send_line(&sending, line));
+            }
+            let mut ended = 0;
+            for end in join_all(asked).await {
+                match end {
+                    Ok(LineEnd::Sent) => sent += 1,
+                    Ok(LineEnd::Failed) => failed += 1,
+                    Err(error) if error.is_transient() => {
+                        first_error.get_or_insert(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+                ended += 1;
+            }
+            // One stubborn line does not hold up the others; where none of several gets through, nobody will.
+            if ended == 0 {
+                break;
+            }
+            journal_id(connection).await?;
+        }
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        let now = now()?;
+        let finish = |known: &PayoutRun, _| Ok::<_, Infallible>(known.finish(run, sent, failed, now));
+        self.executor.act(&run_stream(run), &sending.metadata, PayoutRun::evolve, finish).await?;
+        Ok(())
+    }
+
+    async fn send_line(&self, sending: &Sending<'_>, line: &PayoutLine) -> Result<LineEnd, SendError> {
+        let name = sending.run.line(line.line);
+        let stream = StreamId::new(Line::STREAM, name.clone());
+        let known: Line = self.executor.known(&stream, Line::evolve).await?;
+        if let Some(end) = known.end() {
+            return Ok(end);
+        }
+        let failed = |source| SendError::Stripe { line: name.clone(), source };
+        let reference = format!("fanledger-payout-{}-{name}", sending.journal);
+        let mut there = sending.stripe.transfers_of_group(&reference).await.map_err(failed)?;
+        if there.len() > 1 {
+            let transfer = there.iter().map(|transfer| transfer.id.as_str()).collect::<Vec<_>>().join(" and ");
+            return Err(SendError::Mismatch { line: name, transfer, what: "there are several" });
+        }
+        let made = match there.pop() {
+            Some(transfer) => Created::Made(transfer),
+            None if self.is_held(line).await? => Created::Declined { code: HELD.to_owned() },
+            None => {
+                let request = TransferRequest {
+                    money: line.money,
+                    destination: &line.destination,
+                    creator: &line.creator,
+                    run: sending.run,
+                    reference: &reference,
+                };
+                sending.stripe.create_transfer(&request).await.map_err(failed)?
+            }
+        };
+        let (end, event) = match made {
+            Created::Made(transfer) => {
+                check(&name, line, &transfer)?;
+                let sent = PayoutTransferSent {
+                    run: sending.run,
+                    line: line.line,
+                    transfer: transfer.id.clone(),
+                    at: transfer.created,
+                };
+                self.executor.deliver(as_made(transfer), None, &sending.metadata).await?;
+                (LineEnd::Sent, Event::from(sent))
+            }
+            Created::Declined { code } => {
+                tracing::warn!(line = name, code, "a transfer to a creator was refused; its money stays available");
+                let failed = PayoutTransferFailed { run: sending.run, line: line.line, at: now()?, code };
+                (LineEnd::Failed, Event::from(failed))
+            }
+        };
+        let record =
+            |known: &Line, _| Ok::<_, Infallible>(if known.end().is_some() { Vec::new() } else { vec![event.clone()] });
+        self.executor.act(&stream, &sending.metadata, Line::evolve, record).await?;
+        Ok(end)
+    }
+
+    async fn is_held(&self, line: &PayoutLine) -> Result<bool, ExecuteError> {
+        let known: CreatorPayouts = self.executor.known(&creator_stream(&line.creator), CreatorPayouts::evolve).await?;
+        Ok(known.is_held())
+    }
+}
+
+/// What an answer claims is checked against what was asked for.
+fn check(name: &str, line: &PayoutLine, transfer: &TransferSnapshot) -> Result<(), SendError> {
+    let differs = |what| Err(SendError::Mismatch { line: name.to_owned(), transfer: transfer.id.to_string(), what });
+    if transfer.amount != line.money.minor() {
+        differs("another amount")
+    } else if transfer.currency != line.money.currency() {
+        differs("another currency")
+    } else if transfer.destination.as_ref() != Some(&line.destination) {
+        differs("another account")
+    } else {
+        Ok(())
+    }
+}
+
+/// The transfer as it was made, as a fact of its own stream. What became of it since comes by webhook, each dated as Stripe says;
+/// a look that finds it reversed already would not know when. There is no event that it came with, so the transfer itself stands
+/// for it: whoever looks again records the same.
+fn as_made(transfer: TransferSnapshot) -> Delivery {
+    let made = TransferSnapshot { amount_reversed: 0, reversals: Vec::new(), ..transfer };
+    let stamp = EventStamp { created: made.created, event: made.id.clone() };
+    Delivery { object: made.id.clone(), facts: vec![TransferObserved { stamp, transfer: made }.into()] }
+}
+
+fn now() -> Result<Timestamp, SendError> {
+    Timestamp::from_chrono(Utc::now()).map_err(SendError::Clock)
+}
+
+/// Also a sign of life on a connection that Postgres would otherwise take back.
+async fn journal_id(connection: &mut PgConnection) -> Result<Uuid, SendError> {
+    sqlx::query_scalar("SELECT journal_id FROM journal.identity")
+        .fetch_one(connection)
+        .await
+        .map_err(SendError::Journal)
+}
+
+#[async_trait]
+impl Projection for Sender {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn schema(&self) -> Schema {
+        Schema { create: "", views: &[] }
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        event_type == PayoutRunApproved::TYPE
+    }
+
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
+        if effects == Effects::Muted {
+            return Ok(());
+        }
+        for recorded in batch {
+            let run = recorded
+                .stream
+                .aggregate_id
+                .parse::<PayoutRunId>()
+                .map_err(|error| ApplyError::poison(recorded.position, error))?;
+            self.send(run, connection).await.map_err(|error| {
+                if error.is_transient() {
+                    ApplyError::transient(error)
+                } else {
+                    ApplyError::poison(recorded.position, error)
+                }
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! A run: proposed, then approved or cancelled; approved, then finished.
+
+use crate::account::{Account, Bucket};
+use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, Side, check_postings};
+use crate::event::Event;
+use crate::id::{EntryId, IdError, StripeId, Subject};
+use crate::payout_run::proposal::Proposal;
+use crate::payout_run::{
+    PayoutLine, PayoutRecovery, PayoutRunApproved, PayoutRunCanceled, PayoutRunFinished, PayoutRunId,
+    PayoutRunProposed, Recovery, is_reason,
+};
+use crate::period::{FirstOpen, REASON_CHARS_MAX};
+use crate::time::Timestamp;
+
+/// How long a proposal may be approved. After it the books have moved on too far: cancel it and propose anew.
+pub const PROPOSAL_DAYS: i64 = 7;
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for approval.
+    Proposed,
+    /// Its transfers are being sent.
+    Approved,
+    /// It will not be sent.
+    Canceled,
+    /// Every transfer was made or refused.
+    Finished,
+}
+
+impl Stage {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Approved => "approved",
+            Self::Canceled => "canceled",
+            Self::Finished => "finished",
+        }
+    }
+
+    /// Whether the next run has to wait for it.
+    pub const fn is_open(self) -> bool {
+        match self {
+            Self::Proposed | Self::Approved => true,
+            Self::Canceled | Self::Finished => false,
+        }
+    }
+}
+
+/// Why a run was not proposed, approved or cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayoutRunError {
+    /// No such run.
+    #[error("there is no payout run {0}; `GET /api/v1/ledger/payout-runs` lists them")]
+    Unknown(PayoutRunId),
+    /// One at a time.
+    #[error("payout run {run} is {}: {}", .stage.as_str(), match .stage {
+        Stage::Proposed => "approve it or cancel it first",
+        Stage::Approved | Stage::Canceled | Stage::Finished => "wait until its transfers are sent",
+    })]
+    Open {
+        /// The one that is open.
+        run: PayoutRunId,
+        /// Where it stands.
+        stage: Stage,
+    },
+    /// Nobody is paid, and nobody owes anything that is not claimed yet.
+    #[error("there is nothing to pay, to claim or to recover; the proposal says who is left out and why")]
+    Nothing,
+    /// It was decided before.
+    #[error("payout run {run} is {} already", .stage.as_str())]
+    Decided {
+        /// The run.
+        run: PayoutRunId,
+        /// Where it stands.
+        stage: Stage,
+    },
+    /// Two persons are needed.
+    #[error("{by} proposed {run}, which moves more than one person may: somebody else must approve it")]
+    SecondPerson {
+        /// The run.
+        run: PayoutRunId,
+        /// Who proposed it.
+        by: Subject,
+    },
+    /// The books have moved on.
+    #[error("payout run {run} was proposed more than {PROPOSAL_DAYS} days ago: cancel it and propose anew")]
+    Stale {
+        /// The run.
+        run: PayoutRunId,
+    },
+    /// A cancellation is told why.
+    #[error("say why, in 1 to {REASON_CHARS_MAX} characters")]
+    Reason,
+    /// A claim or recovery cannot be posted.
+    #[error("what payout run {run} recovers cannot be posted")]
+    Entry {
+        /// The run.
+        run: PayoutRunId,
+        /// What is wrong.
+        #[source]
+        source: EntryError,
+    },
+    /// An entry of it cannot be named.
+    #[error("an entry of payout run {run} cannot be named")]
+    EntryId {
+        /// The run.
+        run: PayoutRunId,
+        /// What is wrong.
+        #[source]
+        source: IdError,
+    },
+}
+
+/// What is known of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PayoutRun {
+    proposed: Option<PayoutRunProposed>,
+    stage: Option<Stage>,
+    sequence: u64,
+}
+
+impl PayoutRun {
+    /// The type of its stream.
+    pub const STREAM: &'static str = "payout_run";
+
+    /// The sequence of the last event of the stream; 0 where there is no such run.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Where it stands; `None` where there is no such run.
+    pub const fn stage(&self) -> Option<Stage> {
+        self.stage
+    }
+
+    /// Its transfers.
+    pub fn lines(&self) -> &[PayoutLine] {
+        self.proposed.as_ref().map_or(&[], |proposed| &proposed.lines)
+    }
+
+    /// Refuses the run after this one while this one is open.
+    ///
+    /// # Errors
+    /// [`PayoutRunError::Open`].
+    pub fn check_closed(&self, run: PayoutRunId) -> Result<(), PayoutRunError> {
+        match self.stage {
+            Some(stage) if stage.is_open() => Err(PayoutRunError::Open { run, stage }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The first event of a new run, from a proposal that was reckoned at a position.
+    ///
+    /// # Errors
+    /// When there is nothing to do.
+    pub fn propose(
+        run: PayoutRunId,
+        proposal: Proposal,
+        as_of_position: u64,
+        by: Subject,
+        now: Timestamp,
+    ) -> Result<Event, PayoutRunError> {
+        if proposal.is_empty() {
+            return Err(PayoutRunError::Nothing);
+        }
+        let Proposal { lines, recoveries, withheld, withheld_count, needs_approval } = proposal;
+        Ok(PayoutRunProposed {
+            run,
+            as_of_position,
+            at: now,
+            by,
+            needs_approval,
+            lines,
+            recoveries,
+            withheld,
+            withheld_count,
+        }
+        .into())
+    }
+
+    /// The approval, and an entry for each claim and recovery.
+    ///
+    /// # Errors
+    /// When it is not proposed, too old, or needs somebody else.
+    pub fn approve(
+        &self,
+        run: PayoutRunId,
+        by: Subject,
+        now: Timestamp,
+        first_open: FirstOpen,
+    ) -> Result<Vec<Event>, PayoutRunError> {
+        let proposed = self.waiting(run)?;
+        if proposed.needs_approval && proposed.by == by {
+            return Err(PayoutRunError::SecondPerson { run, by });
+        }
+        if now.as_unix_micros().saturating_sub(proposed.at.as_unix_micros()) > PROPOSAL_DAYS * DAY_MICROS {
+            return Err(PayoutRunError::Stale { run });
+        }
+        let approved = self.sequence + 1;
+        let mut events: Vec<Event> = vec![PayoutRunApproved { run, at: now, by }.into()];
+        for (recovery, sequence) in proposed.recoveries.iter().zip(approved + 1..) {
+            events.push(entry(run, recovery, approved, sequence, now, first_open)?.into());
+        }
+        Ok(events)
+    }
+
+    /// The cancellation of a run of which nothing was sent.
+    ///
+    /// # Errors
+    /// When it is not proposed, or no reason is given.
+    pub fn cancel(
+        &self,
+        run: PayoutRunId,
+        by: Subject,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, PayoutRunError> {
+        self.waiting(run)?;
+        if !is_reason(&reason) {
+            return Err(PayoutRunError::Reason);
+        }
+        Ok(vec![PayoutRunCanceled { run, at: now, by, reason }.into()])
+    }
+
+    /// The end, once every line has come to its own; nothing where it has ended.
+    pub fn finish(&self, run: PayoutRunId, sent: u32, failed: u32, now: Timestamp) -> Vec<Event> {
+        match self.stage {
+            Some(Stage::Approved) => vec![PayoutRunFinished { run, at: now, sent, failed }.into()],
+            Some(Stage::Proposed | Stage::Canceled | Stage::Finished) | None => Vec::new(),
+        }
+    }
+
+    /// The proposal, while nobody has decided.
+    fn waiting(&self, run: PayoutRunId) -> Result<&PayoutRunProposed, PayoutRunError> {
+        match (self.stage, &self.proposed) {
+            (Some(Stage::Proposed), Some(proposed)) => Ok(proposed),
+            (Some(stage), _) => Err(PayoutRunError::Decided { run, stage }),
+            (None, _) => Err(PayoutRunError::Unknown(run)),
+        }
+    }
+
+    /// Takes in an event of the stream.
+    pub fn evolve(&mut self, event: &Event) {
+        self.sequence += 1;
+        if let Event::PayoutRunProposed(proposed) = event {
+            self.proposed = Some(proposed.clone());
+            self.stage = Some(Stage::Proposed);
+        } else if let Event::PayoutRunApproved(_) = event {
+            self.stage = Some(Stage::Approved);
+        } else if let Event::PayoutRunCanceled(_) = event {
+            self.stage = Some(Stage::Canceled);
+        } else if let Event::PayoutRunFinished(_) = event {
+            self.stage = Some(Stage::Finished);
+        }
+    }
+}
+
+/// The entry of one claim or recovery. All of a run occur at one instant, so each is named by its own sequence.
+fn entry(
+    run: PayoutRunId,
+    recovery: &PayoutRecovery,
+    approved: u64,
+    sequence: u64,
+    now: Timestamp,
+    first_open: FirstOpen,
+) -> Result<EntryPosted, PayoutRunError> {
+    let receivable = Account::CreatorReceivable(recovery.creator.clone());
+    let available = Account::Creator(recovery.creator.clone(), Bucket::Available);
+    let (debit, credit) = match recovery.recovery {
+        Recovery::Claimed => (receivable, available),
+        Recovery::Recovered => (available, receivable),
+    };
+    let postings = vec![
+        Posting { account: debit, side: Side::Debit, money: recovery.money },
+        Posting { account: credit, side: Side::Credit, money: recovery.money },
+    ];
+    check_postings(&postings).map_err(|source| PayoutRunError::Entry { run, source })?;
+    let id = |source| PayoutRunError::EntryId { run, source };
+    let object: StripeId = run.to_string().parse().map_err(id)?;
+    let entry_id: EntryId = format!("{run}:{sequence}:{}", now.compact()).parse().map_err(id)?;
+    let description = match recovery.recovery {
+        Recovery::Claimed => format!("{run}: {} is owed by {}", recovery.money, recovery.creator),
+        Recovery::Recovered => format!("{run}: {} recovered from {}", recovery.money, recovery.creator),
+    };
+    let fact = FactReference { event_type: PayoutRunApproved::TYPE.to_owned(), sequence: approved };
+    Ok(EntryPosted {
+        entry_id,
+        cause: Cause { object, facts: vec![fact], stripe_event: None },
+        description,
+        occurred_at: now,
+        effective_at: first_open.effective(now),
+        postings,
+        activity: Vec::new(),
+    })
+}
