@@ -11,9 +11,11 @@
 //! Types that hold amounts are generic over how they are written: [`fanledger_gateway_api::Minor`] for HTTP,
 //! [`fanledger_gateway_api::MinorNumber`] for the CLI.
 
+mod balance_transactions;
 mod balances;
 mod cut;
 mod entries;
+mod export;
 mod inbox;
 mod query;
 mod runners;
@@ -26,8 +28,13 @@ use fanledger_domain::id::{EntryId, StripeId};
 use fanledger_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use balance_transactions::{
+    SeenKey, SeenTransaction, Unseen, UnseenWebhook, balance_transactions_between, balance_transactions_by_id,
+    last_webhook, unseen,
+};
 pub use balances::{AccountKey, account, accounts, trial_balance};
 pub use entries::entry;
+pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ExportedPosting};
 pub use inbox::{InboxFilter, inbox, inbox_item};
 pub use runners::{journal, operation, position_of, runners};
 pub use statement::{PostingKey, postings, statement};

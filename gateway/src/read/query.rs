@@ -31,10 +31,15 @@ pub(super) async fn fetch<'q>(
         connection.clear_cached_statements().await?;
         bind(sqlx::query(sql)).fetch_all(&mut *connection).await
     };
-    attempt.await.map_err(|source| match code(&source) {
+    attempt.await.map_err(|source| failed(what, source))
+}
+
+/// Why a statement had no answer.
+pub(super) fn failed(what: &'static str, source: sqlx::Error) -> ReadError {
+    match code(&source) {
         Some(UNDEFINED_TABLE) => ReadError::NotBuilt { what },
         _ => ReadError::Query { what, source },
-    })
+    }
 }
 
 fn code(error: &sqlx::Error) -> Option<&str> {
