@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 use fanledger_commands::Dependencies;
 use fanledger_commands::executor::Executor;
 use fanledger_commands::stripe::api::{DEFAULT_BASE, HttpStripeApi, StripeApi};
+use fanledger_commands::finance::Finance;
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_gateway::config::GatewayConfig;
-use fanledger_gateway::{GatewayState, JwtKey, Metrics, Parts, Probe, WebhookIntake};
+use fanledger_gateway::{Desks, GatewayState, JwtKey, Metrics, Parts, Probe, WebhookIntake};
 use fanledger_journal::database::{self, DatabaseError, MIGRATIONS};
 use fanledger_journal::feed::Feed;
+use fanledger_journal::reader::Reader;
 use fanledger_journal::relay::{Relay, RelayOptions};
 use fanledger_journal::runner::{self, Projections, RunnerContext};
 use fanledger_journal::writer::{Writer, WriterOptions};
@@ -422,11 +424,15 @@ async fn gateway_state(
     let config = GatewayConfig::new(listen, jwt_key);
     let query_pool = connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?;
     let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
+    let reader = Reader::new(commands.pool.clone());
+    let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
+    let desks = Desks { finance: Arc::new(finance) };
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),
         command_pool: commands.pool.clone(),
         intake: Arc::clone(&intake),
+        desks: desks.clone(),
         schema_version: schema_version_needed(),
         probes: probes.clone(),
     };

@@ -42,6 +42,7 @@ pub(crate) fn frame() -> OpenApi {
         .build();
     let tags = [
         ("ledger", "The books, for finance."),
+        ("finance", "What finance does: each act is remembered with who did it, when and why."),
         ("inbox", "Webhooks and what became of them."),
         ("operations", "Runners and the journal, for operators."),
         ("live", "Following along."),
@@ -121,13 +122,24 @@ pub(crate) fn describe(document: &mut OpenApi, roles: &[Role]) {
             operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
             describe_position(operation, "The journal position that the command came to");
             describe_operation(operation, roles, &[Kind::Overloaded, Kind::TimedOut, Kind::Unavailable]);
+            let is_finance = operation.tags.iter().flatten().any(|tag| tag == "finance");
+            let (conflicts, unprocessable) = if is_finance {
+                let conflicts =
+                    &[Kind::IdempotencyInFlight, Kind::SecondPersonNeeded, Kind::AlreadyDecided, Kind::AlreadyReversed];
+                let unprocessable =
+                    &[Kind::ParametersInvalid, Kind::IdempotencyKeyReused, Kind::NotByHand, Kind::LedgerRefused];
+                (&conflicts[..], &unprocessable[..])
+            } else {
+                let conflicts = &[Kind::IdempotencyInFlight, Kind::OperationUnderWay, Kind::NothingKept];
+                (&conflicts[..], &[Kind::ParametersInvalid, Kind::IdempotencyKeyReused][..])
+            };
             for (status, kinds) in [
                 ("400", &[Kind::RequestMalformed][..]),
                 ("404", &[Kind::NotFound]),
-                ("409", &[Kind::IdempotencyInFlight, Kind::OperationUnderWay, Kind::NothingKept]),
+                ("409", conflicts),
                 ("413", &[Kind::BodyTooLarge]),
                 ("415", &[Kind::MediaTypeUnsupported]),
-                ("422", &[Kind::ParametersInvalid, Kind::IdempotencyKeyReused]),
+                ("422", unprocessable),
             ] {
                 operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(refusal(kinds)));
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -133,7 +134,7 @@ impl Idempotency {
             Problem::new(Kind::Internal, "The failure was logged under the request's id.").into_response()
         });
         let response = render(response, &request_id);
-        if !is_final(response.status()) {
+        if !is_final(response.status()) || is_not_to_be_stored(response.headers()) {
             if let Err(error) = self.release(claim).await {
                 tracing::warn!(error = %with_causes(&error), "an Idempotency-Key was not released; it is free when its lease ends");
             }
@@ -229,6 +230,11 @@ impl Idempotency {
 fn is_final(status: StatusCode) -> bool {
     let momentary = [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
     !status.is_informational() && !status.is_server_error() && !momentary.contains(&status)
+}
+
+/// What must not lie anywhere but with whoever asked: the key is free again, and the same request is a new one.
+fn is_not_to_be_stored(headers: &HeaderMap) -> bool {
+    headers.get(CACHE_CONTROL).is_some_and(|value| value.as_bytes() == b"no-store")
 }
 
 fn kept(status: i16, headers: Vec<String>, body: Vec<u8>) -> Response {

@@ -3,7 +3,8 @@
 //! Read in this order:
 //! 1. [`mod@router`]: every route, one line each, in groups by who may use them.
 //! 2. [`state`]: what handlers hold. [`config`], [`ports`]: what the outside gives.
-//! 3. `webhooks`, `ledger/`, `ops/`, `stream`, `health`: the handlers, one per file. [`read`]: their questions.
+//! 3. `webhooks`, `ledger/`, `ops/`, `stream`, `health`: the handlers, one per file. [`read`]: their questions. `body`, `desk`:
+//!    what a POST says, and where people act.
 //! 4. `edge`, `limits`, [`auth`], `idempotency`: what every request passes, from the outside in. [`problem`]: errors.
 //! 5. [`metrics`], `sampler`: what is measured, here and of the whole system.
 //! 6. [`mod@serve`]: connections, and a stop that finishes what was accepted.
@@ -21,8 +22,10 @@
 //! (`fanledger-projections`), TLS (whatever stands in front), and settings from the environment (the binary).
 
 pub mod auth;
+mod body;
 pub mod config;
 mod cursor;
+mod desk;
 mod docs;
 mod edge;
 mod health;
@@ -48,7 +51,7 @@ mod webhooks;
 pub use auth::{JwtKey, Role, TokenError, mint};
 pub use config::{GatewayConfig, RateLimit};
 pub use metrics::Metrics;
-pub use ports::{Finding, IntakeRefusal, Probe, Receipt, WebhookIntake};
+pub use ports::{ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, Probe, Receipt, WebhookIntake};
 pub use router::{openapi, router};
 pub use serve::{serve, serve_metrics};
 pub use state::{GatewayState, Parts, StateError};

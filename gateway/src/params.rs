@@ -224,13 +224,14 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
         }
         ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
+        | ReadError::UnknownManualEntry(_)
         | ReadError::UnknownStripeEvent(_)
         | ReadError::UnknownRunner(_)
         | ReadError::NoOperation(_) => Problem::new(Kind::NotFound, sentence(&text)),
     }
 }
 
-fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }

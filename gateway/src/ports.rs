@@ -1,6 +1,14 @@
 //! What the gateway needs from the rest: where webhooks go in, and probes of what it does not know itself.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use fanledger_domain::facts::Attribution;
+use fanledger_domain::id::{EntryId, StripeId, Subject};
+use fanledger_domain::manual_entry::DraftText;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::{AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent};
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +35,7 @@ pub enum IntakeRefusal {
     NoEventId,
     /// The journal cannot be reached, or its clock is too far from ours. The webhook may come again.
     #[error("append the webhook to the journal")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// Where webhooks go in.
@@ -53,4 +61,97 @@ pub trait Probe: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// Looks; bounded by the caller in time.
     async fn look(&self) -> Finding;
+}
+
+/// What an act came to, and where the journal stands by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acted<T> {
+    /// At least everything that the act led to is up to here.
+    pub position: u64,
+    /// What it came to.
+    pub value: T,
+}
+
+/// Why an act had no effect. Each is one stable kind of problem; the texts say what to do and go to the client.
+#[derive(Debug, thiserror::Error)]
+pub enum ActRefusal {
+    /// Fields of the request are wrong.
+    #[error("some fields are not valid")]
+    Invalid(Vec<FieldProblem>),
+    /// What it is about is not there.
+    #[error("{0}")]
+    Unknown(String),
+    /// Two persons are needed, and this is the first one.
+    #[error("{0}")]
+    SecondPersonNeeded(String),
+    /// It was decided before.
+    #[error("{0}")]
+    AlreadyDecided(String),
+    /// The entry is taken back already.
+    #[error("{0}")]
+    AlreadyReversed(String),
+    /// Only Stripe's objects move it.
+    #[error("{0}")]
+    NotByHand(String),
+    /// The Idempotency-Key stands for another act.
+    #[error("{0}")]
+    KeyReused(String),
+    /// The books do not allow it.
+    #[error("{0}")]
+    LedgerRefused(String),
+    /// What is asked for was destroyed.
+    #[error("{0}")]
+    Erased(String),
+    /// The journal cannot be reached; the act may be asked for again.
+    #[error("append to the journal")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// A mistake of ours.
+    #[error("act on the books")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// What finance says and does by hand. `by` is the token's subject.
+#[async_trait]
+pub trait FinanceDesk: Send + Sync + 'static {
+    /// Says whose money a charge, transfer or application fee is.
+    async fn attribute(
+        &self,
+        by: Subject,
+        object: StripeId,
+        attribution: Attribution,
+        reason: String,
+    ) -> Result<Acted<AttributionReceipt>, ActRefusal>;
+
+    /// Proposes a manual entry; the same under the same key is one proposal.
+    async fn propose(
+        &self,
+        by: Subject,
+        draft: DraftText,
+        key: Option<&str>,
+    ) -> Result<Acted<ManualEntryReceipt>, ActRefusal>;
+
+    /// Agrees to a manual entry.
+    async fn approve(&self, by: Subject, id: StripeId) -> Result<Acted<ManualEntryReceipt>, ActRefusal>;
+
+    /// Says no to a manual entry.
+    async fn reject(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<ManualEntryReceipt>, ActRefusal>;
+
+    /// Takes an entry back.
+    async fn reverse(
+        &self,
+        by: Subject,
+        entry_id: EntryId,
+        reason: String,
+        occurred_at: Option<Timestamp>,
+    ) -> Result<Acted<ManualEntryReceipt>, ActRefusal>;
+
+    /// Opens a webhook; that it was opened is in the journal by then.
+    async fn open(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<OpenedStripeEvent>, ActRefusal>;
+}
+
+/// Where people act.
+#[derive(Clone)]
+pub struct Desks {
+    /// Attribution, manual entries, reversals, opening webhooks.
+    pub finance: Arc<dyn FinanceDesk>,
 }

@@ -52,11 +52,17 @@ kinds! {
     RequestTimeout REQUEST_TIMEOUT "request-timeout" "The request's body did not arrive in time.";
     IdempotencyInFlight CONFLICT "idempotency-in-flight" "The first request with this Idempotency-Key is still running.";
     OperationUnderWay CONFLICT "operation-under-way" "Another operation on this runner is under way.";
+    SecondPersonNeeded CONFLICT "second-person-needed" "Somebody else must agree to this.";
+    AlreadyDecided CONFLICT "already-decided" "This was decided before.";
+    AlreadyReversed CONFLICT "already-reversed" "The entry is taken back already.";
     NothingKept CONFLICT "nothing-kept" "No generation is kept to go back to.";
+    BodyErased GONE "body-erased" "The body of the webhook was erased.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body-too-large" "The request's body is too large.";
     MediaTypeUnsupported UNSUPPORTED_MEDIA_TYPE "media-type-unsupported" "The request's body is not of a type that is read here.";
     ParametersInvalid UNPROCESSABLE_ENTITY "parameters-invalid" "Some fields of the request are not valid.";
     AsOfOutOfRange UNPROCESSABLE_ENTITY "as-of-out-of-range" "The books do not reach the time or position that was asked for.";
+    NotByHand UNPROCESSABLE_ENTITY "not-by-hand" "This follows Stripe and is never moved by hand.";
+    LedgerRefused UNPROCESSABLE_ENTITY "ledger-refused" "The books do not allow it.";
     IdempotencyKeyReused UNPROCESSABLE_ENTITY "idempotency-key-reused" "The Idempotency-Key was used with another request.";
     RateLimited TOO_MANY_REQUESTS "rate-limited" "Too many requests.";
     Internal INTERNAL_SERVER_ERROR "internal" "Something failed here.";

@@ -29,6 +29,21 @@ fn books() -> OpenApiRouter<Queries> {
         .routes(routes!(ledger::entry::get_entry))
         .routes(routes!(ledger::suspense::list_suspense))
         .routes(routes!(ledger::awaited::list_awaited))
+        .routes(routes!(ledger::manual_entries::list_manual_entries))
+        .routes(routes!(ledger::manual_entries::get_manual_entry))
+}
+
+/// Each act is a person's, by the subject of the token.
+fn acts() -> OpenApiRouter<Commands> {
+    OpenApiRouter::new()
+        .routes(routes!(ledger::attribution::attribute_charge))
+        .routes(routes!(ledger::attribution::attribute_transfer))
+        .routes(routes!(ledger::attribution::attribute_application_fee))
+        .routes(routes!(ledger::manual_entries::propose_manual_entry))
+        .routes(routes!(ledger::manual_entries::approve_manual_entry))
+        .routes(routes!(ledger::manual_entries::reject_manual_entry))
+        .routes(routes!(ledger::reversal::reverse_entry))
+        .routes(routes!(ledger::open::open_stripe_event))
 }
 
 fn inbox() -> OpenApiRouter<Queries> {
@@ -90,6 +105,7 @@ pub fn router(state: &GatewayState) -> Router {
         .with_state(state.queries.clone());
     let commands = OpenApiRouter::new()
         .merge(guarded(state, OPERATORS, true, controls()))
+        .merge(guarded(state, FINANCE, true, acts()))
         .merge(webhook())
         .with_state(state.commands.clone());
     let (router, document) = OpenApiRouter::with_openapi(docs::frame())
@@ -119,6 +135,7 @@ pub fn openapi() -> OpenApi {
         described(OPERATORS, operations()),
         described(BOTH, live()),
         described(OPERATORS, controls()),
+        described(FINANCE, acts()),
         webhook().into_openapi(),
         healths().into_openapi(),
     ];

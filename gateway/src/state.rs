@@ -19,7 +19,7 @@ use crate::cursor::Cursors;
 use crate::health::Health;
 use crate::idempotency::Idempotency;
 use crate::limits::{Bounds, RateLimiter};
-use crate::ports::{IntakeRefusal, Probe, Receipt, WebhookIntake};
+use crate::ports::{Desks, IntakeRefusal, Probe, Receipt, WebhookIntake};
 use crate::problem::{Kind, Problem};
 use crate::progress::{Progress, Wait};
 use crate::read::{Read, ReadError};
@@ -92,6 +92,7 @@ fn behind(name: &str, position: u64, wanted: u64) -> Problem {
 pub struct Commands {
     pool: PgPool,
     intake: Arc<dyn WebhookIntake>,
+    pub(crate) desks: Desks,
     pub(crate) webhooks: Arc<Semaphore>,
     pub(crate) body_read_timeout: Duration,
     pub(crate) request_timeout: Duration,
@@ -163,6 +164,8 @@ pub struct Parts {
     pub command_pool: PgPool,
     /// Where webhooks go in.
     pub intake: Arc<dyn WebhookIntake>,
+    /// Where people act.
+    pub desks: Desks,
     /// The schema version that this build knows: `/readyz` fails below it.
     pub schema_version: i64,
     /// What else `/readyz` looks at: NATS or its fallback.
@@ -202,6 +205,7 @@ impl GatewayState {
         let commands = Commands {
             pool: parts.command_pool.clone(),
             intake: parts.intake,
+            desks: parts.desks,
             webhooks: Arc::new(Semaphore::new(config.webhooks_in_flight_max)),
             body_read_timeout: config.body_read_timeout,
             request_timeout: config.request_timeout,

@@ -20,11 +20,21 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("get", "/api/v1/ledger/accounts", FINANCE),
     ("get", "/api/v1/ledger/accounts/{account}", FINANCE),
     ("get", "/api/v1/ledger/accounts/{account}/postings", FINANCE),
+    ("post", "/api/v1/ledger/application-fees/{fee}/attribution", FINANCE),
     ("get", "/api/v1/ledger/awaited", FINANCE),
+    ("post", "/api/v1/ledger/charges/{charge}/attribution", FINANCE),
     ("get", "/api/v1/ledger/entries/{entry_id}", FINANCE),
+    ("post", "/api/v1/ledger/entries/{entry_id}/reverse", FINANCE),
+    ("get", "/api/v1/ledger/manual-entries", FINANCE),
+    ("post", "/api/v1/ledger/manual-entries", FINANCE),
+    ("get", "/api/v1/ledger/manual-entries/{id}", FINANCE),
+    ("post", "/api/v1/ledger/manual-entries/{id}/approve", FINANCE),
+    ("post", "/api/v1/ledger/manual-entries/{id}/reject", FINANCE),
     ("get", "/api/v1/ledger/stripe-events", BOTH),
     ("get", "/api/v1/ledger/stripe-events/{id}", BOTH),
+    ("post", "/api/v1/ledger/stripe-events/{id}/open", FINANCE),
     ("get", "/api/v1/ledger/suspense", FINANCE),
+    ("post", "/api/v1/ledger/transfers/{transfer}/attribution", FINANCE),
     ("get", "/api/v1/ledger/trial-balance", FINANCE),
     ("get", "/api/v1/ops/journal", OPERATORS),
     ("get", "/api/v1/ops/projections", OPERATORS),
@@ -50,6 +60,9 @@ const OPEN: &[Role] = &[];
 fn concrete(path: &str) -> String {
     path.replace("{account}", "assets:bank")
         .replace("{entry_id}", "ch_1:1:20260101T000000Z")
+        .replace("{charge}", "ch_1")
+        .replace("{transfer}", "tr_1")
+        .replace("{fee}", "fee_1")
         .replace("{id}", "evt_1")
         .replace("{name}", "balances")
 }
@@ -197,6 +210,7 @@ async fn a_query_pool_with_more_rights_is_refused() {
             query_pool: pool.clone(),
             command_pool: pool,
             intake: app.intake.clone(),
+            desks: app.desks.clone(),
             schema_version: 1,
             probes: Vec::new(),
         };
@@ -238,6 +252,7 @@ async fn the_pools_roles_may_do_what_is_listed_and_nothing_else() {
         "schema_version",
     ];
     assert_eq!(in_control, listed.map(|name| format!("control.{name}")));
-    let reads = ["journal.batches SELECT", "journal.events SELECT", "journal.identity SELECT"];
+    let reads =
+        ["journal.batches SELECT", "journal.entry_ids SELECT", "journal.events SELECT", "journal.identity SELECT"];
     assert_eq!(list(&app.command_pool, relations).await, reads);
 }

@@ -3,6 +3,7 @@
 //! Read in this order:
 //! 1. [`minor`]: how an amount is written.
 //! 2. [`ledger`]: balances, statements, entries; [`inbox`]: webhooks and what became of them, and what finance waits for.
+//!    [`acts`]: what finance does.
 //! 3. [`ops`]: runners and the journal.
 //! 4. [`page`], [`problem`]: lists and errors.
 //!
@@ -17,6 +18,7 @@
 //! What is not here: how anything is computed (`fanledger-gateway`'s `read`), and any rule of the business. These types are
 //! filled by hand from the domain's, so that a change inside does not leak out.
 
+pub mod acts;
 pub mod inbox;
 pub mod ledger;
 pub mod minor;
@@ -24,6 +26,10 @@ pub mod ops;
 pub mod page;
 pub mod problem;
 
+pub use acts::{
+    AttributionReceipt, AttributionRequest, ManualEntry, ManualEntryReceipt, ManualEntryRequest, ManualEntryState,
+    OpenedStripeEvent, ReasonRequest, ReversalRequest,
+};
 pub use inbox::{AwaitedItem, AwaitedPart, InboxItem, InboxStatus, SuspenseItem};
 pub use ledger::{
     AccountBalance, AccountBalances, AccountStatement, AccountTurnover, AsOf, Cause, CurrencyBalances, Entry,

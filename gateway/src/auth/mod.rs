@@ -15,6 +15,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use fanledger_domain::id::Subject;
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -236,6 +237,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who acts, as events name them. Whoever else has the key may mint a token whose subject is no id of ours.
+    pub(crate) fn subject(&self) -> Result<Subject, Problem> {
+        self.subject.parse().map_err(|error| Problem::new(Kind::TokenInvalid, format!("The token's `sub`: {error}.")))
+    }
+
     /// For how much longer the token holds; at most a year, so that no token of another minter passes what a clock can add.
     pub(crate) fn remaining(&self) -> Duration {
         let now = now_seconds().unwrap_or(u64::MAX);

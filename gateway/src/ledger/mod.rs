@@ -2,9 +2,13 @@
 
 pub(crate) mod account;
 pub(crate) mod accounts;
+pub(crate) mod attribution;
 pub(crate) mod awaited;
 pub(crate) mod entry;
+pub(crate) mod manual_entries;
+pub(crate) mod open;
 pub(crate) mod postings;
+pub(crate) mod reversal;
 pub(crate) mod stripe_event;
 pub(crate) mod stripe_events;
 pub(crate) mod suspense;

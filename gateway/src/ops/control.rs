@@ -62,7 +62,7 @@ pub(crate) async fn resume_projection(
 
 /// These commands say everything in their path: a body that somebody meant something by is refused, not dropped. Clients
 /// that always send an empty JSON object may.
-pub(super) async fn no_content(commands: &Commands, headers: &HeaderMap, body: Body) -> Result<(), Problem> {
+pub(crate) async fn no_content(commands: &Commands, headers: &HeaderMap, body: Body) -> Result<(), Problem> {
     if fields(commands, headers, body).await?.is_empty() {
         return Ok(());
     }
@@ -70,7 +70,7 @@ pub(super) async fn no_content(commands: &Commands, headers: &HeaderMap, body: B
 }
 
 /// The fields of a JSON object; none where there is no body.
-pub(super) async fn fields(
+pub(crate) async fn fields(
     commands: &Commands,
     headers: &HeaderMap,
     body: Body,

@@ -85,21 +85,23 @@ fn read<M: From<i128>>(row: &PgRow) -> Result<Option<Entry<M>>, sqlx::Error> {
         recorded_at: time(row, "recorded_at")?.to_string(),
         description: row.try_get("description")?,
         cause,
-        postings: postings
-            .into_iter()
-            .map(|posting| EntryPosting {
-                account: posting.account.to_string(),
-                side: match posting.side {
-                    DomainSide::Debit => Side::Debit,
-                    DomainSide::Credit => Side::Credit,
-                },
-                amount_minor: i128::from(posting.money.minor()).into(),
-                currency: posting.money.currency().to_string(),
-            })
-            .collect(),
+        postings: postings.into_iter().map(posting).collect(),
     }))
 }
 
-fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
+/// A line, as the wire has it.
+pub(super) fn posting<M: From<i128>>(posting: Posting) -> EntryPosting<M> {
+    EntryPosting {
+        account: posting.account.to_string(),
+        side: match posting.side {
+            DomainSide::Debit => Side::Debit,
+            DomainSide::Credit => Side::Credit,
+        },
+        amount_minor: i128::from(posting.money.minor()).into(),
+        currency: posting.money.currency().to_string(),
+    }
+}
+
+pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
     serde_json::from_str(row.try_get(column)?).map_err(|error| undecodable(column, error))
 }

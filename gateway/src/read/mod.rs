@@ -17,6 +17,7 @@ mod cut;
 mod entries;
 mod export;
 mod inbox;
+mod manual_entries;
 mod query;
 mod runners;
 mod statement;
@@ -36,6 +37,7 @@ pub use balances::{AccountKey, account, accounts, trial_balance};
 pub use entries::entry;
 pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ExportedPosting};
 pub use inbox::{InboxFilter, inbox, inbox_item};
+pub use manual_entries::{manual_entries, manual_entry};
 pub use runners::{journal, operation, position_of, runners};
 pub use statement::{PostingKey, postings, statement};
 pub use vitals::{Backlog, LastOperation, awaited_backlog, imbalance, last_operations, suspense_backlog};
@@ -48,7 +50,9 @@ pub mod answered_from {
     /// The lines of an account.
     pub const POSTINGS: &[&str] = &["balances", "postings"];
     /// An entry with its cause.
-    pub const ENTRIES: &[&str] = &["entries", "stripe_inbox"];
+    pub const ENTRIES: &[&str] = &["entries", "manual_entries", "stripe_inbox"];
+    /// Entries by hand.
+    pub const MANUAL_ENTRIES: &[&str] = &["manual_entries"];
     /// Webhooks.
     pub const INBOX: &[&str] = &["stripe_inbox"];
     /// Money in suspense.
@@ -159,6 +163,9 @@ pub enum ReadError {
     /// No such entry.
     #[error("no entry {0}")]
     UnknownEntry(EntryId),
+    /// No such entry by hand.
+    #[error("there is no manual entry {0}")]
+    UnknownManualEntry(StripeId),
     /// No such webhook.
     #[error("no webhook {0} was received")]
     UnknownStripeEvent(StripeId),

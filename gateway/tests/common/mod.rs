@@ -12,12 +12,17 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use fanledger_commands::executor::Executor;
+use fanledger_commands::finance::Finance;
+use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_devkit::TestDatabase;
 use fanledger_gateway::{
-    Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Parts, Probe, Receipt, Role, WebhookIntake, mint,
+    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Parts, Probe, Receipt, Role, WebhookIntake, mint,
     router,
 };
 use fanledger_journal::database::{self, MIGRATIONS};
+use fanledger_journal::reader::Reader;
+use fanledger_journal::writer::{Writer, WriterOptions};
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -25,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub const KEY: [u8; 32] = [42; 32];
-pub const PROJECTIONS: [&str; 8] =
-    ["awaited", "balance_transactions", "balances", "creator_activity", "entries", "postings", "stripe_inbox", "suspense"];
+pub const PROJECTIONS: [&str; 9] =
+    ["awaited", "balance_transactions", "balances", "creator_activity", "entries", "manual_entries", "postings", "stripe_inbox", "suspense"];
 
 /// What the stand-in for the intake does with the next webhooks.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +130,7 @@ impl TestAppBuilder {
             entered: Notify::new(),
             permission: Notify::new(),
         });
+        let desks = desks(&database, &command_pool).await;
         let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), JwtKey::new(&KEY).unwrap());
         self.configure.into_iter().for_each(|configure| configure(&mut config));
         let migrated = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap();
@@ -133,6 +139,7 @@ impl TestAppBuilder {
             query_pool: query_pool.clone(),
             command_pool: command_pool.clone(),
             intake: intake.clone(),
+            desks: desks.clone(),
             schema_version: self.schema_version.unwrap_or(migrated),
             probes: vec![Arc::new(FakeProbe)],
         };
@@ -140,7 +147,7 @@ impl TestAppBuilder {
         let stop = CancellationToken::new();
         state.start(&stop);
         let app =
-            TestApp { router: router(&state), state, superuser, query_pool, command_pool, database, intake, stop };
+            TestApp { router: router(&state), state, superuser, query_pool, command_pool, database, intake, desks, stop };
         if self.runners {
             for name in PROJECTIONS {
                 app.add_runner(name).await;
@@ -148,6 +155,16 @@ impl TestAppBuilder {
         }
         app
     }
+}
+
+pub const VAULT_KEY: [u8; 32] = [43; 32];
+
+/// The real ones: whatever is acted goes into the journal.
+async fn desks(database: &TestDatabase, pool: &PgPool) -> Desks {
+    let writer = Writer::start(WriterOptions::new(database.url_for("fanledger_command"))).await.unwrap();
+    let executor = Executor::new(pool.clone(), writer);
+    let vault = Vault::new(VaultKey::new(VAULT_KEY), pool.clone());
+    Desks { finance: Arc::new(Finance::new(executor, Reader::new(pool.clone()), vault)) }
 }
 
 pub struct TestApp {
@@ -158,6 +175,7 @@ pub struct TestApp {
     pub command_pool: PgPool,
     pub database: TestDatabase,
     pub intake: Arc<FakeIntake>,
+    pub desks: Desks,
     pub stop: CancellationToken,
 }
 

@@ -27,6 +27,7 @@ fn failed(error: ReadError) -> Failure {
         | ReadError::AsOfPositionAhead { .. }
         | ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
+        | ReadError::UnknownManualEntry(_)
         | ReadError::UnknownStripeEvent(_)
         | ReadError::UnknownRunner(_)
         | ReadError::NoOperation(_) => Failure::usage(error),

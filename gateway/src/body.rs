@@ -1,0 +1,136 @@
+//! What a POST says, field by field. What is wrong, missing or unknown is told all at once, and no value is told back.
+
+use std::str::FromStr;
+
+use axum::extract::{FromRequest, Request};
+use serde_json::{Map, Value};
+
+use crate::ops::control::fields;
+use crate::problem::{Kind, Problem};
+use crate::state::Commands;
+
+/// The fields of a JSON object. Each is taken once by its name; [`Fields::finish`] tells what is wrong.
+pub(crate) struct Fields {
+    given: Map<String, Value>,
+    faults: Vec<(String, String)>,
+}
+
+impl FromRequest<Commands> for Fields {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, commands: &Commands) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let given = fields(commands, &parts.headers, body).await?;
+        Ok(Self { given, faults: Vec::new() })
+    }
+}
+
+impl Fields {
+    /// A field that may be left out, or be null.
+    pub(crate) fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        match self.given.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(value) => parse(&value).map_err(|fault| self.fault(name, fault)).ok(),
+        }
+    }
+
+    /// A field that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        if matches!(self.given.get(name), None | Some(Value::Null)) {
+            self.given.remove(name);
+            self.fault(name, "is missing".to_owned());
+            return None;
+        }
+        self.optional(name, parse)
+    }
+
+    /// A list of objects that must be there, each read by `item`.
+    pub(crate) fn list<T>(&mut self, name: &str, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let items = self.required(name, |value| match value {
+            Value::Array(items) => Ok(items.clone()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                Err("expected a list".to_owned())
+            }
+        })?;
+        let read = |(index, value): (usize, Value)| {
+            let place = format!("{name}[{index}]");
+            let Value::Object(given) = value else {
+                self.fault(&place, "expected an object".to_owned());
+                return None;
+            };
+            let mut fields = Self { given, faults: Vec::new() };
+            let read = item(&mut fields);
+            fields.unknown();
+            self.faults.extend(fields.faults.into_iter().map(|(field, fault)| (format!("{place}.{field}"), fault)));
+            read
+        };
+        // All of them are read before one decides.
+        let read: Vec<Option<T>> = items.into_iter().enumerate().map(read).collect();
+        read.into_iter().collect()
+    }
+
+    fn fault(&mut self, field: &str, message: String) {
+        self.faults.push((field.to_owned(), message));
+    }
+
+    fn unknown(&mut self) {
+        for name in std::mem::take(&mut self.given).into_iter().map(|(name, _)| name) {
+            // A name is the client's own text: it is told back only where it can be one.
+            let plain = (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            self.fault(if plain { &name } else { "body" }, "no such field here".to_owned());
+        }
+    }
+
+    /// Everything was taken: `read`, or what is wrong.
+    pub(crate) fn finish<T>(mut self, read: Option<T>) -> Result<T, Problem> {
+        self.unknown();
+        match read {
+            Some(read) if self.faults.is_empty() => Ok(read),
+            Some(_) | None => Err(invalid(self.faults)),
+        }
+    }
+}
+
+/// The problem with fields, one message each.
+pub(crate) fn invalid(faults: impl IntoIterator<Item = (String, String)>) -> Problem {
+    let problem = Problem::new(Kind::ParametersInvalid, "See errors for each field.");
+    faults.into_iter().fold(problem, |problem, (field, message)| problem.with_error(&field, message))
+}
+
+/// A text.
+pub(crate) fn text(value: &Value) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| "expected a text".to_owned())
+}
+
+/// A text that is one of ours, by its `FromStr`.
+pub(crate) fn parsed<T: FromStr<Err: ToString>>(value: &Value) -> Result<T, String> {
+    text(value)?.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Why something is done.
+pub(crate) fn reason(value: &Value) -> Result<String, String> {
+    const CHARS_MAX: usize = fanledger_domain::period::REASON_CHARS_MAX;
+    let reason = text(value)?;
+    let reason = reason.trim();
+    let is_said = (1..=CHARS_MAX).contains(&reason.chars().count()) && !reason.chars().any(char::is_control);
+    if is_said { Ok(reason.to_owned()) } else { Err(format!("expected why, in 1 to {CHARS_MAX} characters")) }
+}
+
+/// The digits of an amount of minor units: a text, or an integer for clients that need no more than JSON's numbers hold.
+pub(crate) fn digits(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(digits) => Ok(digits.clone()),
+        Value::Number(number) if number.is_i64() => Ok(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err("expected whole minor units, as a string of digits".to_owned())
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Where people act: `fanledger-commands` behind the gateway's ports.
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use fanledger_commands::executor::{ActError, ExecuteError};
+use fanledger_commands::finance::{AttributeError, Finance, OpenError};
+use fanledger_commands::manual_entries::{ManualEntriesError, Standing};
+use fanledger_domain::attribution::AttributionError;
+use fanledger_domain::event::Event;
+use fanledger_domain::facts::Attribution;
+use fanledger_domain::id::{EntryId, StripeId, Subject};
+use fanledger_domain::manual_entry::{DraftFault, DraftText, ManualEntryError, Stage};
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::{
+    AttributionReceipt, FieldProblem, ManualEntryReceipt, ManualEntryState, OpenedStripeEvent,
+};
+use serde_json::value::RawValue;
+
+use crate::body::invalid;
+use crate::ports::{ActRefusal, Acted, FinanceDesk};
+use crate::problem::{Kind, Problem};
+
+impl From<ActRefusal> for Problem {
+    fn from(refusal: ActRefusal) -> Self {
+        let told = |kind, text: String| Self::new(kind, crate::params::sentence(&text));
+        match refusal {
+            ActRefusal::Invalid(fields) => invalid(fields.into_iter().map(|fault| (fault.field, fault.message))),
+            ActRefusal::Unknown(text) => told(Kind::NotFound, text),
+            ActRefusal::SecondPersonNeeded(text) => told(Kind::SecondPersonNeeded, text),
+            ActRefusal::AlreadyDecided(text) => told(Kind::AlreadyDecided, text),
+            ActRefusal::AlreadyReversed(text) => told(Kind::AlreadyReversed, text),
+            ActRefusal::NotByHand(text) => told(Kind::NotByHand, text),
+            ActRefusal::KeyReused(text) => told(Kind::IdempotencyKeyReused, text),
+            ActRefusal::LedgerRefused(text) => told(Kind::LedgerRefused, text),
+            ActRefusal::Erased(text) => told(Kind::BodyErased, text),
+            ActRefusal::Unavailable(error) => Self::unavailable(error.as_ref()),
+            ActRefusal::Failed(error) => Self::internal(error.as_ref()),
+        }
+    }
+}
+
+/// One field that is wrong.
+pub(crate) fn field(name: &str, message: impl ToString) -> ActRefusal {
+    ActRefusal::Invalid(vec![FieldProblem { field: name.to_owned(), message: message.to_string() }])
+}
+
+fn faults(faults: Vec<DraftFault>) -> ActRefusal {
+    let of = |fault: DraftFault| FieldProblem { field: fault.field(), message: fault.to_string() };
+    ActRefusal::Invalid(faults.into_iter().map(of).collect())
+}
+
+pub(crate) fn failed(error: ExecuteError) -> ActRefusal {
+    if error.is_transient() { ActRefusal::Unavailable(Box::new(error)) } else { ActRefusal::Failed(Box::new(error)) }
+}
+
+fn refused_attribution(error: AttributeError) -> ActRefusal {
+    match error {
+        AttributeError::Act(ActError::Refused(refused)) => match refused {
+            AttributionError::Unknown { .. } => ActRefusal::Unknown(refused.to_string()),
+            AttributionError::NotAttributable { .. } => field("object", refused),
+            AttributionError::TaxAboveCaptured { .. } => field("tax_minor", refused),
+            AttributionError::Reason => field("reason", refused),
+            AttributionError::Ledger(_) => ActRefusal::LedgerRefused(fanledger_commands::with_causes(&refused)),
+        },
+        AttributeError::Act(ActError::Failed(error)) => failed(error),
+        error @ AttributeError::Clock(_) => ActRefusal::Failed(Box::new(error)),
+    }
+}
+
+fn refused_entry(error: ManualEntriesError) -> ActRefusal {
+    match error {
+        ManualEntriesError::Faults(wrong) => faults(wrong),
+        ManualEntriesError::Act(ActError::Refused(refused)) => {
+            let text = refused.to_string();
+            match refused {
+                ManualEntryError::Unknown { .. } => ActRefusal::Unknown(text),
+                ManualEntryError::SamePerson { .. } => ActRefusal::SecondPersonNeeded(text),
+                ManualEntryError::Posted { .. } | ManualEntryError::Rejected { .. } => {
+                    ActRefusal::AlreadyDecided(text)
+                }
+                ManualEntryError::Other { .. } => ActRefusal::KeyReused(text),
+                ManualEntryError::ReversedAlready { .. } => ActRefusal::AlreadyReversed(text),
+                ManualEntryError::Reason => field("reason", text),
+                ManualEntryError::Entry { .. } | ManualEntryError::EntryId { .. } => {
+                    ActRefusal::LedgerRefused(fanledger_commands::with_causes(&refused))
+                }
+            }
+        }
+        ManualEntriesError::Act(ActError::Failed(error)) => failed(error),
+        error @ ManualEntriesError::UnknownEntry(_) => ActRefusal::Unknown(error.to_string()),
+        error @ ManualEntriesError::Reversal(_) => ActRefusal::NotByHand(error.to_string()),
+        error @ ManualEntriesError::Read(_) => ActRefusal::Unavailable(Box::new(error)),
+        error @ (ManualEntriesError::Decode { .. } | ManualEntriesError::Clock(_) | ManualEntriesError::Id(_)) => {
+            ActRefusal::Failed(Box::new(error))
+        }
+    }
+}
+
+fn refused_opening(error: OpenError) -> ActRefusal {
+    match error {
+        error @ OpenError::Unknown(_) => ActRefusal::Unknown(error.to_string()),
+        error @ OpenError::Reason => field("reason", error),
+        error @ OpenError::Erased(_) => ActRefusal::Erased(error.to_string()),
+        OpenError::Execute(error) => failed(error),
+        error @ (OpenError::Clock(_) | OpenError::Vault(_)) => ActRefusal::Failed(Box::new(error)),
+    }
+}
+
+fn receipt(standing: Standing) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
+    let Some((proposed, stage)) = standing.entry.proposed() else {
+        return Err(ActRefusal::Unknown("there is no such manual entry".to_owned()));
+    };
+    let state = match stage {
+        Stage::Proposed => ManualEntryState::Proposed,
+        Stage::Posted => ManualEntryState::Posted,
+        Stage::Rejected => ManualEntryState::Rejected,
+    };
+    let value = ManualEntryReceipt {
+        id: proposed.id.to_string(),
+        state,
+        needs_approval: proposed.needs_approval,
+        entry_id: standing.posted.as_ref().map(ToString::to_string),
+    };
+    Ok(Acted { position: standing.position.get(), value })
+}
+
+#[async_trait]
+impl FinanceDesk for Finance {
+    async fn attribute(
+        &self,
+        by: Subject,
+        object: StripeId,
+        attribution: Attribution,
+        reason: String,
+    ) -> Result<Acted<AttributionReceipt>, ActRefusal> {
+        let executed =
+            Self::attribute(self, by, &object, attribution, reason).await.map_err(refused_attribution)?;
+        let position = match executed.last {
+            Some(last) => last,
+            None => self.head().await.map_err(|error| ActRefusal::Unavailable(Box::new(error)))?,
+        };
+        let entry_id = |event: &Event| {
+            if let Event::EntryPosted(entry) = event { Some(entry.entry_id.to_string()) } else { None }
+        };
+        let value = AttributionReceipt {
+            object: object.to_string(),
+            changed: !executed.events.is_empty(),
+            entries: executed.events.iter().filter_map(entry_id).collect(),
+        };
+        Ok(Acted { position: position.get(), value })
+    }
+
+    async fn propose(
+        &self,
+        by: Subject,
+        draft: DraftText,
+        key: Option<&str>,
+    ) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
+        receipt(Self::propose(self, by, draft, key).await.map_err(refused_entry)?)
+    }
+
+    async fn approve(&self, by: Subject, id: StripeId) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
+        receipt(Self::approve(self, by, &id).await.map_err(refused_entry)?)
+    }
+
+    async fn reject(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
+        receipt(Self::reject(self, by, &id, reason).await.map_err(refused_entry)?)
+    }
+
+    async fn reverse(
+        &self,
+        by: Subject,
+        entry_id: EntryId,
+        reason: String,
+        occurred_at: Option<Timestamp>,
+    ) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
+        receipt(Self::reverse(self, by, &entry_id, reason, occurred_at).await.map_err(refused_entry)?)
+    }
+
+    async fn open(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<OpenedStripeEvent>, ActRefusal> {
+        let opened = Self::open(self, by.clone(), &id, reason).await.map_err(refused_opening)?;
+        let body: Option<Box<RawValue>> = serde_json::from_slice(&opened.body).ok();
+        let value = OpenedStripeEvent {
+            id: id.to_string(),
+            opened_at: opened.at.to_string(),
+            opened_by: by.to_string(),
+            sha256: opened.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            bytes: opened.body.len() as u64,
+            body_base64: body.is_none().then(|| BASE64.encode(&opened.body)),
+            body,
+        };
+        Ok(Acted { position: opened.position.get(), value })
+    }
+}
