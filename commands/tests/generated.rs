@@ -7,14 +7,17 @@ mod model;
 mod support;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use fanledger_commands::operations;
 use fanledger_devkit::history::{self, History};
+use fanledger_domain::books::Standing;
 use fanledger_domain::entry::EntryPosted;
 use fanledger_domain::event::Event;
+use fanledger_domain::facts::PaymentKind;
 use fanledger_domain::time::Timestamp;
 use futures::{StreamExt as _, TryStreamExt as _};
-use model::{Acts, Knows, Model, Trial};
+use model::{Acts, Knows, Model, Statements, Trial};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -23,54 +26,68 @@ use support::Pipeline;
 
 const END: i64 = i64::MAX;
 
-/// Every entry, with the stream that it stands in, after checking that the books tie out.
+/// Every entry, with the stream that it stands in, after checking that the books tie out and that each entry says all that it
+/// means to creators.
 async fn entries(pipeline: &Pipeline) -> Vec<(String, EntryPosted)> {
     pipeline.trial().await;
     let events = pipeline.events().await;
     events
         .into_iter()
         .filter_map(|(recorded, event)| match event {
-            Event::EntryPosted(entry) => Some((recorded.stream.to_string(), entry)),
+            Event::EntryPosted(entry) => {
+                let mut alone = Standing::default();
+                alone.post(&entry);
+                assert!(alone.unexplained().is_empty(), "{entry:?}");
+                Some((recorded.stream.to_string(), entry))
+            }
             _ => None,
         })
         .collect()
 }
 
-fn add(trial: &mut Trial, entry: &EntryPosted) {
+fn add(sum: &mut (Trial, Statements), entry: &EntryPosted) {
     for posting in &entry.postings {
         let key = (posting.account.to_string(), posting.money.currency().to_string());
-        *trial.entry(key).or_default() += i128::from(posting.signed_minor());
+        *sum.0.entry(key).or_default() += i128::from(posting.signed_minor());
+    }
+    for said in &entry.activity {
+        let kind = said.kind.map(PaymentKind::as_str).map(str::to_owned);
+        let key = (said.creator.to_string(), said.currency.to_string(), said.line.as_str().to_owned(), kind);
+        *sum.1.entry(key).or_default() += i128::from(said.minor);
     }
 }
 
-fn balances_at(entries: &[(String, EntryPosted)], instant: i64) -> Trial {
-    let mut trial = Trial::new();
+fn without_zeros(mut sum: (Trial, Statements)) -> (Trial, Statements) {
+    sum.0.retain(|_, minor| *minor != 0);
+    sum.1.retain(|_, minor| *minor != 0);
+    sum
+}
+
+fn sums_at(entries: &[(String, EntryPosted)], instant: i64) -> (Trial, Statements) {
+    let mut sum = Default::default();
     for (_, entry) in entries.iter().filter(|(_, entry)| entry.occurred_at.as_unix_seconds() <= instant) {
-        add(&mut trial, entry);
+        add(&mut sum, entry);
     }
-    trial.retain(|_, minor| *minor != 0);
-    trial
+    without_zeros(sum)
 }
 
-fn by_object(entries: &[(String, EntryPosted)]) -> BTreeMap<String, Trial> {
-    let mut all: BTreeMap<String, Trial> = BTreeMap::new();
+fn by_object(entries: &[(String, EntryPosted)]) -> BTreeMap<String, (Trial, Statements)> {
+    let mut all: BTreeMap<String, (Trial, Statements)> = BTreeMap::new();
     for (stream, entry) in entries {
         add(all.entry(stream.clone()).or_default(), entry);
     }
-    for trial in all.values_mut() {
-        trial.retain(|_, minor| *minor != 0);
-    }
-    all.retain(|_, trial| !trial.is_empty());
+    let mut all: BTreeMap<_, _> = all.into_iter().map(|(object, sum)| (object, without_zeros(sum))).collect();
+    all.retain(|_, (trial, statements)| !trial.is_empty() || !statements.is_empty());
     all
 }
 
 /// What differs, a line each: ours, the model's.
-fn difference(ours: &Trial, model: &Trial) -> Vec<String> {
+fn difference<K: Ord + Debug>(ours: &BTreeMap<K, i128>, model: &BTreeMap<K, i128>) -> Vec<String> {
     let keys: std::collections::BTreeSet<_> = ours.keys().chain(model.keys()).collect();
-    let minor = |trial: &Trial, key| trial.get(key).copied().unwrap_or(0);
+    let minor = |sums: &BTreeMap<K, i128>, key| sums.get(key).copied().unwrap_or(0);
     keys.into_iter()
         .filter(|key| minor(ours, key) != minor(model, key))
-        .map(|key| format!("{} {}: ours {}, model {}", key.0, key.1, minor(ours, key), minor(model, key)))
+        .map(|key| format!("{key:?}: ours {}, model {}", minor(ours, key), minor(model, key)))
         .collect()
 }
 
@@ -78,7 +95,7 @@ fn charges_that_differ(entries: &[(String, EntryPosted)], model: &Model, instant
     let of_charges = model.charges_at(instant).into_iter().map(|(charge, trial)| {
         let stream = format!("stripe_charge/{charge}");
         let own: Vec<_> = entries.iter().filter(|(of, _)| *of == stream).cloned().collect();
-        (charge, difference(&balances_at(&own, instant), &trial))
+        (charge, difference(&sums_at(&own, instant).0, &trial))
     });
     of_charges.filter(|(_, differs)| !differs.is_empty()).collect()
 }
@@ -89,11 +106,15 @@ async fn compare(pipeline: &Pipeline, model: &Model, what: &str) {
     let instants: Vec<i64> = model.instants().into_iter().collect();
     let step = (instants.len() / 24).max(1);
     for instant in [END].into_iter().chain(instants.into_iter().step_by(step)) {
-        let differs = difference(&balances_at(&entries, instant), &model.at(instant));
+        let ((ours, our_statements), (models, model_statements)) = (sums_at(&entries, instant), model.at(instant));
+        let differs = difference(&ours, &models);
         let of = || charges_that_differ(&entries, model, instant);
         assert!(differs.is_empty(), "{what}, by {instant}:\n{}\nof {:#?}", differs.join("\n"), of());
+        let differs = difference(&our_statements, &model_statements);
+        assert!(differs.is_empty(), "{what}, statements by {instant}:\n{}", differs.join("\n"));
     }
-    let clearing: BTreeMap<String, i128> = balances_at(&entries, END)
+    let clearing: BTreeMap<String, i128> = sums_at(&entries, END)
+        .0
         .into_iter()
         .filter(|((account, _), _)| account == "assets:stripe:clearing")
         .map(|((_, currency), minor)| (currency, minor))
@@ -191,7 +212,8 @@ async fn in_any_order(seeds: std::ops::Range<u64>) -> usize {
         assert_eq!(Some(trial), by_other.get(object), "{object} depends on the order, seeds {seeds:?}");
     }
     assert_eq!(by_one.len(), by_other.len(), "seeds {seeds:?}");
-    let differs = difference(&balances_at(&one, END), &Model::new(&events, &api, Knows::Named).at(END));
+    let ((ours, our_statements), model) = (sums_at(&one, END), Model::new(&events, &api, Knows::Named).at(END));
+    let differs = [difference(&ours, &model.0), difference(&our_statements, &model.1)].concat();
     assert!(differs.is_empty(), "seeds {seeds:?}:\n{}", differs.join("\n"));
     events.len()
 }

@@ -9,6 +9,7 @@ pub(crate) struct Attribution {
     pub(crate) share_bps: i128,
     pub(crate) tax: i128,
     pub(crate) jurisdiction: String,
+    pub(crate) kind: String,
 }
 
 fn is_id(text: &str, prefix: &str) -> bool {
@@ -84,8 +85,9 @@ fn told_tax(places: &Places) -> i128 {
 }
 
 /// None where nothing says so, or where what says so is invalid: that is not guessed at.
-pub(crate) fn of(seen: &Seen, charge_id: &str, captured: i128) -> Option<Attribution> {
+pub(crate) fn of(seen: &Seen, charge_id: &str, charge: &Value, captured: i128) -> Option<Attribution> {
     let places = places(seen, charge_id);
+    let with_invoice = !charge["invoice"].is_null() || !places.invoices.is_empty();
     let metadata = places.metadata.iter().find(|metadata| !metadata["creator_id"].is_null())?;
     let value = |key: &str| metadata[key].as_str();
     let creator = value("creator_id").filter(|creator| is_creator(creator))?;
@@ -114,5 +116,6 @@ pub(crate) fn of(seen: &Seen, charge_id: &str, captured: i128) -> Option<Attribu
         share_bps,
         tax,
         jurisdiction: jurisdiction.to_owned(),
+        kind: value("kind").unwrap_or(if with_invoice { "subscription" } else { "tip" }).to_owned(),
     })
 }

@@ -220,7 +220,7 @@ pub(crate) fn lines(seen: &Seen, acts: &Acts, id: &str, instant: i64) -> Lines {
     let (r, l, h) = (refunded.presented(), lost.presented(), held.presented());
     let (rho, lambda, eta) = (r.min(g), (r + l).min(g), (r + l + h).min(g));
     let v = |x: i128| (s * x).div_euclid(g);
-    match attribution::of(seen, id, g) {
+    match attribution::of(seen, id, charge, g) {
         None => lines.cr("liabilities:suspense:unattributed", &currency, s - v(lambda)),
         Some(whose) => {
             let ts = v(whose.tax);
@@ -233,6 +233,14 @@ pub(crate) fn lines(seen: &Seen, acts: &Acts, id: &str, instant: i64) -> Lines {
             lines.cr(&format!("{creator}:{bucket}"), &currency, c - alpha(eta));
             lines.cr(&format!("{creator}:held"), &currency, alpha(eta) - alpha(lambda));
             lines.cr("income:platform-fees", &currency, p);
+            for (line, minor) in [
+                ("sales", s - ts),
+                ("platform_fees", -p),
+                ("refunds", -alpha(rho)),
+                ("disputes", alpha(rho) - alpha(lambda)),
+            ] {
+                lines.tell(&whose.creator, &currency, line, Some(&whose.kind), minor);
+            }
             let ours = |x: i128| v(x) - alpha(x) - beta(x);
             lines.dr("income:refunds", &currency, ours(rho));
             lines.dr("income:chargebacks", &currency, ours(lambda) - ours(rho));

@@ -39,9 +39,12 @@ pub struct Acts {
     pub released_through: Option<i64>,
 }
 
-/// Lines being written down; debits positive.
+/// What creators' statements say: by creator, currency, line and kind, in the creator's favour where positive, zeros left out.
+pub type Statements = BTreeMap<(String, String, String, Option<String>), i128>;
+
+/// Lines being written down, debits positive; and what they are to creators.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lines(Trial);
+pub(crate) struct Lines(Trial, Statements);
 
 impl Lines {
     pub(crate) fn dr(&mut self, account: &str, currency: &str, minor: i128) {
@@ -50,6 +53,11 @@ impl Lines {
 
     pub(crate) fn cr(&mut self, account: &str, currency: &str, minor: i128) {
         self.dr(account, currency, -minor);
+    }
+
+    pub(crate) fn tell(&mut self, creator: &str, currency: &str, line: &str, kind: Option<&str>, minor: i128) {
+        let figure = (creator.to_owned(), currency.to_owned(), line.to_owned(), kind.map(str::to_owned));
+        *self.1.entry(figure).or_default() += minor;
     }
 
     /// What does not sum to zero, by currency.
@@ -65,6 +73,9 @@ impl Lines {
     pub(crate) fn add(&mut self, other: Self) {
         for ((account, currency), minor) in other.0 {
             self.dr(&account, &currency, minor);
+        }
+        for (figure, minor) in other.1 {
+            *self.1.entry(figure).or_default() += minor;
         }
     }
 }
@@ -85,8 +96,8 @@ impl Model {
         self
     }
 
-    /// The balances at an instant of occurrence, inclusive; `i64::MAX` for all.
-    pub fn at(&self, instant: i64) -> Trial {
+    /// The balances at an instant of occurrence, inclusive, and what they are to creators; `i64::MAX` for all.
+    pub fn at(&self, instant: i64) -> (Trial, Statements) {
         let mut all = Lines::default();
         for id in self.seen.charge_ids() {
             all.add(charge::lines(&self.seen, &self.acts, &id, instant));
@@ -94,8 +105,10 @@ impl Model {
         all.add(other::lines(&self.seen, instant));
         let left = all.left();
         assert!(left.is_empty(), "the model does not balance at {instant}: {left:?}");
-        all.0.retain(|_, minor| *minor != 0);
-        all.0
+        let Lines(mut trial, mut statements) = all;
+        trial.retain(|_, minor| *minor != 0);
+        statements.retain(|_, minor| *minor != 0);
+        (trial, statements)
     }
 
     /// The balances of each charge with its refunds and disputes, by the charge's id: to find what differs.

@@ -69,11 +69,15 @@ fn transfer(seen: &Seen, id: &str, instant: i64) -> Lines {
     let back = given_back(seen, "transfer", id, "reversals", instant, &mut lines);
     let transfer = seen.newest("transfer", id).unwrap();
     if begun(transfer, instant) {
+        let (currency, sent) = (text(transfer, "currency").unwrap(), minor(transfer, "amount") - back);
         let account = match transfer["metadata"]["creator_id"].as_str() {
-            Some(creator) if is_creator(creator) => format!("liabilities:creators:{creator}:available"),
+            Some(creator) if is_creator(creator) => {
+                lines.tell(creator, &currency, "payouts", None, -sent);
+                format!("liabilities:creators:{creator}:available")
+            }
             Some(_) | None => "liabilities:suspense:unknown-creator".to_owned(),
         };
-        lines.dr(&account, &text(transfer, "currency").unwrap(), minor(transfer, "amount") - back);
+        lines.dr(&account, &currency, sent);
     }
     lines
 }
