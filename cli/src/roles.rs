@@ -421,7 +421,8 @@ async fn gateway_state(
     let intake = Intake::new(commands.executor.clone(), commands.vault.clone(), secrets);
     let jwt_key = JwtKey::new(settings.jwt_key()?.reveal().as_bytes())?;
     let listen = listener.local_addr().unwrap_or(LISTEN_DEFAULT);
-    let config = GatewayConfig::new(listen, jwt_key);
+    let mut config = GatewayConfig::new(listen, jwt_key);
+    config.web_dir = settings.web_dir.clone();
     let query_pool = connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?;
     let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
     let reader = Reader::new(commands.pool.clone());

@@ -90,6 +90,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// `METRICS_LISTEN`, likewise.
     pub metrics_listen: Option<SocketAddr>,
+    /// `WEB_DIR`: where `cargo xtask web` put the web app; without it the gateway serves no pages, except under `dev`.
+    pub web_dir: Option<PathBuf>,
     /// `GATEWAY_URL`: where commands find the gateway; the running `dev`'s where absent.
     gateway_url: Option<String>,
     /// `TOKEN`: who acts through the gateway, where a command is not told.
@@ -214,6 +216,7 @@ impl Settings {
                 .collect(),
             nats_url: reader.nats_url("NATS_URL"),
             nats_reader_url: reader.nats_url("NATS_READER_URL"),
+            web_dir: reader.text("WEB_DIR").map(PathBuf::from),
             gateway_url: reader.read("GATEWAY_URL", "an http or https URL such as http://127.0.0.1:8080", |text| {
                 let url = text.trim_end_matches('/');
                 (url.starts_with("http://") || url.starts_with("https://")).then(|| url.to_owned())

@@ -1,6 +1,7 @@
 //! The gateway's settings. The command line fills them; every default and its reason is here.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::JwtKey;
@@ -21,6 +22,8 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// Where to serve `/metrics`: apart, so that it is not published with the rest by accident.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where the web app was built; without it there are no pages.
+    pub web_dir: Option<PathBuf>,
     /// Signs tokens; cursors' key is derived from it.
     pub jwt_key: JwtKey,
     /// Per client, under `/api/v1`. The webhook is never limited: a refused webhook is money that comes hours late.
@@ -57,6 +60,7 @@ impl GatewayConfig {
         Self {
             listen,
             metrics_listen: None,
+            web_dir: None,
             jwt_key,
             rate_limit: RateLimit { per_second: 500, burst: 1000 },
             trusted_hops: 0,

@@ -46,6 +46,7 @@ mod sampler;
 pub mod serve;
 pub mod state;
 mod stream;
+mod web;
 mod webhooks;
 
 pub use auth::{JwtKey, Role, TokenError, mint};

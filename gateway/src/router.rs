@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::auth::{Guard, Role, require};
 use crate::health::Health;
 use crate::state::{Commands, GatewayState, Queries};
-use crate::{docs, edge, health, idempotency, ledger, limits, ops, problem, stream, webhooks};
+use crate::{docs, edge, health, idempotency, ledger, limits, ops, problem, stream, web, webhooks};
 
 /// Who reads the books.
 const FINANCE: &[Role] = &[Role::Finance, Role::Admin];
@@ -116,7 +116,9 @@ pub fn router(state: &GatewayState) -> Router {
 
     // Neither changes while the process lives.
     let (page, document) = (docs::page(&document), docs::Document::new(&document));
+    let pages = state.config().web_dir.as_deref().map(web::routes).unwrap_or_default();
     router
+        .merge(pages)
         .route("/openapi.json", get(async move || document.clone()))
         .route("/docs", get(async move || page.clone()))
         .fallback(|| async { problem::Problem::new(problem::Kind::NotFound, "See /docs for what there is.") })

@@ -28,13 +28,42 @@ pub enum Error {
     /// There is no standard library for the web app's target, and none can be had.
     #[error(
         "{target} has no standard library here ({tried}); run `rustup target add {target}`, or on Debian \
-         `apt-get install rustc-web rust-web-src`"
+         `apt-get install rustc-web rust-web-src lld-19`"
     )]
     NoWasm {
         /// The target.
         target: &'static str,
         /// What was tried, and how each ended.
         tried: String,
+    },
+    /// There is no Node.js, or one that is too old.
+    #[error("Node.js {needed} or newer with npm is needed ({why}); install it, https://nodejs.org or Debian's nodejs and npm")]
+    NoNode {
+        /// The oldest that will do.
+        needed: u32,
+        /// What was found.
+        why: String,
+    },
+    /// The app cannot be bound to JavaScript.
+    #[error("bind the web app to JavaScript")]
+    Bindgen {
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A dependency of the app wants a script of its own beside it, which the build does not place.
+    #[error("the web app has come to need {name}: xtask/src/web.rs does not place such scripts; avoid the dependency or teach it")]
+    Snippet {
+        /// Its name.
+        name: String,
+    },
+    /// The app costs more than it may.
+    #[error("the web app's first load is {bytes} bytes, above its {budget}: make it smaller")]
+    TooLarge {
+        /// What it is.
+        bytes: usize,
+        /// What it may be.
+        budget: usize,
     },
     /// A contract cannot be rendered.
     #[error("render the schema of {event_type}")]
@@ -70,9 +99,16 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Ended { code, .. } => u8::try_from(*code).unwrap_or(1),
-            Self::Stale { .. } => 1,
+            Self::Stale { .. } | Self::TooLarge { .. } => 1,
             Self::Usage(_) => 2,
-            Self::Servers(_) | Self::Run { .. } | Self::NoWasm { .. } | Self::Render { .. } | Self::File { .. } => 3,
+            Self::Servers(_)
+            | Self::Run { .. }
+            | Self::NoWasm { .. }
+            | Self::NoNode { .. }
+            | Self::Bindgen { .. }
+            | Self::Snippet { .. }
+            | Self::Render { .. }
+            | Self::File { .. } => 3,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! - [`tests`]: runs the tests against a Postgres that it starts and stops.
 //! - [`contracts`]: writes the JSON Schemas of the events under `docs/events/`, or says which differ.
 //! - [`audit`]: checks the dependencies' licences, sources and advisories with cargo-deny.
-//! - [`wasm`]: checks that what the web app shares with the server compiles to wasm.
+//! - [`web`]: builds the web app, by a compiler that `wasm` finds and tools that `npm` fetches.
 //! - [`reset`]: removes the private servers' data.
 //!
 //! The tidy tests over the repository's own rules (crate arrows, no floats in the domain) are in `tests/tidy.rs`.
@@ -12,10 +12,13 @@
 
 pub mod audit;
 pub mod contracts;
+mod debian;
 mod error;
+mod npm;
 pub mod reset;
 pub mod tests;
-pub mod wasm;
+mod wasm;
+pub mod web;
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,7 @@ const USAGE: &str = "usage: cargo xtask <task>
                               workspace's; --show lets the tests print
   gen-contracts [--check]     write docs/events, or only say what differs
   audit                       licences, bans, sources and advisories of the dependencies
-  wasm                        compile what the web app shares with the server for wasm, fetching a compiler if need be
+  web                         build the web app into web-yew/dist, fetching a compiler and tools if need be
   reset-db                    remove the data of the private Postgres and NATS";
 
 #[tokio::main]
@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
         ("gen-contracts", []) => xtask::contracts::write(),
         ("gen-contracts", [flag]) if flag == "--check" => xtask::contracts::check(),
         ("audit", []) => xtask::audit::run().await,
-        ("wasm", []) => xtask::wasm::run().await,
+        ("web", []) => xtask::web::run().await,
         ("reset-db", []) => xtask::reset::run().await,
         _ => Err(xtask::Error::Usage(USAGE.to_owned())),
     };

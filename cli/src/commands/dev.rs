@@ -1,7 +1,7 @@
 //! `fanledger dev`: everything on this machine, private to one data directory.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -177,6 +177,7 @@ impl Dev {
             stand_in: stand_in.is_some(),
             database_url,
         };
+        settings.web_dir.get_or_insert_with(web_dir);
         settings.database_url = Some(Secret::new(state.database_url.clone()));
         settings.nats_url = Some(Secret::new(state.nats_url.clone()));
         settings.nats_reader_url = Some(Secret::new(state.nats_reader_url.clone()));
@@ -236,6 +237,12 @@ impl Dev {
         self.running.stop().await;
         Ok(self.servers.stop().await?)
     }
+}
+
+/// Where `cargo xtask web` puts the web app, beside the programs that are fetched.
+fn web_dir() -> PathBuf {
+    let fetched = default_bin_dir();
+    fetched.ancestors().nth(2).unwrap_or(Path::new(".")).join("web-yew").join("dist")
 }
 
 /// An address that was set must be had; the default gives way to any free port when it is taken.

@@ -4,7 +4,7 @@
 const PREFIX: &str = "FANLEDGER_";
 
 /// The contract's names, without [`PREFIX`].
-pub(super) const NAMES: [&str; 26] = [
+pub(super) const NAMES: [&str; 27] = [
     "DATABASE_URL",
     "GATEWAY_DATABASE_URL",
     "COMMAND_DATABASE_URL",
@@ -15,6 +15,7 @@ pub(super) const NAMES: [&str; 26] = [
     "NATS_READER_URL",
     "LISTEN",
     "METRICS_LISTEN",
+    "WEB_DIR",
     "STRIPE_WEBHOOK_SECRETS",
     "STRIPE_API_KEY",
     "STRIPE_API_BASE",

@@ -5,7 +5,7 @@
 //! 2. [`ledger`]: balances, statements, entries; [`inbox`]: webhooks and what became of them, and what finance waits for.
 //!    [`acts`]: what finance does.
 //! 3. [`ops`]: runners and the journal.
-//! 4. [`page`], [`problem`]: lists and errors.
+//! 4. [`page`], [`problem`]: lists and errors; [`pages`]: where the web app is.
 //!
 //! Invariants:
 //! - An amount is an integer of minor units and ends in `_minor`. In the HTTP API it is a JSON string, because a sum may
@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod minor;
 pub mod ops;
 pub mod page;
+pub mod pages;
 pub mod problem;
 
 pub use acts::{

@@ -1,0 +1,105 @@
+//! From an address to a page, and who may see it.
+
+use gloo::timers::callback::Timeout;
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use crate::client::Client;
+use crate::components::shell::Shell;
+use crate::components::toast::{Say, ToastArea, Toasts};
+use crate::live::{Live, use_stream};
+use crate::pages;
+use crate::routes::Route;
+use crate::session::{self, Area, Session, SessionAction, SessionHandle};
+
+/// What is told when the gateway does not take the token any more.
+const REFUSED: &str = "Your token is not accepted any more: it has expired, or its key was changed. Sign in again.";
+/// What is told at a token's end.
+const ENDED: &str = "Your token has expired. Sign in again.";
+/// As far ahead as a browser's timer reaches; a token's end beyond it is found when something is asked.
+const TIMER_SECONDS_MAX: u64 = 2_000_000;
+
+/// The app.
+#[component]
+pub fn App() -> Html {
+    html! { <BrowserRouter><Signed /></BrowserRouter> }
+}
+
+/// What all pages share: the session, its client, its stream, the messages.
+#[component]
+fn Signed() -> Html {
+    let sessions = use_reducer(session::kept);
+    let toasts = use_reducer(Toasts::default);
+    let current = sessions.current.clone();
+    let refused = {
+        let sessions = sessions.dispatcher();
+        Callback::from(move |()| sessions.dispatch(SessionAction::SignOut(Some(REFUSED.into()))))
+    };
+    let client = Client::new(current.as_ref(), refused);
+    let follows = current.as_ref().is_some_and(|session| session.may(Area::Finance) || session.may(Area::Operations));
+    let live = use_stream(&client, follows);
+    {
+        let sessions = sessions.dispatcher();
+        use_effect_with(current.clone(), move |current| {
+            let left = current.as_ref().map(|session| session.expires_at.saturating_sub(session::now()));
+            let milliseconds = left.and_then(|left| u32::try_from(left.min(TIMER_SECONDS_MAX) * 1000).ok());
+            let timer = milliseconds.map(|milliseconds| {
+                Timeout::new(milliseconds, move || sessions.dispatch(SessionAction::SignOut(Some(ENDED.into()))))
+            });
+            move || drop(timer)
+        });
+    }
+    let page = use_route::<Route>().unwrap_or(Route::NotFound);
+    let content = match (&current, &page) {
+        // In place of whatever page it is: after signing in it is there.
+        (None, _) | (_, Route::SignIn) => html! { <pages::sign_in::SignIn /> },
+        (Some(session), _) => html! { <Shell session={session.clone()}>{ page_of(session, &page) }</Shell> },
+    };
+    html! {
+        <ContextProvider<SessionHandle> context={sessions.clone()}>
+        <ContextProvider<Client> context={client}>
+        <ContextProvider<Live> context={live}>
+        <ContextProvider<Say> context={Say(toasts.dispatcher())}>
+            { content }
+            <ToastArea {toasts} />
+        </ContextProvider<Say>>
+        </ContextProvider<Live>>
+        </ContextProvider<Client>>
+        </ContextProvider<SessionHandle>>
+    }
+}
+
+/// Who works with a page; nobody in particular where there is none.
+fn area(page: &Route) -> Option<Area> {
+    match page {
+        Route::Home | Route::SignIn | Route::NotFound => None,
+        Route::TrialBalance | Route::Account { .. } | Route::Entry { .. } | Route::Suspense | Route::Awaited => {
+            Some(Area::Finance)
+        }
+        // Operators see what became of a webhook, and never its body.
+        Route::StripeEvent { .. } => None,
+        Route::Projections | Route::Projection { .. } => Some(Area::Operations),
+    }
+}
+
+fn page_of(session: &Session, page: &Route) -> Html {
+    if let Some(area) = area(page).filter(|area| !session.may(*area)) {
+        return html! { <pages::no_access::NoAccess {area} /> };
+    }
+    // The key: another account is another page, not the same one with other content.
+    let key = page.to_path();
+    match page.clone() {
+        Route::Home | Route::SignIn => html! { <pages::home::Home {key} session={session.clone()} /> },
+        Route::TrialBalance => html! { <pages::trial_balance::TrialBalancePage {key} /> },
+        Route::Account { account } => html! { <pages::account::AccountPage {key} {account} /> },
+        Route::Entry { id } => html! { <pages::entry::EntryPage {key} {id} /> },
+        Route::Suspense => html! { <pages::suspense::SuspensePage {key} /> },
+        Route::Awaited => html! { <pages::awaited::AwaitedPage {key} /> },
+        Route::StripeEvent { id } => {
+            html! { <pages::stripe_event::StripeEventPage {key} {id} may_open={session.may(Area::Finance)} /> }
+        }
+        Route::Projections => html! { <pages::projections::ProjectionsPage {key} /> },
+        Route::Projection { name } => html! { <pages::projection::ProjectionPage {key} {name} /> },
+        Route::NotFound => html! { <pages::no_access::NoPage {key} /> },
+    }
+}

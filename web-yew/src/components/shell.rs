@@ -1,0 +1,108 @@
+//! What is around every page.
+
+use yew::prelude::*;
+use yew_router::prelude::*;
+
+use crate::components::icon::{self, Icon};
+use crate::components::link::Link;
+use crate::live::Live;
+use crate::routes::Route;
+use crate::session::{Area, Session, SessionAction, SessionHandle};
+use crate::text;
+use crate::theme::ThemeSwitch;
+
+/// The menu, by who works with it.
+fn menu(session: &Session) -> Vec<(Route, Icon, &'static str)> {
+    let mut menu = vec![(Route::Home, Icon::Home, "Home")];
+    if session.may(Area::Finance) {
+        menu.extend([
+            (Route::TrialBalance, Icon::Scales, "Trial balance"),
+            (Route::Suspense, Icon::Question, "Suspense"),
+            (Route::Awaited, Icon::Hourglass, "Awaited"),
+        ]);
+    }
+    if session.may(Area::Operations) {
+        menu.push((Route::Projections, Icon::Layers, "Projections"));
+    }
+    menu
+}
+
+/// Which entry of the menu a page is under.
+fn is_under(page: &Route, entry: &Route) -> bool {
+    let menu_of = match page {
+        Route::Account { .. } | Route::Entry { .. } | Route::StripeEvent { .. } => &Route::TrialBalance,
+        Route::Projection { .. } => &Route::Projections,
+        other => other,
+    };
+    menu_of == entry
+}
+
+#[derive(Clone, PartialEq, Properties)]
+pub(crate) struct ShellProps {
+    pub session: Session,
+    pub children: Html,
+}
+
+/// The menu, the page, and how far the projections are.
+#[component]
+pub(crate) fn Shell(props: &ShellProps) -> Html {
+    let page = use_route::<Route>().unwrap_or(Route::NotFound);
+    let sessions = use_context::<SessionHandle>();
+    let live = use_context::<Live>().unwrap_or_default();
+    let leave = Callback::from(move |_: MouseEvent| {
+        if let Some(sessions) = &sessions {
+            sessions.dispatch(SessionAction::SignOut(None));
+        }
+    });
+    let entries = menu(&props.session).into_iter().map(|(to, picture, name)| {
+        let current = is_under(&page, &to);
+        html! { <li><Link {to} {current}>{ icon::view(picture) }<span>{ name }</span></Link></li> }
+    });
+    html! {
+        <div class="shell">
+            <a class="skip" href="#heading">{ "Skip to the page" }</a>
+            <header class="bar">
+                <Link to={Route::Home} class="brand">{ brand() }{ "Fanledger" }</Link>
+                <div class="bar-end">
+                    <p class="who">
+                        <span class="subject">{ props.session.subject.clone() }</span>
+                        <span class="roles">{ props.session.roles.join(", ") }</span>
+                    </p>
+                    <ThemeSwitch />
+                    <button type="button" class="icon-button" onclick={leave} aria-label="Sign out" title="Sign out">
+                        { icon::view(Icon::Leave) }
+                    </button>
+                </div>
+            </header>
+            <nav class="menu" aria-label="Pages"><ul>{ for entries }</ul></nav>
+            <main id="main">{ props.children.clone() }</main>
+            <footer class="foot">
+                <p>{ position(&live) }</p>
+                <p>{ "All times are UTC." }</p>
+            </footer>
+        </div>
+    }
+}
+
+fn position(live: &Live) -> Html {
+    match live {
+        Live::Unknown => html! { "Asking for the journal’s position …" },
+        Live::At(position) => html! {
+            <><span class="dot good" aria-hidden="true" />{ format!("Live, at journal position {}.", text::count(*position)) }</>
+        },
+        Live::Lost(position) => html! {
+            <><span class="dot bad" aria-hidden="true" />
+            { format!("The gateway is not heard; last at journal position {}.", text::count(*position)) }</>
+        },
+    }
+}
+
+/// Two sides that balance.
+pub(crate) fn brand() -> Html {
+    html! {
+        <svg class="brand-mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false">
+            <rect class="ground" width="32" height="32" rx="7" />
+            <path d="M8 9h7M8 15h7M8 21h7M20 9h4M20 15h4M20 21h4M17.5 6v20" />
+        </svg>
+    }
+}

@@ -1,0 +1,5 @@
+//! Starts the app in the page that loads it.
+
+fn main() {
+    fanledger_web::start();
+}

@@ -1,0 +1,56 @@
+//! Money that waits for its meaning.
+
+use fanledger_gateway_api::SuspenseItem;
+use yew::prelude::*;
+
+use crate::as_of::View;
+use crate::components::table::{self, figures, words};
+use crate::components::{Link, Loading, ProblemBox, account_name, empty, heading, moment, money, pager, stale};
+use crate::hooks::{page::use_advance, use_pages, use_title};
+use crate::routes::Route;
+use crate::text;
+
+/// The page.
+#[component]
+pub(crate) fn SuspensePage() -> Html {
+    use_title("Suspense");
+    let pages = use_pages::<SuspenseItem>(Some("/api/v1/ledger/suspense".to_owned()));
+    let restart = pages.restart.reform(|()| None);
+    let at_the_top = pages.items.as_ref().is_none_or(|items| items.len() <= 50);
+    use_advance(at_the_top, restart.clone());
+    let content = match (&pages.items, &pages.error) {
+        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={restart} /> },
+        (None, None) => html! { <Loading what="suspense" /> },
+        (Some(items), _) if items.is_empty() => {
+            empty("Nothing is in suspense.", html! { "All money that was seen has its meaning." })
+        }
+        (Some(items), error) => {
+            let columns = [words("Object"), words("Why it waits"), words("Since"), figures("Amount")];
+            html! {
+                <>
+                    { stale(error.as_ref()) }
+                    <section class="card" aria-label="In suspense">
+                        { table::plain(html! { "In suspense, oldest first" }, &columns, items.iter().map(row).collect()) }
+                    </section>
+                    { pager(items.len(), "item", pages.has_more, pages.asking, &pages.more) }
+                </>
+            }
+        }
+    };
+    let under = "Money whose owner, charge or creator is not known yet. It is nobody's income while it is here.";
+    html! { <>{ heading(html! { "Suspense" }, html! { under }, html! {}) }{ content }</> }
+}
+
+fn row(item: &SuspenseItem) -> Vec<Option<Html>> {
+    let to = Route::Account { account: item.account.clone() };
+    let view = View::default().in_currency(&item.currency);
+    let amount = html! {
+        <>{ money(-item.balance_minor.0, &item.currency) }{ " " }<span class="unit">{ text::code(&item.currency) }</span></>
+    };
+    vec![
+        Some(html! { <span class="id">{ item.object.clone() }</span> }),
+        Some(html! { <Link {to} {view}>{ account_name(&item.account) }</Link> }),
+        Some(moment(&item.since)),
+        Some(amount),
+    ]
+}

@@ -1,0 +1,234 @@
+//! Every account's balance.
+
+use std::rc::Rc;
+
+use fanledger_gateway_api::{AccountTurnover, CurrencyBalances, TrialBalance};
+use web_sys::HtmlInputElement;
+use yew::prelude::*;
+
+use crate::as_of::View;
+use crate::components::as_of::AsOfPicker;
+use crate::components::table::{self, Group, figures, words};
+use crate::components::{Link, Loading, ProblemBox, account_name, empty, heading, money, stale};
+use crate::hooks::{page::use_advance, use_query, use_title, use_view};
+use crate::routes::Route;
+use crate::text;
+
+/// More rows than this are shown when they are asked for: a browser lays out tens of thousands slowly.
+const ROWS_MAX: usize = 400;
+/// The roots in the order in which books are read.
+const ROOTS: [(&str, &str); 5] = [
+    ("assets", "Assets"),
+    ("liabilities", "Liabilities"),
+    ("income", "Income"),
+    ("expenses", "Expenses"),
+    ("equity", "Equity"),
+];
+
+/// The page.
+#[component]
+pub(crate) fn TrialBalancePage() -> Html {
+    use_title("Trial balance");
+    let (view, change) = use_view();
+    let query = use_query::<TrialBalance>(Some(view.asked_at("/api/v1/ledger/trial-balance")));
+    let refresh = query.refresh.clone();
+    use_advance(view.is_live(), refresh.reform(|()| None));
+    let currencies = use_state(Vec::<String>::new);
+    {
+        // With one chosen the answer names only that one; the choice stays.
+        let (currencies, data, all) = (currencies.clone(), query.data.clone(), view.currency.is_none());
+        use_effect_with(data, move |data| {
+            if let (Some(data), true) = (data, all) {
+                currencies.set(data.currencies.iter().map(|balances| balances.currency.clone()).collect());
+            }
+        });
+    }
+    let mut choices = (*currencies).clone();
+    choices.extend(view.currency.clone().filter(|chosen| !currencies.contains(chosen)));
+
+    let content = match (&query.data, &query.error) {
+        (Some(balance), error) => html! { <>{ stale(error.as_ref()) }<TrialBalanceTables balance={balance.clone()} view={view.clone()} /></> },
+        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={refresh.reform(|()| None)} /> },
+        (None, None) => html! { <Loading what="the trial balance" /> },
+    };
+    html! {
+        <>
+            { heading(html! { "Trial balance" }, html! { text::sentence(&view.in_words()) }, html! {}) }
+            <AsOfPicker {view} {change} currencies={choices} />
+            { content }
+        </>
+    }
+}
+
+/// What the tables show.
+#[derive(Clone, PartialEq, Properties)]
+pub(crate) struct TablesProps {
+    pub balance: Rc<TrialBalance>,
+    #[prop_or_default]
+    pub view: View,
+}
+
+/// One table for each currency, debits and credits apart, as an accountant reads it.
+#[component]
+pub(crate) fn TrialBalanceTables(props: &TablesProps) -> Html {
+    let filter = use_state(String::new);
+    let all = use_state(|| false);
+    let balance = &props.balance;
+    if balance.currencies.is_empty() {
+        return empty("The ledger is empty.", html! { "Balances appear with the first webhook." });
+    }
+    let oninput = {
+        let filter = filter.clone();
+        Callback::from(move |event: InputEvent| {
+            filter.set(event.target_unchecked_into::<HtmlInputElement>().value().trim().to_lowercase());
+        })
+    };
+    let matching = |balances: &CurrencyBalances| -> Vec<AccountTurnover> {
+        balances.accounts.iter().filter(|account| account.account.contains(filter.as_str())).cloned().collect()
+    };
+    let found: usize = balance.currencies.iter().map(|balances| matching(balances).len()).sum();
+    let hidden = found.saturating_sub(if *all { found } else { ROWS_MAX });
+    let mut left = found - hidden;
+    let tables: Vec<Html> = balance
+        .currencies
+        .iter()
+        .filter_map(|balances| {
+            let mut accounts = matching(balances);
+            accounts.truncate(left);
+            left -= accounts.len();
+            (!accounts.is_empty()).then(|| currency_table(balances, &accounts, filter.is_empty(), &props.view))
+        })
+        .collect();
+    let show_all = {
+        let all = all.clone();
+        Callback::from(move |_: MouseEvent| all.set(true))
+    };
+    html! {
+        <>
+            <div class="toolbar">
+                <label class="search"><span class="hidden">{ "Filter accounts" }</span>
+                    <input type="search" placeholder="Filter accounts" {oninput} />
+                </label>
+                <p class="hint">{ format!("At journal position {}.", text::count(balance.position)) }</p>
+            </div>
+            if tables.is_empty() {
+                { empty("No account matches.", html! { <>{ "Filter by a part of its name, such as " }<code>{ "creators" }</code>{ "." }</> }) }
+            }
+            { for tables }
+            if hidden > 0 {
+                <div class="pager">
+                    <p>{ format!("{} more are not shown. Filter, or", text::counted(hidden as u64, "account")) }</p>
+                    <button type="button" onclick={show_all}>{ "Show all" }</button>
+                </div>
+            }
+        </>
+    }
+}
+
+fn currency_table(balances: &CurrencyBalances, accounts: &[AccountTurnover], whole: bool, view: &View) -> Html {
+    let currency = balances.currency.as_str();
+    let groups = ROOTS.into_iter().filter_map(|(root, name)| {
+        let of_root: Vec<&AccountTurnover> =
+            accounts.iter().filter(|account| account.account.split(':').next() == Some(root)).collect();
+        (!of_root.is_empty()).then(|| Group {
+            heading: Some((html! { name }, html! {})),
+            rows: of_root.into_iter().map(|account| row(account, currency, view)).collect(),
+        })
+    });
+    let side = |of: fn(i128) -> i128| -> i128 { accounts.iter().map(|account| of(account.balance_minor.0)).sum() };
+    let (debits, credits) = (side(|minor| minor.max(0)), side(|minor| (-minor).max(0)));
+    // A part of the accounts need not balance; all of them must, and whether they do is for the reader to see.
+    let total = (whole && accounts.len() == balances.accounts.len()).then(|| {
+        let verdict = if debits == credits { "Total, balanced" } else { "Total, NOT balanced" };
+        vec![Some(html! { verdict }), Some(money(debits, currency)), Some(money(credits, currency))]
+    });
+    let caption = html! { <><span class="currency">{ text::code(currency) }</span>{ " " }<span class="hint">{ text::counted(accounts.len() as u64, "account") }</span></> };
+    html! {
+        <section class="card" aria-label={format!("Trial balance in {}", text::code(currency))}>
+            { table::view(caption, &[words("Account"), figures("Debit"), figures("Credit")], groups.collect(), total) }
+        </section>
+    }
+}
+
+fn row(account: &AccountTurnover, currency: &str, view: &View) -> Vec<Option<Html>> {
+    let minor = account.balance_minor.0;
+    let to = Route::Account { account: account.account.clone() };
+    let name = html! { <Link {to} view={view.in_currency(currency)}>{ account_name(&account.account) }</Link> };
+    let (debit, credit) = if minor >= 0 { (Some(minor), None) } else { (None, Some(-minor)) };
+    let cell = |minor: i128| money(minor, currency);
+    vec![Some(name), debit.map(cell), credit.map(cell)]
+}
+
+#[cfg(test)]
+mod tests {
+    use fanledger_gateway_api::Minor;
+    use yew::ServerRenderer;
+    use yew_router::Router;
+    use yew_router::history::{AnyHistory, MemoryHistory};
+
+    use super::*;
+
+    #[derive(Clone, PartialEq, Properties)]
+    struct Props {
+        balance: TrialBalance,
+    }
+
+    #[component]
+    fn Routed(props: &Props) -> Html {
+        let history = AnyHistory::from(MemoryHistory::new());
+        html! { <Router {history}><TrialBalanceTables balance={Rc::new(props.balance.clone())} /></Router> }
+    }
+
+    async fn rendered(balance: TrialBalance) -> String {
+        ServerRenderer::<Routed>::with_props(move || Props { balance }).hydratable(false).render().await
+    }
+
+    fn account(name: &str, minor: i128) -> AccountTurnover {
+        AccountTurnover {
+            account: name.to_owned(),
+            debits_minor: Minor::from(minor.max(0)),
+            credits_minor: Minor::from((-minor).max(0)),
+            balance_minor: Minor::from(minor),
+        }
+    }
+
+    fn of(accounts: Vec<AccountTurnover>) -> TrialBalance {
+        let (debits_minor, credits_minor) = (Minor::from(12_340), Minor::from(12_340));
+        let currencies = vec![CurrencyBalances { currency: "kwd".to_owned(), debits_minor, credits_minor, accounts }];
+        TrialBalance { position: 7, as_of: None, currencies, closing: None }
+    }
+
+    #[tokio::test]
+    async fn an_empty_ledger_says_so() {
+        let html = rendered(TrialBalance { position: 0, as_of: None, currencies: vec![], closing: None }).await;
+        assert!(html.contains("The ledger is empty"), "{html}");
+    }
+
+    #[tokio::test]
+    async fn amounts_stand_on_their_side_with_their_currencys_decimals() {
+        let html = rendered(of(vec![account("assets:stripe:clearing", 12_340), account("income:platform-fees", -12_340)])).await;
+        let debit = "data-label=\"Debit\"><span class=\"money\">12.340</span></td><td role=\"cell\" class=\"none\">";
+        let credit = "<td role=\"cell\" class=\"none\"></td><td role=\"cell\" class=\"figures\" data-label=\"Credit\"><span class=\"money\">12.340</span>";
+        assert!(html.contains(debit), "{html}");
+        assert!(html.contains(credit), "{html}");
+        assert!(html.contains("At journal position 7."), "{html}");
+        assert!(html.contains("Total, balanced"), "{html}");
+        assert!(html.contains("href=\"/ledger/accounts/assets:stripe:clearing?currency=kwd\""), "{html}");
+    }
+
+    #[tokio::test]
+    async fn books_that_do_not_balance_are_not_called_balanced() {
+        let html = rendered(of(vec![account("assets:bank", 5), account("income:other", -4)])).await;
+        assert!(html.contains("Total, NOT balanced"), "{html}");
+    }
+
+    #[tokio::test]
+    async fn every_root_of_the_domain_has_its_group() {
+        let accounts: Vec<AccountTurnover> =
+            ROOTS.iter().map(|(root, _)| account(&format!("{root}:x"), 0)).collect();
+        let html = rendered(of(accounts)).await;
+        for (_, name) in ROOTS {
+            assert!(html.contains(&format!(">{name}</th>")), "{name}: {html}");
+        }
+    }
+}
