@@ -23,6 +23,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let database = TestDatabase::create().await;
     let url = role_url(database.url(), Role::Command)?;
     let writer = Writer::start(WriterOptions { url, connections }).await?;
+    let pool = connect(database.url(), 1).await?;
+    let mut batches_before = 0;
     let ids = Arc::new(AtomicU64::new(0));
     let payload = format!(r#"{{"object_id":"ch_1","sealed":"{}"}}"#, "x".repeat(260));
     for tasks in [1_u64, 8, 64, 256] {
@@ -53,9 +55,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         while let Some(count) = running.join_next().await {
             total += count??;
         }
-        println!("{tasks:>4} tasks: {:>8} commands/s", u128::from(total) * 1000 / started.elapsed().as_millis().max(1));
+        let took = started.elapsed().as_millis().max(1);
+        let batches: i64 = sqlx::query_scalar("SELECT count(*) FROM journal.batches").fetch_one(&pool).await?;
+        println!(
+            "{tasks:>4} tasks: {:>8} commands/s, {} a batch",
+            u128::from(total) * 1000 / took,
+            total / u64::try_from(batches - batches_before)?.max(1)
+        );
+        batches_before = batches;
     }
-    let pool = connect(database.url(), 1).await?;
     let started = Instant::now();
     let mut connection = pool.acquire().await?;
     let report = verify(&mut connection, VerifyOptions::default(), None, &mut |_| {}).await?;

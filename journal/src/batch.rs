@@ -41,9 +41,9 @@ pub(crate) struct Batch {
     pub pending: Vec<Pending>,
 }
 
-/// Takes from the front of the queue what may go together, and leaves the rest in its order: no two commands write one
+/// Takes from the front of the queue what may go together, `most` commands at most, and leaves the rest in its order: no two commands write one
 /// stream or share a key, and none writes what another guards. What is left goes first into the next batch.
-pub(crate) fn take_batch(waiting: &mut VecDeque<Pending>) -> Batch {
+pub(crate) fn take_batch(waiting: &mut VecDeque<Pending>, most: usize) -> Batch {
     let mut taken: Vec<Pending> = Vec::with_capacity(waiting.len().min(BATCH_COMMANDS_MAX));
     let mut left = VecDeque::new();
     let (mut events, mut bytes) = (0, 0);
@@ -53,7 +53,7 @@ pub(crate) fn take_batch(waiting: &mut VecDeque<Pending>) -> Batch {
         let mut keys: HashSet<[u8; 32]> = HashSet::new();
         while let Some(pending) = waiting.pop_front() {
             let command = &pending.command;
-            let full = taken.len() >= BATCH_COMMANDS_MAX
+            let full = taken.len() >= most.min(BATCH_COMMANDS_MAX)
                 || events + command.events.len() > BATCH_EVENTS_MAX
                 || bytes + pending.bytes > BATCH_BYTES_MAX;
             if full {

@@ -1,31 +1,33 @@
 //! The group-commit writer: commands that wait while one call of `journal.append` is under way go together in the next.
 //!
-//! There is no timer: a lone command goes at once. A second connection joins where many wait, so that one batch is parsed and
-//! hashed while the one before it holds the journal's lock and waits for the disk; where few wait, they go together in the next,
-//! since a batch costs Postgres as much as some eight commands before its first.
+//! There is no timer: a lone command goes at once, by the connection that served last. A second connection joins where many wait, so
+//! that one batch is parsed and hashed while the one before it holds the journal's lock and waits for the disk; where few wait,
+//! they go together in the next, since a batch costs Postgres as much as some eight commands before its first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::append::{AppendError, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Command, Outcome};
+use crate::append::{AppendError, BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, BATCH_EVENTS_MAX, Command, Outcome};
 use crate::batch::{Batch, Pending, WAITING_MAX, take_batch};
 use crate::database::{self, DatabaseError};
 use crate::event::Position;
 use crate::notices::WarningTrap;
 use crate::trace;
 
-/// So many commands are worth a batch beside the one that is under way. With fewer, the second would only halve the first: both
-/// wait for the same lock until the disk has the one before.
-const JOIN_AT: usize = 128;
+/// So many commands, and as many as are under way, are worth a batch beside that one. With fewer, the second would only halve the
+/// first: both wait for the same lock until the disk has the one before.
+const JOIN_AT: usize = 64;
 /// How many commands may wait for a worker before `append` itself waits.
 const QUEUE: usize = 4096;
 /// A connection that takes longer is given up, and those who wait are told.
@@ -70,23 +72,24 @@ impl Writer {
         let connect = database::connect_options(&options.url)?.options([("statement_timeout", "0")]);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (tell, appended) = watch::channel(Position::START);
-        let queue = Arc::new(Mutex::new(Queue { receiver, waiting: VecDeque::new() }));
-        let under_way = Arc::new(UnderWay::default());
         let (tell, closing, workers) = (Arc::new(tell), CancellationToken::new(), TaskTracker::new());
+        let mut idle = Vec::new();
         for _ in 0..options.connections.max(1) {
             let connection = PgConnection::connect_with(&connect).await.map_err(DatabaseError::Connect)?;
-            let worker = Worker {
-                queue: Arc::clone(&queue),
-                under_way: Arc::clone(&under_way),
+            idle.push(Worker {
                 connect: connect.clone(),
                 connection: Some(connection),
                 backoff: BACKOFF_FIRST,
+                refused_at: None,
                 trap: WarningTrap::new(),
                 tell: Arc::clone(&tell),
                 closing: closing.clone(),
-            };
-            workers.spawn(worker.run());
+            });
         }
+        let (waiting, under_way) = (VecDeque::new(), FuturesUnordered::new());
+        workers.spawn(
+            Dispatcher { receiver, waiting, idle, under_way, commands_under_way: 0, closing: closing.clone() }.run(),
+        );
         workers.close();
         Ok(Self { sender, appended, closing, workers })
     }
@@ -134,99 +137,135 @@ impl Writer {
     }
 }
 
-/// What waits, shared by the workers; whoever holds it puts the next batch together.
-struct Queue {
+/// Puts what waits into batches, and has a worker send each.
+struct Dispatcher {
     receiver: mpsc::Receiver<Pending>,
     waiting: VecDeque<Pending>,
+    /// The last is the one that served last: its server process has everything at hand.
+    idle: Vec<Worker>,
+    under_way: FuturesUnordered<BoxFuture<'static, Served>>,
+    /// Commands in the batches that are under way.
+    commands_under_way: usize,
+    closing: CancellationToken,
 }
 
-impl Queue {
-    /// Waits for commands that are worth a batch: one, or many while another batch is under way. `None` when there will be no
-    /// more.
-    async fn next_batch(&mut self, under_way: &UnderWay, closing: &CancellationToken) -> Option<Batch> {
+/// A worker that is free again.
+struct Served {
+    worker: Worker,
+    /// How many commands it served.
+    commands: usize,
+    /// Why there was no connection for the batch.
+    away: Option<AppendError>,
+}
+
+impl Dispatcher {
+    async fn run(mut self) {
+        let mut is_ended = false;
         loop {
-            while self.waiting.len() < WAITING_MAX {
-                match self.receiver.try_recv() {
-                    Ok(pending) => self.waiting.push_back(pending),
-                    // Empty, or closed and drained: either way this is all there is.
-                    Err(_) => break,
-                }
+            self.take_received();
+            while self.is_worth_a_batch()
+                && let Some(worker) = self.idle.pop()
+            {
+                // Half of many, where another connection can take the other half.
+                let many = self.waiting.len() >= 2 * JOIN_AT && !self.idle.is_empty();
+                let most = if many { self.waiting.len() / 2 } else { BATCH_COMMANDS_MAX };
+                let batch = take_batch(&mut self.waiting, most);
+                // A change of tasks costs a lone command more than it gains; many are put together beside what goes on here.
+                let apart = batch.pending.len() >= JOIN_AT;
+                self.commands_under_way += batch.pending.len();
+                let serving = worker.serve(batch);
+                self.under_way.push(if apart { Box::pin(beside(tokio::spawn(serving))) } else { Box::pin(serving) });
             }
-            let alone = under_way.batches.load(Ordering::Acquire) == 0;
-            if self.waiting.len() >= JOIN_AT || (alone && !self.waiting.is_empty()) {
-                under_way.batches.fetch_add(1, Ordering::AcqRel);
-                return Some(take_batch(&mut self.waiting));
+            if is_ended && self.waiting.is_empty() && self.under_way.is_empty() {
+                break;
             }
-            let next = tokio::select! {
+            tokio::select! {
                 biased;
-                next = self.receiver.recv() => next,
-                () = under_way.ended.notified(), if !alone => continue,
-                () = closing.cancelled() => {
-                    // Closed, not dropped: what was sent before is still received.
-                    self.receiver.close();
-                    self.receiver.recv().await
+                Some(served) = self.under_way.next() => {
+                    self.welcome(served);
+                    // Those who were just answered are about to send their next command: let them run first.
+                    tokio::task::yield_now().await;
                 }
-            };
-            match next {
-                Some(pending) => self.waiting.push_back(pending),
-                None if self.waiting.is_empty() => return None,
-                None => {
-                    under_way.batches.fetch_add(1, Ordering::AcqRel);
-                    return Some(take_batch(&mut self.waiting));
-                }
+                received = self.receiver.recv(), if !is_ended && self.waiting.len() < WAITING_MAX => match received {
+                    Some(pending) => self.waiting.push_back(pending),
+                    None => is_ended = true,
+                },
+                // Closed, not dropped: what was sent before is still received.
+                () = self.closing.cancelled(), if !self.receiver.is_closed() => self.receiver.close(),
+            }
+        }
+        for worker in self.idle {
+            worker.close().await;
+        }
+    }
+
+    /// A batch is worth sending when none is under way, or when many wait: as many as are under way.
+    fn is_worth_a_batch(&self) -> bool {
+        !self.waiting.is_empty()
+            && (self.under_way.is_empty() || self.waiting.len() >= JOIN_AT.max(self.commands_under_way))
+    }
+
+    fn take_received(&mut self) {
+        while self.waiting.len() < WAITING_MAX {
+            match self.receiver.try_recv() {
+                Ok(pending) => self.waiting.push_back(pending),
+                // Empty, or closed and drained: either way this is all there is.
+                Err(_) => break,
             }
         }
     }
 
-    /// Everything that waits now, for those who cannot be served.
-    fn drain(&mut self) -> Vec<Pending> {
-        let mut all: Vec<Pending> = self.waiting.drain(..).collect();
-        while let Ok(pending) = self.receiver.try_recv() {
-            all.push(pending);
+    fn welcome(&mut self, Served { worker, commands, away }: Served) {
+        self.idle.push(worker);
+        self.commands_under_way -= commands;
+        // Whoever waits learns at once that Postgres is away, rather than after the next attempt.
+        if let Some(error) = away {
+            self.take_received();
+            self.waiting.drain(..).for_each(|pending| pending.answer(Err(error.clone())));
         }
-        all
     }
 }
 
-/// The batches that are under way, counted by the workers.
-#[derive(Default)]
-struct UnderWay {
-    batches: AtomicUsize,
-    ended: Notify,
-}
-
-impl UnderWay {
-    fn end(&self) {
-        self.batches.fetch_sub(1, Ordering::AcqRel);
-        self.ended.notify_one();
+/// What a task of its own comes to.
+async fn beside(task: JoinHandle<Served>) -> Served {
+    match task.await {
+        Ok(served) => served,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Tasks are cancelled when their runtime ends, and this one with them.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
+/// One connection.
 struct Worker {
-    queue: Arc<Mutex<Queue>>,
-    under_way: Arc<UnderWay>,
     connect: PgConnectOptions,
     connection: Option<PgConnection>,
+    /// After a failure to connect, and when that was.
     backoff: Duration,
+    refused_at: Option<tokio::time::Instant>,
     trap: WarningTrap,
     tell: Arc<watch::Sender<Position>>,
     closing: CancellationToken,
 }
 
 impl Worker {
-    async fn run(mut self) {
-        loop {
-            // Those who were just answered are about to send their next command: let them run first.
-            tokio::task::yield_now().await;
-            let batch = self.queue.lock().await.next_batch(&self.under_way, &self.closing).await;
-            let Some(batch) = batch else { break };
-            match self.ensure_connected().await {
-                Ok(()) => self.send(batch).await,
-                Err(source) => self.refuse(batch, source).await,
+    /// Answers everyone in the batch.
+    async fn serve(mut self, batch: Batch) -> Served {
+        let commands = batch.pending.len();
+        let away = match self.ensure_connected().await {
+            Ok(()) => {
+                self.send(batch).await;
+                None
             }
-            self.under_way.end();
-        }
-        if let Some(connection) = self.connection.take() {
+            Err(source) => Some(self.refuse(batch, source)),
+        };
+        Served { worker: self, commands, away }
+    }
+
+    async fn close(self) {
+        if let Some(connection) = self.connection {
             connection.close().await.ok();
         }
     }
@@ -235,30 +274,28 @@ impl Worker {
         if self.connection.is_some() {
             return Ok(());
         }
+        if let Some(refused_at) = self.refused_at {
+            tokio::select! {
+                () = tokio::time::sleep_until(refused_at + self.backoff) => {}
+                () = self.closing.cancelled() => {}
+            }
+            self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
+        }
         let attempt = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.connect)).await;
         let timed_out = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut));
         self.connection = Some(attempt.unwrap_or_else(|_| Err(timed_out()))?);
-        self.backoff = BACKOFF_FIRST;
+        (self.backoff, self.refused_at) = (BACKOFF_FIRST, None);
         Ok(())
     }
 
-    /// Postgres is away: whoever waits learns at once that nothing was committed, then the next attempt waits a little.
-    async fn refuse(&mut self, batch: Batch, source: sqlx::Error) {
+    /// Postgres is away: nothing was committed. The next attempt waits a little.
+    fn refuse(&mut self, batch: Batch, source: sqlx::Error) -> AppendError {
         tracing::warn!(error = %source, "the journal's writer cannot connect");
         metrics::counter!("fanledger_journal_connect_failures_total").increment(1);
         let error = AppendError::Unavailable { may_have_committed: false, source: Arc::new(source) };
         batch.fail(&error);
-        // The other worker holds the queue only while it is empty or while it takes a batch of its own.
-        if let Ok(mut queue) = self.queue.try_lock() {
-            for pending in queue.drain() {
-                pending.answer(Err(error.clone()));
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(self.backoff) => {}
-            () = self.closing.cancelled() => {}
-        }
-        self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
+        self.refused_at = Some(tokio::time::Instant::now());
+        error
     }
 
     /// Sends a batch and answers everyone in it. What the journal refuses for its content is sent again in halves, so
