@@ -147,7 +147,7 @@ SELECT 'fanledger_command', unnest(ARRAY[
     'stripe_event', 'stripe_charge', 'stripe_refund', 'stripe_dispute', 'stripe_transfer', 'stripe_transfer_reversal',
     'stripe_payout', 'stripe_application_fee', 'stripe_fee_refund', 'stripe_topup', 'stripe_balance_transaction',
     'stripe_payment_intent', 'stripe_checkout_session', 'stripe_invoice', 'stripe_subscription', 'stripe_account',
-    'manual_entry', 'period', 'projection_skip'])
+    'manual_entry', 'period', 'creator_payouts', 'payout_run', 'payout_line', 'projection_skip'])
 UNION ALL
 SELECT 'fanledger_operator', 'projection_skip';
 
