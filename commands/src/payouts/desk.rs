@@ -8,10 +8,11 @@ use fanledger_domain::payout_run::run::{PayoutRun, PayoutRunError};
 use fanledger_domain::payout_run::{PayoutRunId, PayoutRunProposed};
 use fanledger_domain::policy;
 use fanledger_domain::time::Timestamp;
-use fanledger_journal::event::{Metadata, Position, StreamId};
+use fanledger_journal::event::{Position, StreamId};
 
 use crate::executor::{ActError, ExecuteError, Executed, Executor};
 use crate::store::Store;
+use crate::stripe::acted_by;
 
 /// What a proposal is reckoned from: one snapshot of the books.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,6 @@ impl<S: Store> Executor<S> {
         reckoned: &Reckoned,
         by: &Subject,
         now: Timestamp,
-        metadata: &Metadata,
     ) -> Result<(PayoutRunProposed, Position), ProposeError> {
         let mut next = PayoutRunId::FIRST;
         if let Some(found) = self.last_payout_run(reckoned.last_run).await? {
@@ -91,7 +91,7 @@ impl<S: Store> Executor<S> {
             }
             PayoutRun::propose(next, proposal.clone(), reckoned.position, by.clone(), now).map(|event| vec![event])
         };
-        match self.act(&run_stream(next), metadata, PayoutRun::evolve, decide).await {
+        match self.act(&run_stream(next), &acted_by(by.as_str()), PayoutRun::evolve, decide).await {
             Ok(Executed { events, last }) => match (events.into_iter().next(), last) {
                 (Some(Event::PayoutRunProposed(proposed)), Some(last)) => Ok((proposed, last)),
                 (_, _) => Err(PayoutRunError::Nothing.into()),
@@ -110,10 +110,9 @@ impl<S: Store> Executor<S> {
         id: PayoutRunId,
         by: &Subject,
         now: Timestamp,
-        metadata: &Metadata,
     ) -> Result<Executed, ActError<PayoutRunError>> {
         let decide = |run: &PayoutRun, first_open| run.approve(id, by.clone(), now, first_open);
-        self.act(&run_stream(id), metadata, PayoutRun::evolve, decide).await
+        self.act(&run_stream(id), &acted_by(by.as_str()), PayoutRun::evolve, decide).await
     }
 
     /// Cancels a run of which nothing was sent.
@@ -126,10 +125,9 @@ impl<S: Store> Executor<S> {
         by: &Subject,
         reason: &str,
         now: Timestamp,
-        metadata: &Metadata,
     ) -> Result<Executed, ActError<PayoutRunError>> {
         let decide = |run: &PayoutRun, _| run.cancel(id, by.clone(), reason.to_owned(), now);
-        self.act(&run_stream(id), metadata, PayoutRun::evolve, decide).await
+        self.act(&run_stream(id), &acted_by(by.as_str()), PayoutRun::evolve, decide).await
     }
 
     /// Holds a creator's payouts, or resumes them.
@@ -143,12 +141,11 @@ impl<S: Store> Executor<S> {
         by: &Subject,
         reason: &str,
         now: Timestamp,
-        metadata: &Metadata,
     ) -> Result<Executed, ActError<HoldError>> {
         let decide = |known: &CreatorPayouts, _| {
             known.decide(creator.clone(), say, by.clone(), reason.to_owned(), now).map(|event| vec![event])
         };
-        self.act(&creator_stream(creator), metadata, CreatorPayouts::evolve, decide).await
+        self.act(&creator_stream(creator), &acted_by(by.as_str()), CreatorPayouts::evolve, decide).await
     }
 
     /// The last run that there is. What readers know of may be behind; runs are numbered without a gap.

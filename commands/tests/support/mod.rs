@@ -23,11 +23,11 @@ use fanledger_domain::tie_out::TieOut;
 use fanledger_journal::database::connect;
 use fanledger_journal::event::Position;
 use fanledger_journal::reader::Reader;
-use fanledger_journal::runner::{Projection, RunnerContext, catch_up};
+use fanledger_journal::runner::{CatchUpError, Projection, RunnerContext, catch_up};
 use fanledger_journal::writer::{Writer, WriterOptions};
 
 pub const SECRET: &str = "whsec_test";
-const KEY: &str = "sk_test_standin";
+pub const KEY: &str = "sk_test_standin";
 
 /// Balances by account and currency, zeros left out.
 pub type Trial = BTreeMap<(String, String), i128>;
@@ -108,6 +108,17 @@ impl Pipeline {
                 return after;
             }
         }
+    }
+
+    /// Runs one manager of the test's own up to the head.
+    pub async fn catch_up(&self, manager: &mut dyn Projection) -> Result<Position, CatchUpError> {
+        catch_up(&self.context, manager).await
+    }
+
+    /// As an operator resumes a runner that has halted.
+    pub async fn resume(&self, name: &str) {
+        let operator = connect(&self.database.url_for("fanledger_operator"), 1).await.unwrap();
+        assert!(fanledger_journal::runner::resume(&operator, name).await.unwrap());
     }
 
     /// Every event of the journal.

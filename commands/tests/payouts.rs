@@ -1,0 +1,375 @@
+//! Payout runs over a real Postgres and a stand-in for Stripe's API that speaks HTTP: each transfer is made once, whatever
+//! breaks off where.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use fanledger_commands::payouts::desk::{ProposeError, Reckoned};
+use fanledger_commands::payouts::sender::{HELD, Sender};
+use fanledger_commands::stripe::api::{Created, HttpStripeApi, Page, StripeApi, StripeApiError, TransferRequest};
+use fanledger_devkit::stripe::Failure;
+use fanledger_domain::event::Event;
+use fanledger_domain::facts::{BalanceTransaction, ConnectedAccountSnapshot, TransferSnapshot};
+use fanledger_domain::id::{StripeId, Subject};
+use fanledger_domain::payout_run::PayoutRunId;
+use fanledger_domain::payout_run::hold::Say;
+use fanledger_domain::payout_run::proposal::Payable;
+use fanledger_domain::payout_run::run::{PayoutRunError, Stage};
+use fanledger_domain::time::Timestamp;
+use fanledger_journal::event::Position;
+use fanledger_journal::runner::{CatchUpError, Projection};
+use reqwest::StatusCode;
+use serde_json::json;
+use support::{Pipeline, Trial};
+
+const RUN: PayoutRunId = PayoutRunId::FIRST;
+
+fn who(name: &str) -> Subject {
+    name.parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-03T09:00:00Z".parse().unwrap()
+}
+
+fn owed(creator: &str, available: i128) -> Payable {
+    let account = ConnectedAccountSnapshot {
+        id: format!("acct_{creator}").parse().unwrap(),
+        creator: Some(creator.parse().unwrap()),
+        transfers_active: true,
+        payouts_enabled: true,
+        requirements_due: 0,
+        disabled_reason: None,
+    };
+    Payable {
+        creator: creator.parse().unwrap(),
+        currency: "usd".parse().unwrap(),
+        pending: 0,
+        available,
+        held: 0,
+        receivable: 0,
+        accounts: vec![account],
+        on_hold: false,
+    }
+}
+
+/// The platform's balance at Stripe: a top-up, which needs no books of anybody.
+fn cash(net: i64) -> serde_json::Value {
+    json!({
+        "id": "txn_cash", "object": "balance_transaction", "amount": net, "available_on": 1, "created": 1, "currency": "usd",
+        "fee": 0, "fee_details": [], "net": net, "reporting_category": "topup", "source": "tu_cash", "status": "available",
+        "type": "topup",
+    })
+}
+
+async fn pipeline() -> Pipeline {
+    Pipeline::start(Some(&[cash(1_000_000)])).await
+}
+
+/// Proposes and approves a run of these, at the journal's head.
+async fn approved(pipeline: &Pipeline, payables: &[Payable]) -> PayoutRunId {
+    let reckoned = reckoned(pipeline, payables).await;
+    let executor = &pipeline.executor;
+    let (proposed, _) = executor.propose_payout_run(&reckoned, &who("ada"), now()).await.unwrap();
+    executor.approve_payout_run(proposed.run, &who("grace"), now()).await.unwrap();
+    proposed.run
+}
+
+async fn reckoned(pipeline: &Pipeline, payables: &[Payable]) -> Reckoned {
+    let position = pipeline.reader.head().await.unwrap().position.get();
+    Reckoned { position, payables: payables.to_vec(), last_run: None }
+}
+
+/// What became of each line: its transfer, or why it failed.
+async fn ends(pipeline: &Pipeline) -> BTreeMap<(u64, u32), Result<String, String>> {
+    let mut ends = BTreeMap::new();
+    for (_, event) in pipeline.events().await {
+        let (key, end) = match event {
+            Event::PayoutTransferSent(sent) => ((sent.run.number(), sent.line), Ok(sent.transfer.to_string())),
+            Event::PayoutTransferFailed(failed) => ((failed.run.number(), failed.line), Err(failed.code)),
+            _ => continue,
+        };
+        assert!(ends.insert(key, end).is_none(), "line {key:?} ended twice");
+    }
+    ends
+}
+
+async fn finished(pipeline: &Pipeline) -> Vec<(u64, u32, u32)> {
+    let events = pipeline.events().await;
+    events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::PayoutRunFinished(finished) => Some((finished.run.number(), finished.sent, finished.failed)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn balance(trial: &Trial, account: &str) -> i128 {
+    trial.get(&(account.to_owned(), "usd".to_owned())).copied().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_sent_and_booked_and_what_was_refused_is_taken_by_the_next() {
+    let mut pipeline = pipeline().await;
+    let stand_in = pipeline.stand_in.as_ref().unwrap();
+    stand_in.restrict(&["acct_crt_b"]);
+    let mut payables = [owed("crt_a", 5_000), owed("crt_b", 7_000), owed("crt_c", -600)];
+    payables[0].receivable = 1_500;
+    approved(&pipeline, &payables).await;
+    pipeline.settle().await;
+    let made = pipeline.stand_in.as_ref().unwrap().transfers();
+    assert_eq!(made.len(), 1);
+    assert_eq!((&made[0]["amount"], &made[0]["destination"]), (&json!(3_500), &json!("acct_crt_a")));
+    assert_eq!(made[0]["metadata"], json!({"creator_id": "crt_a", "payout_run": "por_1"}));
+    let refused = Err("insufficient_capabilities_for_transfer".to_owned());
+    let transfer = made[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(ends(&pipeline).await, BTreeMap::from([((1, 1), Ok(transfer.clone())), ((1, 2), refused)]));
+    assert_eq!(finished(&pipeline).await, [(1, 1, 1)]);
+
+    // The books: what was sent left, against cash that its balance transaction confirms; what was owed is claimed and recovered.
+    let trial = pipeline.trial().await;
+    assert_eq!(balance(&trial, "liabilities:creators:crt_a:available"), 3_500 + 1_500);
+    assert_eq!(balance(&trial, "assets:creators:crt_a:receivable"), -1_500);
+    assert_eq!(balance(&trial, "assets:stripe:clearing"), -3_500);
+    assert_eq!(balance(&trial, "assets:stripe:unconfirmed"), 0);
+    assert_eq!(balance(&trial, "assets:creators:crt_c:receivable"), 600);
+    assert_eq!(balance(&trial, "liabilities:creators:crt_c:available"), -600);
+    assert_eq!(balance(&trial, "liabilities:creators:crt_b:available"), 0);
+
+    // The next run takes what is left; a reversal brings back what was sent.
+    let stand_in = pipeline.stand_in.as_ref().unwrap();
+    stand_in.restrict(&[]);
+    let event = stand_in.reverse(&transfer).unwrap();
+    pipeline.receive(&event).await.unwrap();
+    approved(&pipeline, &[owed("crt_b", 7_000)]).await;
+    pipeline.settle().await;
+    assert_eq!(finished(&pipeline).await, [(1, 1, 1), (2, 1, 0)]);
+    let trial = pipeline.trial().await;
+    assert_eq!(balance(&trial, "liabilities:creators:crt_b:available"), 7_000);
+    assert_eq!(balance(&trial, "liabilities:creators:crt_a:available"), 1_500);
+    assert_eq!(balance(&trial, "assets:stripe:clearing"), -7_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_pass_is_tried_again_and_makes_one_transfer() {
+    let mut pipeline = pipeline().await;
+    let stand_in = pipeline.stand_in.as_ref().unwrap();
+    stand_in.fail_next_for("acct_crt_a", 1, Failure::AnswerLost);
+    stand_in.fail_next_for("acct_crt_a", 1, Failure::Status(409));
+    stand_in.fail_next_for("acct_crt_a", 1, Failure::Status(429));
+    approved(&pipeline, &[owed("crt_a", 5_000)]).await;
+    pipeline.settle().await;
+    let stand_in = pipeline.stand_in.as_ref().unwrap();
+    assert_eq!((stand_in.transfers().len(), finished(&pipeline).await), (1, vec![(1, 1, 0)]));
+    let posts: Vec<_> = stand_in.calls().into_iter().filter(|call| call.method == "POST").collect();
+    let journal = pipeline.reader.head().await.unwrap().journal_id;
+    let key = format!("fanledger-payout-{journal}-prl_1_1");
+    assert!(posts.len() == 4 && posts.iter().all(|call| call.idempotency_key.as_ref() == Some(&key)), "{posts:?}");
+    assert_eq!(stand_in.transfers()[0]["transfer_group"], key.as_str());
+}
+
+/// Where a sender can be cut off: the API is asked, and this process is gone before, or after, the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    BeforeLookup,
+    BeforeCreate,
+    AfterCreate,
+}
+
+/// Cut off `times` times, as a kill is to whatever comes after: what was done at Stripe is done, and nothing is recorded.
+struct CutOff {
+    api: HttpStripeApi,
+    cut: Cut,
+    times: AtomicUsize,
+}
+
+impl CutOff {
+    fn cut(&self, here: Cut) -> Result<(), StripeApiError> {
+        let is_left = |times: usize| times.checked_sub(1);
+        if self.cut == here && self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_left).is_ok() {
+            return Err(StripeApiError::Unavailable(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StripeApi for CutOff {
+    async fn balance_transaction(&self, id: &StripeId) -> Result<Option<BalanceTransaction>, StripeApiError> {
+        self.api.balance_transaction(id).await
+    }
+
+    async fn balance_transactions(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<&str>,
+    ) -> Result<Page, StripeApiError> {
+        self.api.balance_transactions(since, after).await
+    }
+
+    async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
+        self.cut(Cut::BeforeCreate)?;
+        let created = self.api.create_transfer(request).await;
+        self.cut(Cut::AfterCreate)?;
+        created
+    }
+
+    async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
+        self.cut(Cut::BeforeLookup)?;
+        self.api.transfers_of_group(group).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_is_cut_off_anywhere_pays_once() {
+    for cut in [Cut::BeforeLookup, Cut::BeforeCreate, Cut::AfterCreate] {
+        // With Stripe's memory of keys, and, as after a day, without.
+        for forgets in [false, true] {
+            let mut pipeline = pipeline().await;
+            approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000)]).await;
+            let stand_in = pipeline.stand_in.as_ref().unwrap();
+            let api = HttpStripeApi::new(&stand_in.base_url(), support::KEY.to_owned()).unwrap();
+            let cut_off: Arc<dyn StripeApi> = Arc::new(CutOff { api, cut, times: AtomicUsize::new(3) });
+            let mut attempts = 0;
+            loop {
+                // Each attempt is another process: nothing is left but the journal and Stripe.
+                let mut sender = Sender::new(pipeline.executor.clone(), Some(Arc::clone(&cut_off)));
+                attempts += 1;
+                match pipeline.catch_up(&mut sender).await {
+                    Ok(_) => break,
+                    Err(CatchUpError::Failed(_)) if attempts < 10 => {}
+                    Err(error) => panic!("{cut:?}: {error}"),
+                }
+                if forgets {
+                    pipeline.stand_in.as_ref().unwrap().forget_keys();
+                }
+            }
+            assert!(attempts > 1, "{cut:?}: nothing was cut off");
+            pipeline.settle().await;
+            let made = pipeline.stand_in.as_ref().unwrap().transfers();
+            assert_eq!(made.len(), 2, "{cut:?} {forgets}: {made:?}");
+            assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (2, vec![(1, 2, 0)]), "{cut:?}");
+            assert_eq!(balance(&pipeline.trial().await, "assets:stripe:clearing"), -11_000, "{cut:?}");
+        }
+    }
+}
+
+/// The journal's side of a cut: the transfer's fact is there and the line's end is not, or the end is and the run's is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_before_a_cut_is_recorded_once() {
+    let mut pipeline = pipeline().await;
+    let run = approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000)]).await;
+    // The second line cannot be asked for at all; the first is done meanwhile.
+    let stand_in = pipeline.stand_in.as_ref().unwrap();
+    stand_in.fail_next_for("acct_crt_b", 5, Failure::Status(500));
+    let mut sender = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
+    assert!(matches!(pipeline.catch_up(&mut sender).await, Err(CatchUpError::Failed(_))));
+    assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (1, vec![]));
+    let refused = pipeline.executor.cancel_payout_run(run, &who("ada"), "too late", now()).await;
+    assert!(refused.unwrap_err().to_string().contains("approved already"));
+    pipeline.settle().await;
+    assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (2, vec![(1, 2, 0)]));
+    let facts = pipeline.events().await;
+    let observed = facts.iter().filter(|(_, event)| matches!(event, Event::TransferObserved(_))).count();
+    assert_eq!(observed, 2, "each transfer is learnt once");
+    // Seen again from the beginning, as by a sender whose checkpoint was lost: nothing more.
+    let head = pipeline.reader.head().await.unwrap().position;
+    let approval: Vec<_> = facts
+        .into_iter()
+        .filter(|(_, event)| matches!(event, Event::PayoutRunApproved(_)))
+        .map(|(recorded, _)| Arc::new(recorded))
+        .collect();
+    let projector =
+        fanledger_journal::database::connect(&pipeline.database.url_for("fanledger_projector"), 1).await.unwrap();
+    let mut connection = projector.acquire().await.unwrap();
+    let mut again = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
+    again.apply(&approval, fanledger_journal::runner::Effects::Live, &mut connection).await.unwrap();
+    assert_eq!(pipeline.reader.head().await.unwrap().position, head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creator_held_after_the_approval_is_not_paid() {
+    let mut pipeline = pipeline().await;
+    approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000)]).await;
+    let creator = "crt_a".parse().unwrap();
+    pipeline.executor.say_of_payouts(&creator, Say::Hold, &who("ada"), "a claim", now()).await.unwrap();
+    pipeline.settle().await;
+    assert_eq!(ends(&pipeline).await[&(1, 1)], Err(HELD.to_owned()));
+    assert_eq!(
+        (pipeline.stand_in.as_ref().unwrap().transfers().len(), finished(&pipeline).await),
+        (1, vec![(1, 1, 1)])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_or_with_a_wrong_one_the_sender_halts_and_nothing_is_lost() {
+    let mut pipeline = pipeline().await;
+    approved(&pipeline, &[owed("crt_a", 5_000)]).await;
+    let mut keyless = Sender::new(pipeline.executor.clone(), None);
+    let halted = pipeline.catch_up(&mut keyless).await.unwrap_err().to_string();
+    assert!(halted.contains("FANLEDGER_STRIPE_API_KEY") && halted.contains("por_1"), "{halted}");
+    pipeline.resume("payout_sender").await;
+    let wrong = HttpStripeApi::new(&pipeline.stand_in.as_ref().unwrap().base_url(), "sk_wrong".to_owned()).unwrap();
+    let mut refused = Sender::new(pipeline.executor.clone(), Some(Arc::new(wrong)));
+    assert!(matches!(pipeline.catch_up(&mut refused).await, Err(CatchUpError::Halted { .. })));
+    assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (0, vec![]));
+    pipeline.resume("payout_sender").await;
+    pipeline.settle().await;
+    assert_eq!(finished(&pipeline).await, [(1, 1, 0)]);
+}
+
+/// What stands at Stripe under a line's name and is not what was approved: a person has to look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_is_not_what_was_approved_halts_the_sender() {
+    let pipeline = pipeline().await;
+    let journal = pipeline.reader.head().await.unwrap().journal_id;
+    let reference = format!("fanledger-payout-{journal}-prl_1_1");
+    let money = fanledger_domain::money::Money::new(4_999, "usd".parse().unwrap());
+    let (destination, creator) = ("acct_crt_a".parse().unwrap(), "crt_a".parse().unwrap());
+    let other =
+        TransferRequest { money, destination: &destination, creator: &creator, run: RUN, reference: &reference };
+    pipeline.api.as_ref().unwrap().create_transfer(&other).await.unwrap();
+    approved(&pipeline, &[owed("crt_a", 5_000)]).await;
+    let mut sender = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
+    let halted = pipeline.catch_up(&mut sender).await.unwrap_err().to_string();
+    assert!(halted.contains("another amount") && halted.contains("prl_1_1"), "{halted}");
+    assert_eq!((ends(&pipeline).await.len(), pipeline.stand_in.as_ref().unwrap().transfers().len()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_run_is_open_at_a_time_and_is_reckoned_after_the_one_before() {
+    let mut pipeline = pipeline().await;
+    let executor = pipeline.executor.clone();
+    let payables = [owed("crt_a", 5_000)];
+    let propose = async |reckoned: &Reckoned| executor.propose_payout_run(reckoned, &who("ada"), now()).await;
+    let first = reckoned(&pipeline, &payables).await;
+    // Two at the same moment: one is proposed.
+    let both = tokio::join!(propose(&first), propose(&first));
+    let refused = match both {
+        (Ok(_), Err(refused)) | (Err(refused), Ok(_)) => refused,
+        both => panic!("{both:?}"),
+    };
+    assert!(
+        matches!(refused, ProposeError::Refused(PayoutRunError::Open { run: RUN, stage: Stage::Proposed })),
+        "{refused:?}"
+    );
+    executor.approve_payout_run(RUN, &who("ada"), now()).await.unwrap();
+    let refused = propose(&first).await.unwrap_err();
+    assert!(
+        matches!(refused, ProposeError::Refused(PayoutRunError::Open { stage: Stage::Approved, .. })),
+        "{refused:?}"
+    );
+    pipeline.settle().await;
+    // It has ended; what it sent is not in what was read before it.
+    let refused = propose(&first).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::Behind { position: 0, .. }), "{refused:?}");
+    let after = reckoned(&pipeline, &payables).await;
+    assert_eq!(propose(&after).await.unwrap().0.run.number(), 2);
+    assert!(pipeline.reader.head().await.unwrap().position > Position::START);
+}
