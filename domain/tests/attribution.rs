@@ -1,0 +1,214 @@
+//! Finance says whose money it is: the books follow at the date of the object, and the last word stands.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test may")]
+
+use fanledger_domain::attribution::{Attributable, AttributionError, Saying, decide};
+use fanledger_domain::books::charge::Charge;
+use fanledger_domain::books::platform::{ApplicationFee, Transfer};
+use fanledger_domain::entry::EntryPosted;
+use fanledger_domain::event::*;
+use fanledger_domain::facts::*;
+use fanledger_domain::id::StripeId;
+use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
+use fanledger_domain::period::FirstOpen;
+use fanledger_domain::time::Timestamp;
+
+const CREATED: i64 = 1_770_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(CREATED + seconds).unwrap()
+}
+
+fn stamp() -> EventStamp {
+    EventStamp { created: at(1), event: "evt_1".parse().unwrap() }
+}
+
+fn charge(captured: i64) -> Event {
+    ChargeObserved {
+        stamp: stamp(),
+        charge: ChargeSnapshot {
+            id: "ch_1".parse().unwrap(),
+            created: at(0),
+            currency: "usd".parse().unwrap(),
+            amount: 1000,
+            amount_captured: captured,
+            status: ChargeStatus::Succeeded,
+            captured: true,
+            payment_intent: None,
+            invoice: None,
+            balance_transaction: None,
+            failure_balance_transaction: None,
+            offer: Offer::Silent,
+        },
+    }
+    .into()
+}
+
+fn transfer() -> Event {
+    TransferObserved {
+        stamp: stamp(),
+        transfer: TransferSnapshot {
+            id: "tr_1".parse().unwrap(),
+            created: at(0),
+            currency: "usd".parse().unwrap(),
+            amount: 700,
+            amount_reversed: 0,
+            reversals: Vec::new(),
+            destination: None,
+            balance_transaction: None,
+            offer: Offer::Silent,
+        },
+    }
+    .into()
+}
+
+fn application_fee() -> Event {
+    ApplicationFeeObserved {
+        stamp: stamp(),
+        fee: ApplicationFeeSnapshot {
+            id: "fee_1".parse().unwrap(),
+            created: at(0),
+            currency: "usd".parse().unwrap(),
+            amount: 300,
+            amount_refunded: 0,
+            refunds: Vec::new(),
+            account: None,
+            originating_transaction: Some("ch_2".parse().unwrap()),
+            balance_transaction: None,
+        },
+    }
+    .into()
+}
+
+fn saying(creator: &str, seconds: i64) -> Saying {
+    Saying {
+        attribution: Attribution {
+            creator: creator.parse().unwrap(),
+            fan: None,
+            kind: None,
+            share: None,
+            tax_minor: None,
+            tax_jurisdiction: None,
+        },
+        by: "ada".parse().unwrap(),
+        now: at(seconds),
+        reason: "the fan wrote".to_owned(),
+    }
+}
+
+struct Object<B> {
+    id: StripeId,
+    aggregate: Ledgered<B>,
+    entries: Vec<EntryPosted>,
+}
+
+impl<B: Attributable> Object<B> {
+    fn seen(id: &str, fact: Event) -> Self {
+        let mut object = Self { id: id.parse().unwrap(), aggregate: Ledgered::default(), entries: Vec::new() };
+        let learn = LedgerCommand::Learn { facts: vec![fact], stripe_event: None };
+        let events = object.aggregate.decide(&object.id, learn, FirstOpen::default()).unwrap();
+        object.take(events);
+        object
+    }
+
+    fn take(&mut self, events: Vec<Event>) -> usize {
+        let appended = events.len();
+        for event in events {
+            self.aggregate.evolve(&event);
+            if let Event::EntryPosted(entry) = event {
+                self.entries.push(entry);
+            }
+        }
+        appended
+    }
+
+    fn say(&mut self, saying: Saying) -> Result<usize, AttributionError> {
+        let events = decide(&self.aggregate, &self.id, saying, FirstOpen::default())?;
+        Ok(self.take(events))
+    }
+
+    /// Debits minus credits of every entry so far, each of which must be of the object's own date.
+    fn balance(&self, account: &str) -> i64 {
+        assert!(self.entries.iter().all(|entry| entry.occurred_at == at(0)), "{:?}", self.entries);
+        let postings = self.entries.iter().flat_map(|entry| &entry.postings);
+        postings.filter(|posting| posting.account.to_string() == account).map(|posting| posting.signed_minor()).sum()
+    }
+}
+
+const PENDING: &str = "liabilities:creators:crt_a:pending";
+
+#[test]
+fn a_charge_leaves_suspense_at_its_own_date() {
+    let mut charge = Object::<Charge>::seen("ch_1", charge(1000));
+    assert_eq!(charge.balance("liabilities:suspense:unattributed"), -1000);
+    charge.say(saying("crt_a", 5000)).unwrap();
+    assert_eq!(charge.balance("liabilities:suspense:unattributed"), 0);
+    assert_eq!((charge.balance(PENDING), charge.balance("income:platform-fees")), (-800, -200));
+}
+
+#[test]
+fn the_last_word_stands_whoever_s_clock_is_ahead() {
+    let mut charge = Object::<Charge>::seen("ch_1", charge(1000));
+    charge.say(saying("crt_a", 5000)).unwrap();
+    assert_eq!(charge.say(saying("crt_a", 6000)), Ok(0), "the same again changes nothing");
+    // Another machine, an hour behind.
+    assert!(charge.say(saying("crt_b", 1400)).unwrap() > 0);
+    assert_eq!((charge.balance(PENDING), charge.balance("liabilities:creators:crt_b:pending")), (0, -800));
+    assert!(charge.say(saying("crt_a", 1400)).unwrap() > 0);
+    assert_eq!((charge.balance(PENDING), charge.balance("liabilities:creators:crt_b:pending")), (-800, 0));
+}
+
+#[test]
+fn finance_beats_metadata_that_comes_later() {
+    let mut charge = Object::<Charge>::seen("ch_1", charge(1000));
+    charge.say(saying("crt_a", 5000)).unwrap();
+    let offer = SourceOffer {
+        rank: OfferRank::PaymentIntent,
+        offer: Offer::Valid(saying("crt_b", 0).attribution),
+        tax_minor: None,
+    };
+    let offered = AttributionOffered { stamp: stamp(), from: "pi_1".parse().unwrap(), offer };
+    let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
+    let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
+    charge.take(events);
+    assert_eq!(charge.balance(PENDING), -800);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let unknown =
+        decide(&Ledgered::<Charge>::default(), &"ch_1".parse().unwrap(), saying("crt_a", 0), FirstOpen::default());
+    assert!(matches!(unknown, Err(AttributionError::Unknown { .. })), "{unknown:?}");
+    let mut charge = Object::<Charge>::seen("ch_1", charge(600));
+    let tax = |minor| {
+        let mut saying = saying("crt_a", 5000);
+        saying.attribution.tax_minor = Some(minor);
+        saying
+    };
+    let refused = charge.say(tax(601)).unwrap_err();
+    assert!(
+        matches!(refused, AttributionError::TaxAboveCaptured { .. }) && refused.to_string().contains("6.00"),
+        "{refused}"
+    );
+    for reason in [" ".to_owned(), "x".repeat(501)] {
+        assert_eq!(charge.say(Saying { reason, ..tax(0) }), Err(AttributionError::Reason));
+    }
+    // All of it may be tax.
+    assert!(charge.say(tax(600)).is_ok());
+    assert_eq!(charge.balance("liabilities:tax:unknown"), -600);
+}
+
+#[test]
+fn a_transfer_and_a_fee_learn_whose_they_are() {
+    let mut transfer = Object::<Transfer>::seen("tr_1", transfer());
+    assert_eq!(transfer.balance("liabilities:suspense:unknown-creator"), 700);
+    transfer.say(saying("crt_a", 5000)).unwrap();
+    assert_eq!(transfer.balance("liabilities:suspense:unknown-creator"), 0);
+    assert_eq!(transfer.balance("liabilities:creators:crt_a:available"), 700);
+    assert_eq!(transfer.say(saying("crt_a", 6000)), Ok(0));
+
+    let mut fee = Object::<ApplicationFee>::seen("fee_1", application_fee());
+    assert_eq!(fee.balance("liabilities:suspense:unknown-creator"), -300);
+    fee.say(saying("crt_a", 5000)).unwrap();
+    assert_eq!(fee.balance("liabilities:suspense:unknown-creator"), 0);
+    assert_eq!(fee.balance("liabilities:creators:crt_a:available"), -300);
+}
