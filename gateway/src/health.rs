@@ -22,8 +22,18 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Answers are kept so long: anyone may ask, and the database should not feel it.
 const KEEP: Duration = Duration::from_millis(250);
 /// What this gateway answers from.
-pub(crate) const PROJECTIONS: [&str; 9] =
-    ["awaited", "balance_transactions", "balances", "creator_activity", "entries", "manual_entries", "postings", "stripe_inbox", "suspense"];
+pub(crate) const PROJECTIONS: &[&str] = &[
+    "awaited",
+    "balance_transactions",
+    "balances",
+    "creator_activity",
+    "entries",
+    "manual_entries",
+    "periods",
+    "postings",
+    "stripe_inbox",
+    "suspense",
+];
 
 /// What the checks look at.
 #[derive(Clone)]

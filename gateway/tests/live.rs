@@ -60,7 +60,7 @@ impl Events {
 #[tokio::test]
 async fn the_stream_tells_where_things_stand_and_every_advance() {
     let app = TestApp::with().with_runners().build().await;
-    app.move_runners(&PROJECTIONS, 5).await;
+    app.move_runners(PROJECTIONS, 5).await;
     let mut events = Events::open(&app, None).await;
     let first = events.next().await.unwrap();
     assert_eq!((first.id, first.name.as_str(), &first.data["position"]), (5, "position", &json!(5)));
@@ -73,18 +73,18 @@ async fn the_stream_tells_where_things_stand_and_every_advance() {
     app.move_runners(&["balances"], 9).await;
     let second = events.next().await.unwrap();
     assert_eq!((second.id, &second.data["projections"]["balances"]), (5, &json!(9)));
-    app.move_runners(&PROJECTIONS, 9).await;
+    app.move_runners(PROJECTIONS, 9).await;
     assert_eq!(events.next().await.unwrap().id, 9);
 }
 
 #[tokio::test]
 async fn a_client_resumes_where_it_was() {
     let app = TestApp::with().with_runners().build().await;
-    app.move_runners(&PROJECTIONS, 5).await;
+    app.move_runners(PROJECTIONS, 5).await;
     assert_eq!(Events::open(&app, Some("3")).await.next().await.unwrap().id, 5);
     // It has seen 5 already, so the first thing that it is told is what comes next.
     let mut events = Events::open(&app, Some("5")).await;
-    app.move_runners(&PROJECTIONS, 6).await;
+    app.move_runners(PROJECTIONS, 6).await;
     assert_eq!(events.next().await.unwrap().id, 6);
     // A position that is not reached (any more) is told at once: the history changed.
     assert_eq!(Events::open(&app, Some("99")).await.next().await.unwrap().id, 6);

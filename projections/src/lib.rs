@@ -6,7 +6,8 @@
 //! 3. [`stripe_inbox`]: each webhook and what became of it.
 //! 4. [`awaited`], [`suspense`]: what finance waits for. [`balance_transactions`]: what it reconciles.
 //! 5. [`creator_activity`]: what entries mean to creators.
-//! 6. [`all`]: the registration of each.
+//! 6. [`periods`]: what was closed when. [`manual_entries`]: what finance booked by hand.
+//! 7. [`all`]: the registration of each.
 //!
 //! Invariants:
 //! - Each is a function of the journal's events in position order, wherever batches end: built anew it is the same, row by row.
@@ -28,6 +29,7 @@ pub mod creator_activity;
 mod decode;
 pub mod entries;
 pub mod manual_entries;
+pub mod periods;
 pub mod postings;
 pub mod stripe_inbox;
 pub mod suspense;
@@ -46,5 +48,6 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(balance_transactions::BalanceTransactions),
         Box::new(manual_entries::ManualEntries),
         Box::new(creator_activity::CreatorActivity),
+        Box::new(periods::Periods),
     ]
 }

@@ -16,6 +16,7 @@ use fanledger_domain::facts::{
 };
 use fanledger_domain::id::StripeId;
 use fanledger_domain::money::Money;
+use fanledger_domain::period::{Month, PeriodClosed, PeriodReopened};
 use fanledger_domain::time::Timestamp;
 use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::database::{self, Role};
@@ -521,6 +522,41 @@ impl Dice {
 }
 
 /// Appends something, and shows some of it to the projections now and then: batches end anywhere.
+fn closed(period: &str) -> Event {
+    let period: Month = period.parse().unwrap();
+    PeriodClosed { period, first_open: period.end().unwrap(), at: at(0), by: "ada".parse().unwrap() }.into()
+}
+
+fn reopened(period: &str) -> Event {
+    let period: Month = period.parse().unwrap();
+    let (first_open, reason) = (period.start().unwrap(), "a test".to_owned());
+    PeriodReopened { period, first_open, at: at(1), by: "bel".parse().unwrap(), reason }.into()
+}
+
+/// A close and a reopening, each with the chain of the journal where it stands.
+#[tokio::test]
+async fn what_was_closed_is_kept_with_its_chain() {
+    let mut journal = Journal::create().await;
+    let pool = journal.superuser().await;
+    let first =
+        journal.append(StreamId::new("period", "platform"), None, vec![closed("2020-01"), reopened("2020-01")]).await;
+    journal.catch_up().await;
+    let rows: Vec<(i64, String, String, Option<String>, bool)> = sqlx::query_as(
+        "SELECT p.position, p.act, format('%s %s', p.period, p.by), p.reason, p.chain = encode(e.chain, 'hex')
+         FROM read.periods AS p JOIN journal.events AS e USING (position) ORDER BY p.position",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let row = |position, act: &str, what: &str, reason: Option<&str>| {
+        (position, act.to_owned(), what.to_owned(), reason.map(str::to_owned), true)
+    };
+    let first = first.as_i64();
+    let expected =
+        [row(first, "closed", "2020-01 ada", None), row(first + 1, "reopened", "2020-01 bel", Some("a test"))];
+    assert_eq!(rows, expected);
+}
+
 async fn write_history(journal: &mut Journal, dice: &mut Dice, steps: u64) {
     let accounts = [
         "assets:stripe:clearing",
@@ -533,6 +569,10 @@ async fn write_history(journal: &mut Journal, dice: &mut Dice, steps: u64) {
         let stream = StreamId::new("stripe_refund", &object);
         let webhook = format!("evt_{}", dice.roll(12));
         let inbox = StreamId::new("stripe_event", &webhook);
+        if step % 30 == 29 {
+            let events = vec![closed("2020-01"), reopened("2020-01")];
+            journal.append(StreamId::new("period", "platform"), None, events).await;
+        }
         if !journal.sequences.contains_key(&inbox) {
             journal.append(inbox.clone(), None, vec![received(&webhook)]).await;
         }
@@ -595,6 +635,7 @@ async fn delivered_twice_or_built_anew_the_rows_are_the_same() {
             "stripe_inbox",
             "awaited",
             "suspense",
+            "periods",
             "creator_activity",
             "creator_balances",
         ] {

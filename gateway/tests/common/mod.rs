@@ -30,8 +30,18 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub const KEY: [u8; 32] = [42; 32];
-pub const PROJECTIONS: [&str; 9] =
-    ["awaited", "balance_transactions", "balances", "creator_activity", "entries", "manual_entries", "postings", "stripe_inbox", "suspense"];
+pub const PROJECTIONS: &[&str] = &[
+    "awaited",
+    "balance_transactions",
+    "balances",
+    "creator_activity",
+    "entries",
+    "manual_entries",
+    "periods",
+    "postings",
+    "stripe_inbox",
+    "suspense",
+];
 
 /// What the stand-in for the intake does with the next webhooks.
 #[derive(Clone, Copy, Debug)]
