@@ -1,0 +1,556 @@
+//! Creators: what each has, their statements, and the entries behind every figure of one.
+//!
+//! A statement's lines come from `creator_activity`, and where its closing balance is from `postings`; the two may be at
+//! different positions, so both are read up to the lower one. What they say must agree, or there is no statement.
+
+use fanledger_domain::account::{Account, Bucket};
+use fanledger_domain::entry::StatementLine;
+use fanledger_domain::facts::PaymentKind;
+use fanledger_domain::id::CreatorId;
+use fanledger_domain::money::Currency;
+use fanledger_domain::period::Month;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::{
+    CreatorActivity, CreatorBalance, CreatorBuckets, CreatorCurrency, CreatorKind, CreatorLine, CreatorStatement,
+    LineCause,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+
+use super::answered_from::CREATOR_STATEMENT;
+use super::query::{self, bigint, decoding, fetch, integer, time, unsigned};
+use super::{AsOf, Asked, By, PeriodError, Read, ReadError, Slice, Span};
+
+/// Which entries a statement is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreatorSpan {
+    span: Span,
+    /// The month that was asked for, and whether a close has fixed it.
+    period: Option<(Month, bool)>,
+}
+
+impl CreatorSpan {
+    /// From and to any instants, or a month: as its close fixed it, or, while it was never closed, by effective date as it is.
+    ///
+    /// # Errors
+    /// When the month was not closed so often, or lies beyond what times can hold; or Postgres.
+    pub async fn resolve(pool: &PgPool, from: Option<Timestamp>, asked: Asked) -> Result<Self, ReadError> {
+        let (month, is_last) = match asked {
+            Asked::AsOf(as_of, by) => return Ok(Self { span: Span { from, as_of, by }, period: None }),
+            Asked::Period(month, close) => (month, close.is_none()),
+        };
+        match asked.resolve(pool).await {
+            Ok((from, as_of, by)) => Ok(Self { span: Span { from, as_of, by }, period: Some((month, true)) }),
+            Err(ReadError::Period(PeriodError::NeverClosed(_))) if is_last => {
+                let unheld = |error| ReadError::Query { what: STATEMENT, source: sqlx::Error::Encode(Box::new(error)) };
+                let end = month.end().map_err(unheld)?.as_unix_micros();
+                let last = Timestamp::from_unix_micros(end - 1).map_err(unheld)?;
+                let from = Some(month.start().map_err(unheld)?);
+                let span = Span { from, as_of: AsOf::Instant(last), by: By::Effective };
+                Ok(Self { span, period: Some((month, false)) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl CreatorSpan {
+    /// Which of an entry's times counts.
+    pub const fn by(&self) -> By {
+        self.span.by
+    }
+}
+
+/// The span, taken apart for SQL.
+#[derive(Clone, Copy)]
+struct Window {
+    from: Option<Timestamp>,
+    /// The last instant, inclusive.
+    to: Option<Timestamp>,
+    by: By,
+    /// The position that the books were known at.
+    known_at: Option<u64>,
+}
+
+impl From<CreatorSpan> for Window {
+    fn from(CreatorSpan { span: Span { from, as_of, by }, .. }: CreatorSpan) -> Self {
+        let (to, known_at) = match as_of {
+            AsOf::Latest => (None, None),
+            AsOf::Instant(at) => (Some(at), None),
+            AsOf::Position(position) => (None, Some(position)),
+            AsOf::Known { instant, position } => (Some(instant), Some(position)),
+        };
+        Self { from, to, by, known_at }
+    }
+}
+
+impl Window {
+    /// The column of `creator_activity` and `postings` that the instants are compared with.
+    const fn time(self) -> &'static str {
+        match self.by {
+            By::Effective => "effective_at",
+            By::Occurred => "occurred_at",
+            By::Recorded => "recorded_at",
+        }
+    }
+
+    /// The column that has an index and goes in the same order: positions come in the order of recording.
+    const fn order(self) -> &'static str {
+        match self.by {
+            By::Effective | By::Occurred => self.time(),
+            By::Recorded => "position",
+        }
+    }
+
+    /// Refuses what the creator's books, whose first entry `row` tells, have no answer to. That a closed month had nothing is an
+    /// answer, and stays one.
+    fn check(self, what: &'static str, row: &PgRow, creator: &CreatorId, position: u64) -> Result<(), ReadError> {
+        let (known, first_at, first_position) = decoding(what, || {
+            let first_position: Option<i64> = row.try_get("first_position")?;
+            let first_position = first_position.and_then(|first| u64::try_from(first).ok());
+            Ok((row.try_get::<bool, _>("known")?, query::optional_time(row, "first_at")?, first_position))
+        })?;
+        if !known {
+            return Err(ReadError::UnknownCreator(creator.clone()));
+        }
+        match (self.to, self.known_at) {
+            (_, Some(asked)) if asked > position => Err(ReadError::AsOfPositionAhead { asked, position }),
+            (None, Some(asked)) if first_position.is_some_and(|first| asked < first) => {
+                let (as_of, first) = (AsOf::Position(asked), first_position.map(AsOf::Position));
+                Err(ReadError::BeforeFirstEntry { as_of, first })
+            }
+            (Some(to), None) if first_at.is_some_and(|first| to < first) => {
+                let (as_of, first) = (AsOf::Instant(to), first_at.map(AsOf::Instant));
+                Err(ReadError::BeforeFirstEntry { as_of, first })
+            }
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
+}
+
+/// A creator and currency, after which a list goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatorKey {
+    creator: String,
+    currency: String,
+}
+
+/// What each creator has, in the order of their ids.
+///
+/// # Errors
+/// Postgres.
+pub async fn creators<M: From<i128>>(
+    pool: &PgPool,
+    after: Option<&CreatorKey>,
+    limit: u32,
+) -> Result<Read<Slice<CreatorBalance<M>, CreatorKey>>, ReadError> {
+    const WHAT: &str = "creators";
+    let rows = fetch(
+        pool,
+        WHAT,
+        "SELECT p.position::bigint AS position, b.creator::text AS creator, b.currency::text AS currency, b.pending::text AS pending,
+                b.available::text AS available, b.held::text AS held, b.receivable::text AS receivable
+         FROM read.positions AS p
+         LEFT JOIN LATERAL (
+             SELECT b.* FROM read.creator_balances AS b
+             WHERE (b.creator, b.currency) > ($1::text, $2::text) ORDER BY b.creator, b.currency LIMIT $3::bigint) AS b ON true
+         WHERE p.name = 'creator_activity'
+         ORDER BY b.creator, b.currency",
+        |query| {
+            query
+                .bind(after.map_or("", |key| &key.creator))
+                .bind(after.map_or("", |key| &key.currency))
+                .bind(i64::from(limit))
+        },
+    )
+    .await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    decoding(WHAT, || {
+        let mut slice = Slice { items: Vec::new(), next: None };
+        for row in &rows {
+            let Some(creator) = row.try_get::<Option<String>, _>("creator")? else { continue };
+            let buckets = Buckets::read(row)?;
+            let currency: String = row.try_get("currency")?;
+            slice.next = Some(CreatorKey { creator: creator.clone(), currency: currency.clone() });
+            let balance_minor = buckets.total().into();
+            slice.items.push(CreatorBalance { creator, currency, buckets: buckets.on_the_wire(), balance_minor });
+        }
+        if u32::try_from(slice.items.len()).is_ok_and(|items| items < limit) {
+            slice.next = None;
+        }
+        Ok(Read { position: unsigned(first, "position")?, value: slice })
+    })
+}
+
+#[derive(Clone, Copy, Default)]
+struct Buckets {
+    pending: i128,
+    available: i128,
+    held: i128,
+    receivable: i128,
+}
+
+impl Buckets {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            pending: integer(row, "pending")?,
+            available: integer(row, "available")?,
+            held: integer(row, "held")?,
+            receivable: integer(row, "receivable")?,
+        })
+    }
+
+    fn total(self) -> i128 {
+        self.pending + self.available + self.held - self.receivable
+    }
+
+    fn on_the_wire<M: From<i128>>(self) -> CreatorBuckets<M> {
+        CreatorBuckets {
+            pending_minor: self.pending.into(),
+            available_minor: self.available.into(),
+            held_minor: self.held.into(),
+            receivable_minor: self.receivable.into(),
+        }
+    }
+}
+
+/// Common table expressions: `cut`, where the projections are and up to where they are read; `own`, what is known of the
+/// creator's entries at all. $1 the creator, $2 the position that the books were known at.
+fn known_of(window: Window, projections: &[&str]) -> String {
+    let first = |column: &str, order: &str| {
+        format!(
+            "(SELECT a.{column} FROM read.creator_activity AS a WHERE a.creator = $1::text ORDER BY a.{order} LIMIT 1)"
+        )
+    };
+    format!(
+        "cut AS (
+             SELECT min(p.position) AS there, least(min(p.position), $2::bigint) AS position
+             FROM read.positions AS p WHERE p.name IN ('{names}') HAVING count(*) = {count}
+         ), own AS (
+             SELECT EXISTS (SELECT FROM read.creator_balances AS b WHERE b.creator = $1::text) AS known,
+                    {first_at}::timestamptz AS first_at, {first_position}::bigint AS first_position
+         )",
+        names = projections.join("', '"),
+        count = projections.len(),
+        first_at = first(window.time(), window.order()),
+        first_position = first("position", "position"),
+    )
+}
+
+const STATEMENT: &str = "a creator's statement";
+
+/// The creator's statement, by currency.
+///
+/// # Errors
+/// A creator whom no entry names, a span that ends before their first entry, a position that is not there yet, books that
+/// contradict themselves, or Postgres.
+pub async fn creator_statement<M: From<i128>>(
+    pool: &PgPool,
+    creator: &CreatorId,
+    span: CreatorSpan,
+    currency: Option<Currency>,
+) -> Result<Read<CreatorStatement<M>>, ReadError> {
+    let window = Window::from(span);
+    let sql = statement_sql(window);
+    let accounts: Vec<String> = [
+        Account::Creator(creator.clone(), Bucket::Pending),
+        Account::Creator(creator.clone(), Bucket::Available),
+        Account::Creator(creator.clone(), Bucket::Held),
+        Account::CreatorReceivable(creator.clone()),
+    ]
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    let rows = fetch(pool, STATEMENT, &sql, |query| {
+        query
+            .bind(creator.as_str())
+            .bind(window.known_at.map(bigint))
+            .bind(window.from.map(Timestamp::to_chrono))
+            .bind(window.to.map(Timestamp::to_chrono))
+            .bind(currency.map(|currency| currency.to_string()))
+            .bind(accounts.clone())
+    })
+    .await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: STATEMENT })?;
+    let (there, position) = decoding(STATEMENT, || Ok((unsigned(first, "there")?, unsigned(first, "cut_position")?)))?;
+    window.check(STATEMENT, first, creator, there)?;
+    let figures = decoding(STATEMENT, || rows.iter().filter_map(|row| Figures::read(row).transpose()).collect())?;
+    let currencies = assemble(creator, figures)?;
+    let value = CreatorStatement {
+        creator: creator.to_string(),
+        position,
+        period: span.period.map(|(month, _)| month.to_string()),
+        closed: span.period.is_some_and(|(_, is_closed)| is_closed),
+        from: window.from.map(|from| from.to_string()),
+        to: window.to.map(|to| to.to_string()),
+        by: window.by.as_str().to_owned(),
+        currencies,
+    };
+    Ok(Read { position: there, value })
+}
+
+/// $1 the creator, $2 the position that the books were known at, $3 and $4 the window, $5 the currency, $6 the creator's four
+/// accounts.
+fn statement_sql(window: Window) -> String {
+    let within = |row: &str| {
+        format!(
+            "{row}.position <= cut.position AND ($4::timestamptz IS NULL OR {row}.{time} <= $4)
+             AND ($5::text IS NULL OR {row}.currency = $5)",
+            time = window.time()
+        )
+    };
+    let in_bucket = |number: u32, sign: &str| {
+        format!(
+            "coalesce({sign} sum(CASE p.side WHEN 'debit' THEN p.amount ELSE -p.amount END)
+                 FILTER (WHERE p.account = ($6::text[])[{number}]), 0)"
+        )
+    };
+    format!(
+        "WITH {known}, activity AS (
+             SELECT a.currency, a.line, a.kind, a.position, a.minor, $3::timestamptz IS NOT NULL AND a.{time} < $3 AS is_before
+             FROM cut, read.creator_activity AS a WHERE a.creator = $1::text AND {activity_within}
+         ), figures AS (
+             -- A row for each kind of payment of a line, for each line, and for the whole.
+             SELECT a.currency, a.line, a.kind, grouping(a.line, a.kind) AS level,
+                    coalesce(sum(a.minor) FILTER (WHERE a.is_before), 0) AS opening,
+                    coalesce(sum(a.minor) FILTER (WHERE NOT a.is_before), 0) AS minor,
+                    count(DISTINCT a.position) FILTER (WHERE NOT a.is_before) AS entries
+             FROM activity AS a GROUP BY GROUPING SETS ((a.currency, a.line, a.kind), (a.currency, a.line), (a.currency))
+         ), buckets AS (
+             SELECT p.currency, {pending} AS pending, {available} AS available, {held} AS held, {receivable} AS receivable
+             FROM cut, read.postings AS p WHERE p.account = ANY($6::text[]) AND {postings_within} GROUP BY p.currency
+         ), both_ways AS (
+             SELECT currency, f.line, f.kind, f.level, f.opening, f.minor, f.entries, b.pending, b.available, b.held, b.receivable
+             FROM figures AS f FULL JOIN buckets AS b USING (currency)
+         )
+         SELECT cut.there::bigint AS there, cut.position::bigint AS cut_position, own.known, own.first_at, own.first_position,
+                s.currency::text AS currency, s.line::text AS line, s.kind::text AS kind, s.level::integer AS level,
+                coalesce(s.opening, 0)::text AS opening, coalesce(s.minor, 0)::text AS minor, coalesce(s.entries, 0)::bigint AS entries,
+                coalesce(s.pending, 0)::text AS pending, coalesce(s.available, 0)::text AS available,
+                coalesce(s.held, 0)::text AS held, coalesce(s.receivable, 0)::text AS receivable
+         FROM cut CROSS JOIN own LEFT JOIN both_ways AS s ON true
+         ORDER BY s.currency, s.level DESC, s.line, s.kind NULLS LAST",
+        known = known_of(window, CREATOR_STATEMENT),
+        time = window.time(),
+        activity_within = within("a"),
+        postings_within = within("p"),
+        pending = in_bucket(1, "-"),
+        available = in_bucket(2, "-"),
+        held = in_bucket(3, "-"),
+        receivable = in_bucket(4, ""),
+    )
+}
+
+/// One row of a statement's answer.
+struct Figures {
+    currency: String,
+    /// `None` in the row of the whole.
+    line: Option<StatementLine>,
+    of: Of,
+    opening: i128,
+    minor: i128,
+    entries: u64,
+    closing: Buckets,
+}
+
+/// What a row sums up.
+enum Of {
+    Currency,
+    Line,
+    Kind(Option<String>),
+}
+
+impl Figures {
+    fn read(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
+        let Some(currency) = row.try_get("currency")? else { return Ok(None) };
+        let line: Option<&str> = row.try_get("line")?;
+        let line = line
+            .map(|line| StatementLine::from_text(line).ok_or_else(|| query::undecodable("line", UnknownLine)))
+            .transpose()?;
+        let of = match row.try_get::<Option<i32>, _>("level")? {
+            Some(0) => Of::Kind(row.try_get("kind")?),
+            Some(1) => Of::Line,
+            // The whole; or none, of a currency that money only moved about in.
+            Some(_) | None => Of::Currency,
+        };
+        Ok(Some(Self {
+            currency,
+            line,
+            of,
+            opening: integer(row, "opening")?,
+            minor: integer(row, "minor")?,
+            entries: unsigned(row, "entries")?,
+            closing: Buckets::read(row)?,
+        }))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no line of a statement has this name")]
+struct UnknownLine;
+
+/// Puts the rows of a statement together; the row of a currency's whole comes before those of its lines, and a line's before
+/// those of its kinds.
+fn assemble<M: From<i128>>(creator: &CreatorId, figures: Vec<Figures>) -> Result<Vec<CreatorCurrency<M>>, ReadError> {
+    let mut currencies: Vec<CreatorCurrency<M>> = Vec::new();
+    for figure in figures {
+        let Figures { currency, line, of, opening, minor, entries, closing } = figure;
+        match of {
+            Of::Currency => {
+                let total = closing.total();
+                if opening + minor != total {
+                    return Err(ReadError::StatementDiffers { creator: creator.clone(), currency });
+                }
+                let line = |line: StatementLine| CreatorLine {
+                    line: line.as_str().to_owned(),
+                    amount_minor: 0.into(),
+                    entries: 0,
+                    kinds: Vec::new(),
+                };
+                currencies.push(CreatorCurrency {
+                    currency,
+                    opening_minor: opening.into(),
+                    lines: StatementLine::ALL.map(line).into(),
+                    closing_minor: total.into(),
+                    closing: closing.on_the_wire(),
+                    entries,
+                });
+            }
+            Of::Line => {
+                if let Some(known) = line_of(&mut currencies, line) {
+                    known.amount_minor = minor.into();
+                    known.entries = entries;
+                }
+            }
+            Of::Kind(kind) => {
+                // Of a kind that was only there before, the opening balance tells.
+                if let Some(known) = line_of(&mut currencies, line).filter(|_| entries > 0) {
+                    known.kinds.push(CreatorKind { kind, amount_minor: minor.into(), entries });
+                }
+            }
+        }
+    }
+    Ok(currencies)
+}
+
+fn line_of<M>(currencies: &mut [CreatorCurrency<M>], line: Option<StatementLine>) -> Option<&mut CreatorLine<M>> {
+    let line = line?.as_str();
+    currencies.last_mut()?.lines.iter_mut().find(|known| known.line == line)
+}
+
+/// Which entries of a creator are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActivityFilter {
+    /// Only this line of the statement.
+    pub line: Option<StatementLine>,
+    /// Only what was paid for this; inside, `None` is what is about no payment.
+    pub kind: Option<Option<PaymentKind>>,
+    /// Only this currency.
+    pub currency: Option<Currency>,
+}
+
+/// The last row of a page of entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityKey {
+    /// The position that the pages reflect.
+    pin: u64,
+    /// Its time on the axis of the list, in microseconds since 1970.
+    at: i64,
+    position: u64,
+    item: i32,
+}
+
+/// The entries behind a figure of a creator's statement, newest first, each with what it contributes.
+///
+/// # Errors
+/// As [`creator_statement`].
+pub async fn creator_activity<M: From<i128>>(
+    pool: &PgPool,
+    creator: &CreatorId,
+    span: CreatorSpan,
+    filter: ActivityFilter,
+    after: Option<&ActivityKey>,
+    limit: u32,
+) -> Result<Read<Slice<CreatorActivity<M>, ActivityKey>>, ReadError> {
+    const WHAT: &str = "a creator's entries";
+    let window = Window::from(span);
+    let sql = activity_sql(window);
+    // A late entry does not move the pages that follow the first.
+    let known_at = [window.known_at, after.map(|key| key.pin)].into_iter().flatten().min();
+    let rows = fetch(pool, WHAT, &sql, |query| {
+        query
+            .bind(creator.as_str())
+            .bind(known_at.map(bigint))
+            .bind(window.from.map(Timestamp::to_chrono))
+            .bind(window.to.map(Timestamp::to_chrono))
+            .bind(filter.currency.map(|currency| currency.to_string()))
+            .bind(filter.line.map(StatementLine::as_str))
+            .bind(filter.kind.is_none())
+            .bind(filter.kind.flatten().map(PaymentKind::as_str))
+            .bind(after.map(|key| key.at))
+            .bind(after.map(|key| bigint(key.position)))
+            .bind(after.map(|key| key.item))
+            .bind(i64::from(limit))
+    })
+    .await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    let (there, pin) = decoding(WHAT, || Ok((unsigned(first, "there")?, unsigned(first, "cut_position")?)))?;
+    window.check(WHAT, first, creator, there)?;
+    decoding(WHAT, || {
+        let mut slice = Slice { items: Vec::new(), next: None };
+        for row in &rows {
+            let Some(item) = row.try_get::<Option<i32>, _>("item")? else { continue };
+            let activity = activity_of(row)?;
+            let at = time(row, window.time())?.as_unix_micros();
+            slice.next = Some(ActivityKey { pin, at, position: activity.position, item });
+            slice.items.push(activity);
+        }
+        if u32::try_from(slice.items.len()).is_ok_and(|items| items < limit) {
+            slice.next = None;
+        }
+        Ok(Read { position: there, value: slice })
+    })
+}
+
+/// $1 the creator, $2 the position that the books were known at, $3 and $4 the window, $5 the currency, $6 the line, $7 whether
+/// any kind will do, $8 the kind, $9 to $11 the key, $12 the limit.
+fn activity_sql(window: Window) -> String {
+    let time = window.time();
+    let order = format!("a.{time} DESC, a.position DESC, a.item DESC");
+    format!(
+        "WITH {known}
+         SELECT cut.there::bigint AS there, cut.position::bigint AS cut_position, own.known, own.first_at, own.first_position,
+                a.item::integer AS item, a.position::bigint AS entry_position, a.entry_id::text AS entry_id, a.line::text AS line,
+                a.kind::text AS kind, a.currency::text AS currency, a.minor::text AS minor, a.description::text AS description,
+                a.object::text AS object, a.stripe_event::text AS stripe_event, a.occurred_at::timestamptz AS occurred_at,
+                a.effective_at::timestamptz AS effective_at, a.recorded_at::timestamptz AS recorded_at
+         FROM cut CROSS JOIN own LEFT JOIN LATERAL (
+             SELECT a.* FROM read.creator_activity AS a
+             WHERE a.creator = $1::text AND a.position <= cut.position
+               AND ($3::timestamptz IS NULL OR a.{time} >= $3) AND ($4::timestamptz IS NULL OR a.{time} <= $4)
+               AND ($5::text IS NULL OR a.currency = $5) AND ($6::text IS NULL OR a.line = $6)
+               AND ($7::boolean OR a.kind IS NOT DISTINCT FROM $8::text)
+               AND ($9::bigint IS NULL OR (a.{time}, a.position, a.item)
+                    < (timestamptz 'epoch' + $9 * interval '1 microsecond', $10::bigint, $11::integer))
+             ORDER BY {order} LIMIT $12::bigint) AS a ON true
+         ORDER BY {order}",
+        known = known_of(window, CREATOR_STATEMENT),
+    )
+}
+
+fn activity_of<M: From<i128>>(row: &PgRow) -> Result<CreatorActivity<M>, sqlx::Error> {
+    Ok(CreatorActivity {
+        entry_id: row.try_get("entry_id")?,
+        position: unsigned(row, "entry_position")?,
+        occurred_at: time(row, "occurred_at")?.to_string(),
+        effective_at: time(row, "effective_at")?.to_string(),
+        recorded_at: time(row, "recorded_at")?.to_string(),
+        line: row.try_get("line")?,
+        kind: row.try_get("kind")?,
+        currency: row.try_get("currency")?,
+        amount_minor: integer(row, "minor")?.into(),
+        description: row.try_get("description")?,
+        cause: LineCause { object: row.try_get("object")?, stripe_event: row.try_get("stripe_event")? },
+    })
+}
