@@ -19,7 +19,7 @@ use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_gateway::config::GatewayConfig;
-use fanledger_gateway::{Desks, GatewayState, JwtKey, Metrics, Parts, Probe, WebhookIntake};
+use fanledger_gateway::{Desks, GatewayState, JwtKey, Metrics, Parts, Payouts, Probe, WebhookIntake};
 use fanledger_journal::database::{self, DatabaseError, MIGRATIONS};
 use fanledger_journal::feed::Feed;
 use fanledger_journal::reader::Reader;
@@ -427,7 +427,8 @@ async fn gateway_state(
     let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
     let reader = Reader::new(commands.pool.clone());
     let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
-    let desks = Desks { finance: Arc::new(finance) };
+    let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
+    let desks = Desks { payouts: Arc::new(payouts), finance: Arc::new(finance) };
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),

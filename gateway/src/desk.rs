@@ -30,6 +30,8 @@ impl From<ActRefusal> for Problem {
             ActRefusal::SecondPersonNeeded(text) => told(Kind::SecondPersonNeeded, text),
             ActRefusal::AlreadyDecided(text) => told(Kind::AlreadyDecided, text),
             ActRefusal::AlreadyReversed(text) => told(Kind::AlreadyReversed, text),
+            ActRefusal::PayoutRunOpen(text) => told(Kind::PayoutRunOpen, text),
+            ActRefusal::Behind(text) => told(Kind::PositionNotReached, text).retry_after_seconds(1),
             ActRefusal::NotByHand(text) => told(Kind::NotByHand, text),
             ActRefusal::KeyReused(text) => told(Kind::IdempotencyKeyReused, text),
             ActRefusal::LedgerRefused(text) => told(Kind::LedgerRefused, text),

@@ -37,6 +37,7 @@ pub mod metrics;
 mod ops;
 mod params;
 mod patience;
+mod payouts;
 pub mod ports;
 pub mod problem;
 mod progress;
@@ -52,7 +53,10 @@ mod webhooks;
 pub use auth::{JwtKey, Role, TokenError, mint};
 pub use config::{GatewayConfig, RateLimit};
 pub use metrics::Metrics;
-pub use ports::{ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, Probe, Receipt, WebhookIntake};
+pub use payouts::Payouts;
+pub use ports::{
+    ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, PayoutDesk, Probe, Receipt, WebhookIntake,
+};
 pub use router::{openapi, router};
 pub use serve::{serve, serve_metrics};
 pub use state::{GatewayState, Parts, StateError};

@@ -225,6 +225,7 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
         ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
         | ReadError::UnknownManualEntry(_)
+        | ReadError::UnknownPayoutRun(_)
         | ReadError::UnknownStripeEvent(_)
         | ReadError::UnknownRunner(_)
         | ReadError::NoOperation(_) => Problem::new(Kind::NotFound, sentence(&text)),

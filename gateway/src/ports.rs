@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fanledger_domain::facts::Attribution;
-use fanledger_domain::id::{EntryId, StripeId, Subject};
+use fanledger_domain::id::{CreatorId, EntryId, StripeId, Subject};
 use fanledger_domain::manual_entry::DraftText;
+use fanledger_domain::payout_run::PayoutRunId;
+use fanledger_domain::payout_run::hold::Say;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway_api::{AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent};
+use fanledger_gateway_api::{AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent, PayoutHoldReceipt, PayoutRunReceipt};
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,12 @@ pub enum ActRefusal {
     /// Only Stripe's objects move it.
     #[error("{0}")]
     NotByHand(String),
+    /// One payout run at a time.
+    #[error("{0}")]
+    PayoutRunOpen(String),
+    /// The books that it would be decided on are not read so far; a moment later they are.
+    #[error("{0}")]
+    Behind(String),
     /// The Idempotency-Key stands for another act.
     #[error("{0}")]
     KeyReused(String),
@@ -149,9 +157,38 @@ pub trait FinanceDesk: Send + Sync + 'static {
     async fn open(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<OpenedStripeEvent>, ActRefusal>;
 }
 
+/// Who is paid, and when. `by` is the token's subject.
+#[async_trait]
+pub trait PayoutDesk: Send + Sync + 'static {
+    /// Proposes the next run, from one snapshot of the books.
+    async fn propose(&self, by: Subject) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
+
+    /// Approves a run: it is sent from now on.
+    async fn approve(&self, by: Subject, run: PayoutRunId) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
+
+    /// Cancels a run of which nothing was sent.
+    async fn cancel(
+        &self,
+        by: Subject,
+        run: PayoutRunId,
+        reason: String,
+    ) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
+
+    /// Holds a creator's payouts, or resumes them.
+    async fn say(
+        &self,
+        by: Subject,
+        creator: CreatorId,
+        say: Say,
+        reason: String,
+    ) -> Result<Acted<PayoutHoldReceipt>, ActRefusal>;
+}
+
 /// Where people act.
 #[derive(Clone)]
 pub struct Desks {
+    /// Runs of transfers to creators, and holds.
+    pub payouts: Arc<dyn PayoutDesk>,
     /// Attribution, manual entries, reversals, opening webhooks.
     pub finance: Arc<dyn FinanceDesk>,
 }

@@ -55,6 +55,7 @@ kinds! {
     SecondPersonNeeded CONFLICT "second-person-needed" "Somebody else must agree to this.";
     AlreadyDecided CONFLICT "already-decided" "This was decided before.";
     AlreadyReversed CONFLICT "already-reversed" "The entry is taken back already.";
+    PayoutRunOpen CONFLICT "payout-run-open" "Another payout run is open.";
     NothingKept CONFLICT "nothing-kept" "No generation is kept to go back to.";
     BodyErased GONE "body-erased" "The body of the webhook was erased.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body-too-large" "The request's body is too large.";

@@ -29,6 +29,9 @@ fn books() -> OpenApiRouter<Queries> {
         .routes(routes!(ledger::entry::get_entry))
         .routes(routes!(ledger::suspense::list_suspense))
         .routes(routes!(ledger::awaited::list_awaited))
+        .routes(routes!(ledger::payouts::get_proposal))
+        .routes(routes!(ledger::payouts::list_runs))
+        .routes(routes!(ledger::payouts::get_run))
         .routes(routes!(ledger::manual_entries::list_manual_entries))
         .routes(routes!(ledger::manual_entries::get_manual_entry))
 }
@@ -44,6 +47,11 @@ fn acts() -> OpenApiRouter<Commands> {
         .routes(routes!(ledger::manual_entries::reject_manual_entry))
         .routes(routes!(ledger::reversal::reverse_entry))
         .routes(routes!(ledger::open::open_stripe_event))
+        .routes(routes!(ledger::payouts::propose_run))
+        .routes(routes!(ledger::payouts::approve_run))
+        .routes(routes!(ledger::payouts::cancel_run))
+        .routes(routes!(ledger::payouts::hold_payouts))
+        .routes(routes!(ledger::payouts::resume_payouts))
 }
 
 fn inbox() -> OpenApiRouter<Queries> {

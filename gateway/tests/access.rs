@@ -23,6 +23,8 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("post", "/api/v1/ledger/application-fees/{fee}/attribution", FINANCE),
     ("get", "/api/v1/ledger/awaited", FINANCE),
     ("post", "/api/v1/ledger/charges/{charge}/attribution", FINANCE),
+    ("post", "/api/v1/ledger/creators/{creator}/payouts/hold", FINANCE),
+    ("post", "/api/v1/ledger/creators/{creator}/payouts/resume", FINANCE),
     ("get", "/api/v1/ledger/entries/{entry_id}", FINANCE),
     ("post", "/api/v1/ledger/entries/{entry_id}/reverse", FINANCE),
     ("get", "/api/v1/ledger/manual-entries", FINANCE),
@@ -30,6 +32,12 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("get", "/api/v1/ledger/manual-entries/{id}", FINANCE),
     ("post", "/api/v1/ledger/manual-entries/{id}/approve", FINANCE),
     ("post", "/api/v1/ledger/manual-entries/{id}/reject", FINANCE),
+    ("get", "/api/v1/ledger/payout-runs", FINANCE),
+    ("post", "/api/v1/ledger/payout-runs", FINANCE),
+    ("get", "/api/v1/ledger/payout-runs/{run}", FINANCE),
+    ("post", "/api/v1/ledger/payout-runs/{run}/approve", FINANCE),
+    ("post", "/api/v1/ledger/payout-runs/{run}/cancel", FINANCE),
+    ("get", "/api/v1/ledger/payouts/proposal", FINANCE),
     ("get", "/api/v1/ledger/stripe-events", BOTH),
     ("get", "/api/v1/ledger/stripe-events/{id}", BOTH),
     ("post", "/api/v1/ledger/stripe-events/{id}/open", FINANCE),
@@ -64,6 +72,8 @@ fn concrete(path: &str) -> String {
         .replace("{transfer}", "tr_1")
         .replace("{fee}", "fee_1")
         .replace("{id}", "evt_1")
+        .replace("{run}", "por_1")
+        .replace("{creator}", "crt_1")
         .replace("{name}", "balances")
 }
 

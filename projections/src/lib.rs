@@ -29,6 +29,7 @@ pub mod creator_activity;
 mod decode;
 pub mod entries;
 pub mod manual_entries;
+pub mod payouts;
 pub mod periods;
 pub mod postings;
 pub mod stripe_inbox;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(suspense::Suspense),
         Box::new(balance_transactions::BalanceTransactions),
         Box::new(manual_entries::ManualEntries),
+        Box::new(payouts::Payouts),
         Box::new(creator_activity::CreatorActivity),
         Box::new(periods::Periods),
     ]

@@ -25,6 +25,7 @@ pub mod minor;
 pub mod ops;
 pub mod page;
 pub mod pages;
+pub mod payouts;
 pub mod problem;
 
 pub use acts::{
@@ -41,4 +42,8 @@ pub use ops::{
     Generation, GenerationState, JournalInfo, Operation, OperationAsked, OperationKind, RunnerState, RunnerStatus,
 };
 pub use page::Page;
+pub use payouts::{
+    PayoutHoldReceipt, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunReceipt,
+    PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
+};
 pub use problem::{FieldProblem, Problem};

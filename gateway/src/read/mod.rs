@@ -18,6 +18,7 @@ mod entries;
 mod export;
 mod inbox;
 mod manual_entries;
+mod payouts;
 mod query;
 mod runners;
 mod statement;
@@ -26,6 +27,7 @@ mod waiting;
 
 use fanledger_domain::account::Account;
 use fanledger_domain::id::{EntryId, StripeId};
+use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,7 @@ pub use entries::entry;
 pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ExportedPosting};
 pub use inbox::{InboxFilter, inbox, inbox_item};
 pub use manual_entries::{manual_entries, manual_entry};
+pub use payouts::{Payables, payables, payout_proposal, payout_run, payout_runs};
 pub use runners::{journal, operation, position_of, runners};
 pub use statement::{PostingKey, postings, statement};
 pub use vitals::{Backlog, LastOperation, awaited_backlog, imbalance, last_operations, suspense_backlog};
@@ -53,6 +56,10 @@ pub mod answered_from {
     pub const ENTRIES: &[&str] = &["entries", "manual_entries", "stripe_inbox"];
     /// Entries by hand.
     pub const MANUAL_ENTRIES: &[&str] = &["manual_entries"];
+    /// Who would be paid.
+    pub const PAYOUT_PROPOSAL: &[&str] = &["balances", "payouts"];
+    /// Payout runs and what became of their transfers.
+    pub const PAYOUTS: &[&str] = &["payouts", "awaited"];
     /// Webhooks.
     pub const INBOX: &[&str] = &["stripe_inbox"];
     /// Money in suspense.
@@ -166,6 +173,9 @@ pub enum ReadError {
     /// No such entry by hand.
     #[error("there is no manual entry {0}")]
     UnknownManualEntry(StripeId),
+    /// No such run.
+    #[error("there is no payout run {0}")]
+    UnknownPayoutRun(PayoutRunId),
     /// No such webhook.
     #[error("no webhook {0} was received")]
     UnknownStripeEvent(StripeId),

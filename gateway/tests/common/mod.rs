@@ -17,8 +17,7 @@ use fanledger_commands::finance::Finance;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_devkit::TestDatabase;
 use fanledger_gateway::{
-    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Parts, Probe, Receipt, Role, WebhookIntake, mint,
-    router,
+    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Parts, Payouts, Probe, Receipt, Role, WebhookIntake, mint, router,
 };
 use fanledger_journal::database::{self, MIGRATIONS};
 use fanledger_journal::reader::Reader;
@@ -38,6 +37,7 @@ pub const PROJECTIONS: &[&str] = &[
     "entries",
     "manual_entries",
     "periods",
+    "payouts",
     "postings",
     "stripe_inbox",
     "suspense",
@@ -140,7 +140,7 @@ impl TestAppBuilder {
             entered: Notify::new(),
             permission: Notify::new(),
         });
-        let desks = desks(&database, &command_pool).await;
+        let desks = desks(&database, &command_pool, &query_pool).await;
         let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), JwtKey::new(&KEY).unwrap());
         self.configure.into_iter().for_each(|configure| configure(&mut config));
         let migrated = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap();
@@ -170,11 +170,12 @@ impl TestAppBuilder {
 pub const VAULT_KEY: [u8; 32] = [43; 32];
 
 /// The real ones: whatever is acted goes into the journal.
-async fn desks(database: &TestDatabase, pool: &PgPool) -> Desks {
+async fn desks(database: &TestDatabase, pool: &PgPool, queries: &PgPool) -> Desks {
     let writer = Writer::start(WriterOptions::new(database.url_for("fanledger_command"))).await.unwrap();
     let executor = Executor::new(pool.clone(), writer);
     let vault = Vault::new(VaultKey::new(VAULT_KEY), pool.clone());
-    Desks { finance: Arc::new(Finance::new(executor, Reader::new(pool.clone()), vault)) }
+    let payouts = Arc::new(Payouts::new(executor.clone(), queries.clone()));
+    Desks { payouts, finance: Arc::new(Finance::new(executor, Reader::new(pool.clone()), vault)) }
 }
 
 pub struct TestApp {

@@ -28,6 +28,7 @@ fn failed(error: ReadError) -> Failure {
         | ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
         | ReadError::UnknownManualEntry(_)
+        | ReadError::UnknownPayoutRun(_)
         | ReadError::UnknownStripeEvent(_)
         | ReadError::UnknownRunner(_)
         | ReadError::NoOperation(_) => Failure::usage(error),

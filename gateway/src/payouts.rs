@@ -1,0 +1,125 @@
+//! Where payouts are asked for: `fanledger-commands` behind the gateway's port, and one snapshot of the books before it.
+//!
+//! A proposal is a command that needs what only projections know. So this desk holds a pool of the query role beside the
+//! executor; handlers hold neither.
+
+use async_trait::async_trait;
+use chrono::Utc;
+use fanledger_commands::executor::{ActError, Executed, Executor};
+use fanledger_commands::payouts::desk::{ProposeError, Reckoned};
+use fanledger_domain::id::{CreatorId, Subject};
+use fanledger_domain::payout_run::PayoutRunId;
+use fanledger_domain::payout_run::hold::{HoldError, Say};
+use fanledger_domain::payout_run::run::PayoutRunError;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::{FieldProblem, PayoutHoldReceipt, PayoutRunReceipt, PayoutRunState};
+use sqlx::PgPool;
+
+use crate::desk::failed;
+use crate::ports::{ActRefusal, Acted, PayoutDesk};
+use crate::read::{self, Read, ReadError};
+
+/// See the module.
+pub struct Payouts {
+    executor: Executor,
+    queries: PgPool,
+}
+
+impl Payouts {
+    /// `queries` logs in as `fanledger_gateway`.
+    pub const fn new(executor: Executor, queries: PgPool) -> Self {
+        Self { executor, queries }
+    }
+}
+
+fn now() -> Result<Timestamp, ActRefusal> {
+    Timestamp::from_chrono(Utc::now()).map_err(|error| ActRefusal::Failed(Box::new(error)))
+}
+
+fn reason(error: impl ToString) -> ActRefusal {
+    ActRefusal::Invalid(vec![FieldProblem { field: "reason".to_owned(), message: error.to_string() }])
+}
+
+fn refused_run(error: PayoutRunError) -> ActRefusal {
+    let text = error.to_string();
+    match error {
+        PayoutRunError::Unknown(_) => ActRefusal::Unknown(text),
+        PayoutRunError::Open { .. } => ActRefusal::PayoutRunOpen(text),
+        PayoutRunError::Nothing | PayoutRunError::Stale { .. } => ActRefusal::LedgerRefused(text),
+        PayoutRunError::Decided { .. } => ActRefusal::AlreadyDecided(text),
+        PayoutRunError::SecondPerson { .. } => ActRefusal::SecondPersonNeeded(text),
+        PayoutRunError::Reason => reason(text),
+        PayoutRunError::Entry { .. } | PayoutRunError::EntryId { .. } => ActRefusal::Failed(Box::new(error)),
+    }
+}
+
+fn refused_act(error: ActError<PayoutRunError>) -> ActRefusal {
+    match error {
+        ActError::Refused(error) => refused_run(error),
+        ActError::Failed(error) => failed(error),
+    }
+}
+
+fn refused_proposal(error: ProposeError) -> ActRefusal {
+    match error {
+        ProposeError::Refused(error) => refused_run(error),
+        ProposeError::Behind { .. } => ActRefusal::Behind(error.to_string()),
+        ProposeError::Failed(error) => failed(error),
+    }
+}
+
+fn unread(error: ReadError) -> ActRefusal {
+    ActRefusal::Unavailable(Box::new(error))
+}
+
+fn receipt(run: PayoutRunId, state: PayoutRunState, executed: &Executed) -> Acted<PayoutRunReceipt> {
+    let position = executed.last.map_or(0, |last| last.get());
+    Acted { position, value: PayoutRunReceipt { run: run.to_string(), state } }
+}
+
+#[async_trait]
+impl PayoutDesk for Payouts {
+    async fn propose(&self, by: Subject) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
+        let Read { position, value } = read::payables(&self.queries).await.map_err(unread)?;
+        let last_run = value.last_run.map(|(run, _)| run);
+        let reckoned = Reckoned { position, payables: value.payables, last_run };
+        let (proposed, last) =
+            self.executor.propose_payout_run(&reckoned, &by, now()?).await.map_err(refused_proposal)?;
+        let value = PayoutRunReceipt { run: proposed.run.to_string(), state: PayoutRunState::Proposed };
+        Ok(Acted { position: last.get(), value })
+    }
+
+    async fn approve(&self, by: Subject, run: PayoutRunId) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
+        let executed = self.executor.approve_payout_run(run, &by, now()?).await.map_err(refused_act)?;
+        Ok(receipt(run, PayoutRunState::Approved, &executed))
+    }
+
+    async fn cancel(
+        &self,
+        by: Subject,
+        run: PayoutRunId,
+        reason: String,
+    ) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
+        let executed = self.executor.cancel_payout_run(run, &by, &reason, now()?).await.map_err(refused_act)?;
+        Ok(receipt(run, PayoutRunState::Canceled, &executed))
+    }
+
+    async fn say(
+        &self,
+        by: Subject,
+        creator: CreatorId,
+        say: Say,
+        why: String,
+    ) -> Result<Acted<PayoutHoldReceipt>, ActRefusal> {
+        let executed = self.executor.say_of_payouts(&creator, say, &by, &why, now()?).await;
+        let executed = executed.map_err(|error| match error {
+            ActError::Refused(error @ (HoldError::HeldAlready { .. } | HoldError::NotHeld { .. })) => {
+                ActRefusal::AlreadyDecided(error.to_string())
+            }
+            ActError::Refused(error @ HoldError::Reason) => reason(error),
+            ActError::Failed(error) => failed(error),
+        })?;
+        let position = executed.last.map_or(0, |last| last.get());
+        Ok(Acted { position, value: PayoutHoldReceipt { creator: creator.to_string(), held: say == Say::Hold } })
+    }
+}

@@ -1,0 +1,351 @@
+//! Payouts over HTTP, over the real projections, the real commands and a stand-in for Stripe's API: from the dry run to what
+//! became of each transfer; and who may not.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use common::{Answer, Call, TestApp, token_of};
+use fanledger_commands::executor::Executor;
+use fanledger_commands::stripe::api::HttpStripeApi;
+use fanledger_commands::vault::{Vault, VaultKey};
+use fanledger_commands::{Dependencies, managers};
+use fanledger_devkit::stripe::StandIn;
+use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
+use fanledger_domain::event::{Event, TransferObserved};
+use fanledger_domain::facts::{ConnectedAccountSnapshot, EventStamp, Offer, TransferSnapshot};
+use fanledger_domain::money::Money;
+use fanledger_domain::payout_run::ConnectedAccountObserved;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway::Role;
+use fanledger_journal::database;
+use fanledger_journal::event::{Metadata, StreamId};
+use fanledger_journal::generation::{RebuildOptions, rebuild};
+use fanledger_journal::runner::{RunnerContext, catch_up};
+use fanledger_journal::writer::{Writer, WriterOptions};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+const KEY: &str = "sk_test_payouts";
+
+/// A gateway with its books, its managers, and Stripe.
+struct Site {
+    app: TestApp,
+    executor: Executor,
+    context: RunnerContext,
+    stand_in: StandIn,
+    entries: std::cell::Cell<u32>,
+}
+
+fn at() -> Timestamp {
+    "2026-11-03T09:00:00Z".parse().unwrap()
+}
+
+impl Site {
+    async fn start() -> Self {
+        let app = TestApp::new().await;
+        let writer = Writer::start(WriterOptions::new(app.database.url_for("fanledger_command"))).await.unwrap();
+        let executor = Executor::new(app.command_pool.clone(), writer);
+        let projector = database::connect(&app.database.url_for("fanledger_projector"), 4).await.unwrap();
+        let stand_in = StandIn::start(KEY).await.unwrap();
+        stand_in.put(json!({
+            "id": "txn_cash", "object": "balance_transaction", "amount": 10_000_000, "available_on": 1, "created": 1,
+            "currency": "usd", "fee": 0, "fee_details": [], "net": 10_000_000, "reporting_category": "topup",
+            "source": "tu_cash", "status": "available", "type": "topup",
+        }));
+        let site = Self {
+            app,
+            executor,
+            context: RunnerContext::without_feed(projector),
+            stand_in,
+            entries: std::cell::Cell::new(0),
+        };
+        site.read().await;
+        site
+    }
+
+    async fn append(&self, stream: StreamId, event: impl Into<Event>) {
+        let event = event.into();
+        let decide = |(): &(), _| Ok::<_, Infallible>(vec![event.clone()]);
+        self.executor.act(&stream, &Metadata::default(), |(): &mut (), _| {}, decide).await.unwrap();
+    }
+
+    /// A creator with an account that can be paid, and money available.
+    async fn creator(&self, creator: &str, available: i64) {
+        self.account(&format!("acct_{creator}"), creator, true).await;
+        self.earn(creator, "available", available).await;
+    }
+
+    async fn account(&self, account: &str, creator: &str, able: bool) {
+        let event = format!("evt_{account}").parse().unwrap();
+        let snapshot = ConnectedAccountSnapshot {
+            id: account.parse().unwrap(),
+            creator: Some(creator.parse().unwrap()),
+            transfers_active: able,
+            payouts_enabled: able,
+            requirements_due: 0,
+            disabled_reason: None,
+        };
+        let seen = ConnectedAccountObserved { stamp: EventStamp { created: at(), event }, account: snapshot };
+        self.append(StreamId::new("stripe_account", account), seen).await;
+    }
+
+    async fn earn(&self, creator: &str, bucket: &str, minor: i64) {
+        let number = self.entries.get() + 1;
+        self.entries.set(number);
+        let object = format!("mne_{number}");
+        let usd = |minor: i64| Money::new(minor.abs(), "usd".parse().unwrap());
+        let line = |account: &str, minor: i64| Posting {
+            account: account.parse().unwrap(),
+            side: if minor > 0 { Side::Debit } else { Side::Credit },
+            money: usd(minor),
+        };
+        let postings =
+            vec![line("assets:bank", minor), line(&format!("liabilities:creators:{creator}:{bucket}"), -minor)];
+        let entry = EntryPosted {
+            entry_id: format!("{object}:1:{}", at().compact()).parse().unwrap(),
+            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None },
+            description: "earned".to_owned(),
+            occurred_at: at(),
+            effective_at: at(),
+            postings,
+            activity: Vec::new(),
+        };
+        self.append(StreamId::new("manual_entry", object), entry).await;
+    }
+
+    /// Projections read everything.
+    async fn read(&self) {
+        for mut projection in fanledger_projections::all() {
+            catch_up(&self.context, projection.as_mut()).await.unwrap();
+        }
+    }
+
+    /// Managers act, and projections read what comes of it, until nothing more does.
+    async fn settle(&self) {
+        let api = HttpStripeApi::new(&self.stand_in.base_url(), KEY.to_owned()).unwrap();
+        let dependencies = Dependencies {
+            executor: self.executor.clone(),
+            vault: Vault::new(VaultKey::new([3; 32]), self.app.command_pool.clone()),
+            stripe: Some(Arc::new(api)),
+            livemode: false,
+        };
+        // Twice: the fetcher comes before the sender, whose transfers name balance transactions.
+        for _ in 0..2 {
+            for mut manager in managers(&dependencies) {
+                catch_up(&self.context, manager.as_mut()).await.unwrap();
+            }
+        }
+        self.read().await;
+    }
+
+    fn post(&self, path: &str, subject: &str, body: &Value) -> Call {
+        self.app.post(&format!("/api/v1/ledger/{path}")).token(&token_of(subject, &[Role::Finance])).json(body)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.app.get(&format!("/api/v1/ledger/{path}")).role(Role::Finance).send().await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    async fn act(&self, path: &str, subject: &str, body: &Value) -> Answer {
+        let answer = self.post(path, subject, body).send().await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.read().await;
+        answer
+    }
+
+    async fn head(&self) -> i64 {
+        let head = sqlx::query_scalar("SELECT coalesce(max(last_position), 0) FROM journal.batches");
+        head.fetch_one(&self.app.superuser).await.unwrap()
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap()
+}
+
+fn states(run: &Value) -> Vec<(&str, &str, &str)> {
+    let lines = run["lines"].as_array().unwrap().iter();
+    lines.map(|line| (text(line, "creator"), text(line, "amount_minor"), text(line, "state"))).collect()
+}
+
+fn left_out(proposal: &Value) -> BTreeMap<&str, &str> {
+    let withheld = proposal["withheld"].as_array().unwrap();
+    withheld.iter().map(|one| (one["creator"].as_str().unwrap(), one["reason"].as_str().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_from_the_dry_run_to_the_end() {
+    let site = Site::start().await;
+    site.creator("crt_a", 90_000).await;
+    site.creator("crt_b", 20_000).await;
+    site.creator("crt_c", 500).await;
+    site.creator("crt_d", -300).await;
+    site.earn("crt_e", "available", 5_000).await;
+    site.earn("crt_f", "available", 5_000).await;
+    site.account("acct_f", "crt_f", false).await;
+    site.read().await;
+
+    let head = site.head().await;
+    let dry = site.get("payouts/proposal").await;
+    assert_eq!(site.head().await, head, "a dry run writes nothing");
+    assert_eq!(
+        (&dry["needs_approval"], &dry["open_run"], &dry["as_of_position"]),
+        (&json!(true), &json!(null), &json!(head))
+    );
+    assert_eq!(dry["totals"], json!([{"currency": "usd", "amount_minor": "110000", "lines": 2}]));
+    let claimed = json!([{"creator": "crt_d", "recovery": "claimed", "amount_minor": "300", "currency": "usd"}]);
+    assert_eq!(dry["recoveries"], claimed);
+    let expected =
+        BTreeMap::from([("crt_c", "below_minimum"), ("crt_e", "no_account"), ("crt_f", "account_restricted")]);
+    assert_eq!(left_out(&dry), expected);
+
+    let proposed = site.act("payout-runs", "ada", &json!({})).await;
+    assert_eq!(proposed.json(), json!({"run": "por_1", "state": "proposed"}));
+    assert!(proposed.header("journal-position").is_some());
+    assert_eq!(site.get("payouts/proposal").await["open_run"], "por_1");
+    let open = site.post("payout-runs", "bob", &json!({})).send().await.problem(409, "payout-run-open");
+    assert!(open["detail"].as_str().unwrap().contains("por_1"), "{open}");
+    let alone =
+        site.post("payout-runs/por_1/approve", "ada", &json!({})).send().await.problem(409, "second-person-needed");
+    assert!(alone["detail"].as_str().unwrap().contains("somebody else"), "{alone}");
+    assert_eq!(site.get("payout-runs/por_1").await["state"], "proposed");
+    site.act("payout-runs/por_1/approve", "grace", &json!({})).await;
+    site.post("payout-runs/por_1/approve", "grace", &json!({})).send().await.problem(409, "already-decided");
+    let late = json!({"reason": "too late"});
+    site.post("payout-runs/por_1/cancel", "ada", &late).send().await.problem(409, "already-decided");
+    site.post("payout-runs", "ada", &json!({})).send().await.problem(409, "payout-run-open");
+
+    site.stand_in.restrict(&["acct_crt_b"]);
+    site.settle().await;
+    let run = site.get("payout-runs/por_1").await;
+    assert_eq!(states(&run), [("crt_a", "90000", "confirmed"), ("crt_b", "20000", "failed")]);
+    assert_eq!(run["lines"][1]["code"], "insufficient_capabilities_for_transfer");
+    assert_eq!((&run["state"], &run["sent"], &run["failed"]), (&json!("finished"), &json!(1), &json!(1)));
+    assert_eq!((&run["proposed_by"], &run["decided_by"]), (&json!("ada"), &json!("grace")));
+    assert_eq!(left_out(&run), expected);
+    let account = site.get("accounts/assets:creators:crt_d:receivable").await;
+    assert_eq!(account["currencies"][0]["balance_minor"], "300");
+
+    // The next run takes what was refused, and nothing twice.
+    site.stand_in.restrict(&[]);
+    let dry = site.get("payouts/proposal").await;
+    assert_eq!((&dry["lines"][0]["creator"], dry["lines"].as_array().unwrap().len()), (&json!("crt_b"), 1));
+    site.act("payout-runs", "ada", &json!({})).await;
+    site.act("payout-runs/por_2/approve", "ada", &json!({})).await;
+    site.settle().await;
+    assert_eq!(states(&site.get("payout-runs/por_2").await), [("crt_b", "20000", "confirmed")]);
+    let runs = site.get("payout-runs?limit=1").await;
+    assert_eq!((&runs["items"][0]["run"], &runs["items"][0]["state"]), (&json!("por_2"), &json!("finished")));
+    let next = runs["next_cursor"].as_str().unwrap();
+    let rest = site.get(&format!("payout-runs?limit=1&cursor={next}")).await;
+    assert_eq!(rest["items"][0]["run"], "por_1");
+    let nothing = site.post("payout-runs", "ada", &json!({})).send().await.problem(422, "ledger-refused");
+    assert!(nothing["detail"].as_str().unwrap().contains("nothing to pay"), "{nothing}");
+
+    // What comes back later is seen on the line.
+    for (reversed, state) in [(5_000, "partly_reversed"), (20_000, "reversed")] {
+        let transfer = site.get("payout-runs/por_2").await["lines"][0]["transfer"].as_str().unwrap().to_owned();
+        let seen = TransferObserved {
+            stamp: EventStamp { created: at(), event: format!("evt_{reversed}").parse().unwrap() },
+            transfer: TransferSnapshot {
+                id: transfer.parse().unwrap(),
+                created: at(),
+                currency: "usd".parse().unwrap(),
+                amount: 20_000,
+                amount_reversed: reversed,
+                reversals: Vec::new(),
+                destination: Some("acct_crt_b".parse().unwrap()),
+                balance_transaction: None,
+                offer: Offer::Silent,
+            },
+        };
+        site.append(StreamId::new("stripe_transfer", transfer), seen).await;
+        site.read().await;
+        let run = site.get("payout-runs/por_2").await;
+        assert_eq!(states(&run), [("crt_b", "20000", state)]);
+        assert_eq!(run["lines"][0]["reversed_minor"], reversed.to_string());
+    }
+    built_anew_it_is_the_same(&site).await;
+}
+
+/// Every row of the projection, in its live generation.
+async fn rows(pool: &PgPool) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
+    for table in ["accounts", "holds", "runs", "lines", "recoveries", "withheld", "transfers"] {
+        let sql = format!("SELECT t::text FROM read.payout_{table} AS t ORDER BY 1");
+        found.insert(table.to_owned(), sqlx::query_scalar(&sql).fetch_all(pool).await.unwrap());
+    }
+    found
+}
+
+async fn built_anew_it_is_the_same(site: &Site) {
+    let before = rows(&site.app.superuser).await;
+    assert!(before.iter().all(|(table, rows)| table == "holds" || !rows.is_empty()), "{before:?}");
+    let mut projections = fanledger_projections::all().into_iter();
+    let mut projection = projections.find(|projection| projection.name() == "payouts").unwrap();
+    rebuild(&site.context, projection.as_mut(), &RebuildOptions::unattended()).await.unwrap();
+    assert_eq!(rows(&site.app.superuser).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creator_is_held_and_resumed() {
+    let site = Site::start().await;
+    site.creator("crt_a", 5_000).await;
+    site.read().await;
+    let why = json!({"reason": "a claim is open"});
+    assert_eq!(
+        site.act("creators/crt_a/payouts/hold", "ada", &why).await.json(),
+        json!({"creator": "crt_a", "held": true})
+    );
+    site.post("creators/crt_a/payouts/hold", "ada", &why).send().await.problem(409, "already-decided");
+    assert_eq!(left_out(&site.get("payouts/proposal").await), BTreeMap::from([("crt_a", "held")]));
+    site.post("payout-runs", "ada", &json!({})).send().await.problem(422, "ledger-refused");
+    assert_eq!(site.act("creators/crt_a/payouts/resume", "ada", &why).await.json()["held"], false);
+    site.post("creators/crt_a/payouts/resume", "ada", &why).send().await.problem(409, "already-decided");
+    assert_eq!(site.get("payouts/proposal").await["lines"][0]["amount_minor"], "5000");
+    // A run that nobody approves is cancelled, with a reason, and another can follow.
+    site.act("payout-runs", "ada", &json!({})).await;
+    let canceled = site.act("payout-runs/por_1/cancel", "bob", &json!({"reason": "wrong month"})).await;
+    assert_eq!(canceled.json(), json!({"run": "por_1", "state": "canceled"}));
+    let run = site.get("payout-runs/por_1").await;
+    assert_eq!(
+        (&run["state"], &run["reason"], &run["decided_by"]),
+        (&json!("canceled"), &json!("wrong month"), &json!("bob"))
+    );
+    assert_eq!(site.act("payout-runs", "ada", &json!({})).await.json()["run"], "por_2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told() {
+    let site = Site::start().await;
+    let finance = |path: &str| site.app.get(&format!("/api/v1/ledger/{path}")).role(Role::Finance);
+    finance("payout-runs/por_7").send().await.problem(404, "not-found");
+    for bad in ["7", "por_0", "por_x", "run"] {
+        let answer = finance(&format!("payout-runs/{bad}")).send().await;
+        answer.problem(422, "parameters-invalid");
+        assert!(answer.errors()["run"][0].contains("por_1"), "{answer:?}");
+    }
+    finance("payouts/proposal?as_of=1").send().await.problem(422, "parameters-invalid");
+    site.post("payout-runs/por_7/approve", "ada", &json!({})).send().await.problem(404, "not-found");
+    site.post("payout-runs/por_7/cancel", "ada", &json!({"reason": "none"})).send().await.problem(404, "not-found");
+    site.post("payout-runs", "ada", &json!({"amount": 1})).send().await.problem(422, "parameters-invalid");
+    for (body, field) in
+        [(json!({}), "reason"), (json!({"reason": "  "}), "reason"), (json!({"reason": "x", "y": 1}), "y")]
+    {
+        for path in ["payout-runs/por_7/cancel", "creators/crt_a/payouts/hold", "creators/crt_a/payouts/resume"] {
+            let answer = site.post(path, "ada", &body).send().await;
+            answer.problem(422, "parameters-invalid");
+            assert!(answer.errors().contains_key(field), "{path}: {answer:?}");
+        }
+    }
+    let answer = site.post("creators/nobody/payouts/hold", "ada", &json!({"reason": "x"})).send().await;
+    answer.problem(422, "parameters-invalid");
+    assert!(answer.errors()["creator"][0].contains("crt_"), "{answer:?}");
+    assert_eq!(site.head().await, 0, "nothing was written");
+}
