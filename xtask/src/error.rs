@@ -37,7 +37,9 @@ pub enum Error {
         tried: String,
     },
     /// There is no Node.js, or one that is too old.
-    #[error("Node.js {needed} or newer with npm is needed ({why}); install it, https://nodejs.org or Debian's nodejs and npm")]
+    #[error(
+        "Node.js {needed} or newer with npm is needed ({why}); install it, https://nodejs.org or Debian's nodejs and npm"
+    )]
     NoNode {
         /// The oldest that will do.
         needed: u32,
@@ -52,7 +54,9 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A dependency of the app wants a script of its own beside it, which the build does not place.
-    #[error("the web app has come to need {name}: xtask/src/web.rs does not place such scripts; avoid the dependency or teach it")]
+    #[error(
+        "the web app has come to need {name}: xtask/src/web.rs does not place such scripts; avoid the dependency or teach it"
+    )]
     Snippet {
         /// Its name.
         name: String,
@@ -64,6 +68,12 @@ pub enum Error {
         bytes: usize,
         /// What it may be.
         budget: usize,
+    },
+    /// Programs that exports are checked with are not to be had.
+    #[error("not here, and not to be fetched: {missing}; the tests that need them will fail")]
+    NoBookkeepers {
+        /// Which, and why.
+        missing: String,
     },
     /// A contract cannot be rendered.
     #[error("render the schema of {event_type}")]
@@ -107,6 +117,7 @@ impl Error {
             | Self::NoNode { .. }
             | Self::Bindgen { .. }
             | Self::Snippet { .. }
+            | Self::NoBookkeepers { .. }
             | Self::Render { .. }
             | Self::File { .. } => 3,
         }

@@ -4,6 +4,7 @@
 //! - [`contracts`]: writes the JSON Schemas of the events under `docs/events/`, or says which differ.
 //! - [`audit`]: checks the dependencies' licences, sources and advisories with cargo-deny.
 //! - [`web`]: builds the web app, by a compiler that `wasm` finds and tools that `npm` fetches.
+//! - [`bookkeepers`]: fetches the programs that exports are checked with.
 //! - [`reset`]: removes the private servers' data.
 //!
 //! The tidy tests over the repository's own rules (crate arrows, no floats in the domain) are in `tests/tidy.rs`.
@@ -11,6 +12,7 @@
 //! Not here: anything that the product needs. Nothing of ours depends on this crate.
 
 pub mod audit;
+pub mod bookkeepers;
 pub mod contracts;
 mod debian;
 mod error;

@@ -4,7 +4,7 @@ use fanledger_devkit::TestCluster;
 use fanledger_devkit::servers::{Binaries, default_bin_dir};
 use tokio::process::Command;
 
-use crate::{Error, cargo, root};
+use crate::{Error, bookkeepers, cargo, root};
 
 /// Starts the Postgres that the tests share, migrates its template, runs the tests and stops it again, also on
 /// Ctrl-C. A cluster that somebody else runs (or that `FANLEDGER_TEST_POSTGRES` names) is used and left running.
@@ -14,6 +14,10 @@ use crate::{Error, cargo, root};
 pub async fn run(arguments: &[String]) -> Result<(), Error> {
     // Fetched here once, so that no test's time is spent on it, and a missing program is said once.
     Binaries::locate(&default_bin_dir()).await.map_err(Error::Servers)?;
+    // Without them those tests fail that need them, and say so; the others need not wait for that.
+    if let Err(error) = bookkeepers::run().await {
+        eprintln!("{error}");
+    }
     let cluster = TestCluster::shared().await.map_err(Error::Servers)?;
     let tested = run_on(&cluster, arguments).await;
     let stopped = cluster.stop().await.map_err(Error::Servers);

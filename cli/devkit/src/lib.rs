@@ -2,7 +2,7 @@
 //! for Stripe's API, and made-up histories of payments.
 //!
 //! Reading order: [`servers`] (Postgres and NATS of our own), [`TestDatabase`] and [`TestNats`] (one per test),
-//! [`stripe`] (signing, the stand-in), [`history`] (the demo and random histories).
+//! [`stripe`] (signing, the stand-in), [`history`] (the demo and random histories), [`bookkeepers`] (hledger, beancount).
 //!
 //! Invariants:
 //! - Everything listens on 127.0.0.1, on a port that was free; nothing assumes that a system Postgres is there or not.
@@ -14,6 +14,7 @@
 //! use it: what it says about Stripe is written from Stripe's documentation, not taken from our parser, which a
 //! shared mistake would otherwise hide.
 
+pub mod bookkeepers;
 pub mod history;
 pub mod servers;
 pub mod stripe;
