@@ -8,6 +8,7 @@
 mod append;
 mod baseline;
 mod events;
+mod export;
 mod ground;
 mod history;
 mod lag;
@@ -39,6 +40,8 @@ pub enum BenchCommand {
     Rebuild(RebuildArgs),
     /// P7: the journal verified, books included, beside Postgres's own COPY of the same table
     Verify(VerifyArgs),
+    /// A made-up year exported in every format, and opened by hledger, beancount and others
+    Export(ExportBenchArgs),
 }
 
 /// How long to measure.
@@ -106,6 +109,14 @@ pub struct VerifyArgs {
     entries: u64,
 }
 
+/// How to measure exports.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ExportBenchArgs {
+    /// Ledger entries in the journal.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    entries: u64,
+}
+
 /// Somebody wanted no figures after all.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; there are no figures")]
@@ -125,6 +136,7 @@ pub async fn run(command: BenchCommand, settings: &Settings, output: Output) -> 
             BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
             BenchCommand::Rebuild(args) => rebuild::run(args, &ground, output).await,
             BenchCommand::Verify(args) => verify::run(args, &ground, output).await,
+            BenchCommand::Export(args) => export::run(args, &ground, output).await,
         }
     };
     let result = tokio::select! {

@@ -390,7 +390,11 @@ impl Commands {
     }
 }
 
-fn stripe_api(settings: &Settings) -> Result<Option<Arc<dyn StripeApi>>, Failure> {
+/// Stripe's API, where there is a key.
+///
+/// # Errors
+/// When its client cannot be made.
+pub fn stripe_api(settings: &Settings) -> Result<Option<Arc<dyn StripeApi>>, Failure> {
     let Some(key) = &settings.stripe_api_key else { return Ok(None) };
     let base = settings.stripe_api_base.as_deref().unwrap_or(DEFAULT_BASE);
     Ok(Some(Arc::new(HttpStripeApi::new(base, key.reveal().to_owned())?)))

@@ -179,11 +179,12 @@ impl Subject {
 }
 
 /// The peak counts from here on (`proc(5)`, `clear_refs`).
-fn forget_peak_memory() -> std::io::Result<()> {
+pub(super) fn forget_peak_memory() -> std::io::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5")
 }
 
-fn peak_memory_mib() -> std::io::Result<f64> {
+/// Of this process, resident, since then.
+pub(super) fn peak_memory_mib() -> std::io::Result<f64> {
     let status = std::fs::read_to_string(Path::new("/proc/self/status"))?;
     let kib = status
         .lines()

@@ -1,7 +1,11 @@
-//! `fanledger ledger trial-balance | account | entry | awaited | suspense | converge | release`.
+//! `fanledger ledger trial-balance | account | entry | awaited | suspense | export | reconcile | converge | release`.
 
 mod act;
+mod export;
+mod reconcile;
 mod show;
+
+pub use export::{FormatName, format_of};
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::{Args, Subcommand, ValueEnum};
@@ -33,6 +37,18 @@ pub enum LedgerCommand {
     Awaited,
     /// Money in suspense, by reason and object, oldest first
     Suspense,
+    /// The ledger as a file for hledger, beancount, a spreadsheet or whatever reads Parquet
+    #[command(after_help = "hledger and beancount check the closing balances that the file asserts. docs/export.md has columns and names.\n\n\
+        Examples:\n  fanledger ledger export --format hledger --out books.journal && hledger -f books.journal check -s\n  \
+        fanledger ledger export --format csv --out october.csv --period 2026-10 --currency usd\n  \
+        fanledger ledger export --format beancount --out - --to 2026-06-30 | bean-check /dev/stdin")]
+    Export(export::ExportArgs),
+    /// Our balance transactions beside Stripe's list of them; exit code 1 if they differ
+    #[command(after_help = "Nothing is written. What is missing here is taken in by `fanledger stripe sync`.\n\n\
+        Examples:\n  fanledger ledger reconcile --balance-transactions balance_history.csv\n  \
+        fanledger ledger reconcile --balance-transactions october.csv --since 2026-10-01 --until 2026-10-31 --without-payouts\n  \
+        fanledger ledger reconcile --fetch --since 2026-10-01 --json")]
+    Reconcile(reconcile::ReconcileArgs),
     /// Evaluate every object's books again and post what they differ by; exit code 1 if any
     /// is refused, or in a dry run differs
     Converge(ConvergeArgs),
@@ -161,6 +177,8 @@ pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) ->
         LedgerCommand::Entry(args) => show::entry(&args, settings, output).await,
         LedgerCommand::Awaited => show::awaited(settings, output).await,
         LedgerCommand::Suspense => show::suspense(settings, output).await,
+        LedgerCommand::Export(args) => export::run(&args, settings, output).await,
+        LedgerCommand::Reconcile(args) => reconcile::run(&args, settings, output).await,
         LedgerCommand::Converge(args) => act::converge(&args, settings, output).await,
         LedgerCommand::Release(args) => act::release(&args, settings, output).await,
     }

@@ -8,7 +8,7 @@ use fanledger_journal::export::export;
 use fanledger_journal::reader::Reader;
 use serde::Serialize;
 
-use super::places::Draft;
+use crate::draft::Draft;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 

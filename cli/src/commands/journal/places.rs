@@ -5,7 +5,7 @@
 //! bucket does no harm and a forged journal cannot replace what an honest one signed.
 
 use std::io::{self, Write};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -14,6 +14,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use uuid::Uuid;
+
+use crate::draft::{Draft, DraftError};
 
 /// Why something could not be fetched or kept.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +42,8 @@ pub enum PlaceError {
         source: io::Error,
     },
     /// It cannot be written.
-    #[error("write {place}")]
-    Write {
-        /// The file or URL.
-        place: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] DraftError),
     /// The store did not do it.
     #[error("{what} {url}")]
     Object {
@@ -85,47 +81,12 @@ pub(super) async fn read(place: &str) -> Result<String, PlaceError> {
     }
 }
 
-/// A file that is being written: others see it whole under its name, or not at all. What is dropped unfinished is removed.
-pub(super) struct Draft {
-    path: PathBuf,
-    draft: PathBuf,
-    file: std::fs::File,
-}
-
-impl Draft {
-    /// Begins beside where the file will be.
-    pub fn of(path: &FilePath) -> Result<Self, PlaceError> {
-        let draft = PathBuf::from(format!("{}.{}.draft", path.display(), std::process::id()));
-        let created = std::fs::File::create(&draft);
-        let file = created.map_err(|source| PlaceError::Write { place: path.display().to_string(), source })?;
-        Ok(Self { path: path.to_owned(), draft, file })
-    }
-
-    /// Where to write.
-    pub const fn file(&mut self) -> &mut std::fs::File {
-        &mut self.file
-    }
-
-    /// Puts it in its place.
-    pub fn keep(self) -> Result<(), PlaceError> {
-        let kept = self.file.sync_all().and_then(|()| std::fs::rename(&self.draft, &self.path));
-        kept.map_err(|source| PlaceError::Write { place: self.path.display().to_string(), source })
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // It is gone already where it was put in its place.
-        std::fs::remove_file(&self.draft).ok();
-    }
-}
-
 /// Replaces a file whole.
 pub(super) fn write_file(path: &FilePath, text: &str) -> Result<(), PlaceError> {
     let mut draft = Draft::of(path)?;
     let written = draft.file().write_all(text.as_bytes());
-    written.map_err(|source| PlaceError::Write { place: path.display().to_string(), source })?;
-    draft.keep()
+    written.map_err(|source| DraftError { place: path.display().to_string(), source })?;
+    Ok(draft.keep()?)
 }
 
 fn s3(bucket: &str, url: &str) -> Result<Arc<dyn ObjectStore>, PlaceError> {
@@ -154,7 +115,7 @@ impl CheckpointStore {
         let (store, base, prefix): (Arc<dyn ObjectStore>, String, &str) = match url.split_once("://") {
             Some(("file", folder)) => {
                 std::fs::create_dir_all(folder)
-                    .map_err(|source| PlaceError::Write { place: url.to_owned(), source })?;
+                    .map_err(|source| DraftError { place: url.to_owned(), source })?;
                 let store = LocalFileSystem::new_with_prefix(folder).map_err(opened)?;
                 (Arc::new(store), format!("file://{}", folder.trim_end_matches('/')), "")
             }

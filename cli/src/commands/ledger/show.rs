@@ -14,13 +14,13 @@ use crate::settings::{Need, Settings};
 /// Lines asked for at a time.
 const PAGE: u32 = 500;
 
-async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
+pub(super) async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
     settings.require(&[Need::Database(Role::Finance)])?;
     Ok(database::connect(&settings.database_url_for(Role::Finance)?, 1).await?)
 }
 
 /// A question without an answer is usage; a database that does not answer is not.
-fn failed(error: ReadError) -> Failure {
+pub(super) fn failed(error: ReadError) -> Failure {
     match error {
         ReadError::Query { .. } | ReadError::NotBuilt { .. } => Failure::from(error),
         ReadError::BeforeFirstEntry { .. }

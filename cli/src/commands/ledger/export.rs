@@ -1,0 +1,264 @@
+//! `fanledger ledger export`: the ledger as a file for another program.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime};
+use clap::{Args, ValueEnum};
+use fanledger_domain::money::Currency;
+use fanledger_domain::period::Month;
+use fanledger_domain::time::{Timestamp, TimestampError};
+use fanledger_gateway::read::{ExportRange, ExportSnapshot};
+use serde::Serialize;
+
+use super::{Axis, parse_currency};
+use crate::export::beancount::Beancount;
+use crate::export::csv::Csv;
+use crate::export::hledger::Hledger;
+use crate::export::parquet::Parquet;
+use crate::export::sink::{Sink, Through};
+use crate::export::{self, ExportError, Format, Written};
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::roles::Signal;
+use crate::settings::Settings;
+
+/// What, of when, and where to.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Who will open it.
+    #[arg(long, value_enum)]
+    format: FormatName,
+    /// The file to write; `-` is standard output. It appears when it is complete.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Only this month (UTC), after a transaction with the opening balances.
+    #[arg(long, value_parser = parse_month, value_name = "YYYY-MM", conflicts_with_all = ["from", "to"])]
+    period: Option<Month>,
+    /// Only from here on, after a transaction with the opening balances: a date (UTC), or an instant (RFC 3339).
+    #[arg(long, value_parser = parse_from, value_name = "DATE|TIME")]
+    from: Option<Timestamp>,
+    /// Only up to here, inclusive: a date (UTC), whose end is meant, or an instant (RFC 3339).
+    #[arg(long, value_parser = parse_to, value_name = "DATE|TIME")]
+    to: Option<Until>,
+    /// Which of an entry's times the range and the dates are of.
+    #[arg(long, value_enum, default_value_t = Axis::Effective)]
+    by: Axis,
+    /// Only this currency.
+    #[arg(long, value_parser = parse_currency)]
+    currency: Option<Currency>,
+}
+
+/// The formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// A journal for hledger.
+    Hledger,
+    /// A ledger for beancount.
+    Beancount,
+    /// A row for each posting, for spreadsheets.
+    Csv,
+    /// A row for each posting, in typed columns.
+    Parquet,
+}
+
+/// An end that is not in the range any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Until(pub Timestamp);
+
+fn parse_month(text: &str) -> Result<Month, String> {
+    text.parse::<Month>().map_err(|error| error.to_string())
+}
+
+const EXPECTED: &str = "expected a date such as 2026-01-31, or a time in RFC 3339 with an offset";
+
+/// The first instant of a date in UTC.
+fn start_of(date: NaiveDate) -> Result<Timestamp, String> {
+    Timestamp::from_chrono(date.and_time(NaiveTime::MIN).and_utc()).map_err(|error| error.to_string())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let time = DateTime::parse_from_rfc3339(text).map_err(|_| EXPECTED.to_owned())?;
+    Timestamp::from_chrono(time.to_utc()).map_err(|error| error.to_string())
+}
+
+pub(super) fn parse_from(text: &str) -> Result<Timestamp, String> {
+    text.parse::<NaiveDate>().map_or_else(|_| instant(text), start_of)
+}
+
+pub(super) fn parse_to(text: &str) -> Result<Until, String> {
+    let until = match text.parse::<NaiveDate>() {
+        Ok(date) => start_of(date.checked_add_days(Days::new(1)).ok_or_else(|| EXPECTED.to_owned())?),
+        // The instant itself is in the range; nothing lies between it and the next microsecond.
+        Err(_) => Timestamp::from_unix_micros(instant(text)?.as_unix_micros() + 1).map_err(|error| error.to_string()),
+    };
+    until.map(Until)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    #[error("Parquet is not for a terminal or a pipe: give --out a file")]
+    ParquetToStdout,
+    #[error("the range ends before it begins: --from {from}, and nothing from {until} on")]
+    Backwards { from: Timestamp, until: Timestamp },
+    #[error("that month is beyond the years that a time can be of")]
+    Month(#[source] TimestampError),
+}
+
+/// Somebody pressed Ctrl-C.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted: nothing was kept")]
+struct Interrupted;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Exported<'a> {
+    format: &'a str,
+    out: &'a Path,
+    #[serde(flatten)]
+    written: &'a Written,
+    by: &'a str,
+    /// Null where the range begins with the ledger.
+    from: Option<String>,
+    /// Not in the range any more; null where it ends with the ledger.
+    until: Option<String>,
+    currency: Option<Currency>,
+    bytes: u64,
+    sha256: &'a str,
+}
+
+impl ExportArgs {
+    fn range(&self) -> Result<ExportRange, UsageError> {
+        let (from, until) = match self.period {
+            Some(month) => {
+                (Some(month.start().map_err(UsageError::Month)?), Some(month.end().map_err(UsageError::Month)?))
+            }
+            None => (self.from, self.to.map(|Until(until)| until)),
+        };
+        if let (Some(from), Some(until)) = (from, until)
+            && until <= from
+        {
+            return Err(UsageError::Backwards { from, until });
+        }
+        Ok(ExportRange { by: self.by.into(), from, until, currency: self.currency })
+    }
+}
+
+/// A writer of the format.
+///
+/// # Errors
+/// When its first bytes cannot be written.
+pub fn format_of(name: FormatName, sink: Sink, range: ExportRange) -> Result<Box<dyn Format>, ExportError> {
+    Ok(match name {
+        FormatName::Hledger => Box::new(Hledger::new(sink, range.by)),
+        FormatName::Beancount => Box::new(Beancount::new(sink, range)),
+        FormatName::Csv => Box::new(Csv::new(sink, range.by)),
+        FormatName::Parquet => Box::new(Parquet::new(sink, range.by)?),
+    })
+}
+
+pub(super) async fn run(args: &ExportArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let range = args.range().map_err(Failure::usage)?;
+    let to_stdout = args.out == Path::new("-");
+    if to_stdout && args.format == FormatName::Parquet {
+        return Err(Failure::usage(UsageError::ParquetToStdout));
+    }
+    let mut signal = Signal::new()?;
+    let pool = super::show::connect(settings).await?;
+    let bar = output.bar(0, "exporting postings");
+    let work = async {
+        let mut snapshot = ExportSnapshot::begin(&pool, range).await.map_err(super::show::failed)?;
+        let sink = if to_stdout { Sink::stdout() } else { Sink::file(&args.out)? };
+        let format = format_of(args.format, sink, range)?;
+        let mut progress = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let written = export::write(&mut snapshot, format, &mut progress).await;
+        let (written, sink) = written.map_err(|error| match error {
+            ExportError::Read(error) => super::show::failed(error),
+            other @ (ExportError::Sink(_)
+            | ExportError::Csv(_)
+            | ExportError::Parquet(_)
+            | ExportError::TooLarge { .. }
+            | ExportError::Differs { .. }) => Failure::from(other),
+        })?;
+        Ok::<_, Failure>((written, sink.keep()?))
+    };
+    let done = tokio::select! {
+        done = work => done,
+        () = signal.received() => Err(Interrupted.into()),
+    };
+    bar.finish_and_clear();
+    let (written, through) = done?;
+    tell(args, range, &written, &through, output)?;
+    Ok(Outcome::Fine)
+}
+
+/// Where the export itself went to standard output, what is said of it goes to standard error.
+fn tell(
+    args: &ExportArgs,
+    range: ExportRange,
+    written: &Written,
+    through: &Through,
+    output: Output,
+) -> Result<(), Failure> {
+    let format = match args.format {
+        FormatName::Hledger => "hledger",
+        FormatName::Beancount => "beancount",
+        FormatName::Csv => "csv",
+        FormatName::Parquet => "parquet",
+    };
+    let exported = Exported {
+        format,
+        out: &args.out,
+        written,
+        by: range.by.as_str(),
+        from: range.from.map(|at| at.to_string()),
+        until: range.until.map(|at| at.to_string()),
+        currency: range.currency,
+        bytes: through.bytes,
+        sha256: &through.sha256,
+    };
+    let is_stdout = args.out == Path::new("-");
+    match (output.is_json(), is_stdout) {
+        (true, false) => output.json(&exported)?,
+        (true, true) => eprintln!("{}", serde_json::to_string(&exported)?),
+        (false, _) => {
+            let lines = [
+                format!(
+                    "{} entries with {} postings on {} accounts, {} bytes: {}",
+                    written.entries,
+                    written.postings,
+                    written.accounts,
+                    through.bytes,
+                    args.out.display()
+                ),
+                format!("position {}, chain {}", written.position, written.chain),
+                format!("sha256 {}", through.sha256),
+            ];
+            for line in lines {
+                if is_stdout { eprintln!("{line}") } else { output.line(line)? }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_date_is_a_whole_day() {
+        assert_eq!(parse_from("2026-10-01"), Ok(at("2026-10-01T00:00:00Z")));
+        assert_eq!(parse_to("2026-10-31"), Ok(Until(at("2026-11-01T00:00:00Z"))));
+        assert_eq!(parse_to("2026-10-31T12:00:00Z"), Ok(Until(at("2026-10-31T12:00:00.000001Z"))));
+        for bad in ["", "2026-13-01", "yesterday", "2026-10-31T12:00:00", "17"] {
+            assert!(parse_from(bad).is_err() && parse_to(bad).is_err(), "{bad}");
+        }
+    }
+}

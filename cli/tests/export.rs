@@ -1,0 +1,321 @@
+//! `fanledger ledger export`, opened by the programs that others keep books with: their balances are ours, to the last unit.
+//!
+//! They are fetched by `cargo xtask bookkeepers`, which `cargo xtask test` runs; without them these tests fail, and say so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[allow(unused, reason = "of the running system only its tools are used here")]
+mod e2e;
+mod journal;
+
+use std::path::PathBuf;
+
+use e2e::{Finished, finish, program};
+use fanledger_cli::output::amount_of;
+use fanledger_devkit::bookkeepers::{self, Balances, BookkeeperError};
+use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
+use fanledger_domain::event::Event;
+use fanledger_domain::money::Money;
+use fanledger_domain::time::Timestamp;
+use journal::Journal;
+use tokio::process::Command;
+
+/// Every kind of name that there is, and those that only differ where another program may not look.
+const ACCOUNTS: &[&str] = &[
+    "assets:stripe:clearing",
+    "assets:creators:crt_a-B_9:receivable",
+    "equity:fx:usd",
+    "expenses:processing-fees:payments",
+    "income:platform-fees",
+    "liabilities:creators:crt_A:held",
+    "liabilities:creators:crt_a:held",
+    "liabilities:creators:crt__a:held",
+    "liabilities:creators:crt_-a:held",
+    "liabilities:creators:crt_a-:held",
+    "liabilities:creators:crt_a_:held",
+    "liabilities:fans:fan_0:credit",
+    "liabilities:tax:us-ca",
+    "liabilities:tax:-1",
+    "liabilities:tax:1",
+];
+
+const DESCRIPTIONS: &[&str] = &[
+    "a subscription's payment",
+    "=HYPERLINK(\"http://example.com\"); date:2020-01-01, \"quoted\" \\ and | more",
+    "zwei\nZeilen\r\n    assets:bank  5 usd",
+    "ümläut – 日本語",
+    "@SUM(A1)",
+    "* ! (code) ; comment",
+    "",
+];
+
+/// SplitMix64, by Sebastiano Vigna; in the public domain.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[usize::try_from(self.roll(of.len() as u64)).unwrap()]
+    }
+}
+
+/// A quarter of a year, out of order, with dates at the edges of months, in currencies of two, no and three decimals.
+fn entries(count: u64) -> Vec<EntryPosted> {
+    let mut dice = Dice(17);
+    let mut at = move || -> Timestamp {
+        let edges =
+            ["2026-01-31T23:59:59Z", "2026-02-01T00:00:00Z", "2026-02-28T23:59:59.999999Z", "2026-03-01T00:00:00Z"];
+        match dice.roll(4) {
+            0 => dice.pick(&edges).parse().unwrap(),
+            _ => {
+                let second = i64::try_from(dice.roll(90 * 86_400)).unwrap();
+                Timestamp::from_unix_seconds(1_767_225_600 + second).unwrap()
+            }
+        }
+    };
+    let mut dice = Dice(4);
+    (0..count)
+        .map(|n| {
+            let occurred_at = at();
+            let effective_at = if n % 5 == 0 { at() } else { occurred_at };
+            let object = if n % 7 == 0 { format!("-odd:{n}") } else { format!("ch_{n}") };
+            let mut postings = Vec::new();
+            for _ in 0..=dice.roll(3) {
+                let currency = dice.pick(&["usd", "jpy", "kwd"]).parse().unwrap();
+                let minor = if n == 3 { (1 << 53) - 1 } else { 1 + i64::try_from(dice.roll(100_000)).unwrap() };
+                let money = Money::new(minor, currency);
+                for side in [Side::Debit, Side::Credit] {
+                    postings.push(Posting { account: dice.pick(ACCOUNTS).parse().unwrap(), side, money });
+                }
+            }
+            EntryPosted {
+                entry_id: format!("{object}:1:{}", occurred_at.compact()).parse().unwrap(),
+                cause: Cause {
+                    object: object.parse().unwrap(),
+                    facts: Vec::new(),
+                    stripe_event: (n % 3 > 0).then(|| format!("evt_{n}").parse().unwrap()),
+                },
+                description: (*dice.pick(DESCRIPTIONS)).to_owned(),
+                occurred_at,
+                effective_at,
+                postings,
+                activity: Vec::new(),
+            }
+        })
+        .collect()
+}
+
+/// A ledger, and where its exports go.
+struct Ledger {
+    journal: Journal,
+}
+
+impl Ledger {
+    async fn of(count: u64) -> Self {
+        let mut journal = Journal::create().await;
+        let events = entries(count).into_iter().map(Event::from).collect();
+        journal.append("stripe_charge", "ch_0", None, events).await;
+        journal.catch_up().await;
+        Self { journal }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = program(self.journal.settings(), self.journal.directory());
+        command.args(line.split_whitespace());
+        command
+    }
+
+    async fn run(&self, line: &str) -> Finished {
+        finish(self.command(line)).await
+    }
+
+    /// Exports, and says what was written and where.
+    async fn export(&self, format: &str, options: &str) -> (serde_json::Value, PathBuf) {
+        let name = format!("books.{format}");
+        let written = self.run(&format!("ledger export --format {format} --out {name} {options} --json")).await.json(0);
+        let path = self.journal.directory().join(name);
+        assert_eq!(written["bytes"], std::fs::metadata(&path).unwrap().len());
+        (written, path)
+    }
+
+    /// Our own balances, without those that are zero.
+    async fn balances(&self, options: &str) -> Balances {
+        let trial = self.run(&format!("ledger trial-balance {options} --json")).await.json(0);
+        let mut balances = Balances::new();
+        for currency in trial["currencies"].as_array().unwrap() {
+            let code = currency["currency"].as_str().unwrap();
+            for account in currency["accounts"].as_array().unwrap() {
+                let minor = account["balance_minor"].as_i64().unwrap();
+                let key = (account["account"].as_str().unwrap().to_owned(), code.to_owned());
+                balances.insert(key, amount_of(i128::from(minor), code));
+            }
+        }
+        without_zeros(balances)
+    }
+}
+
+fn without_zeros(mut balances: Balances) -> Balances {
+    balances.retain(|_, balance| balance.chars().any(|c| ('1'..='9').contains(&c)));
+    balances
+}
+
+async fn theirs(format: &str, path: &std::path::Path) -> Balances {
+    let balances = match format {
+        "hledger" => bookkeepers::hledger_balances(path).await,
+        "beancount" => bookkeepers::beancount_balances(path).await,
+        "csv" => bookkeepers::csv_balances(path).await,
+        _ => bookkeepers::parquet_balances(path).await,
+    };
+    without_zeros(balances.unwrap_or_else(|error| panic!("{format}: {error}")))
+}
+
+const FORMATS: [&str; 4] = ["hledger", "beancount", "csv", "parquet"];
+
+#[tokio::test]
+async fn whoever_opens_it_has_our_balances() {
+    let ledger = Ledger::of(400).await;
+    let ours = ledger.balances("").await;
+    assert!(ours.len() > 30, "{ours:?}");
+    for format in FORMATS {
+        let (written, path) = ledger.export(format, "").await;
+        assert_eq!((written["entries"].as_u64(), written["position"].as_u64()), (Some(400), Some(400)), "{format}");
+        assert_eq!(theirs(format, &path).await, ours, "{format}");
+        // The same books again are the same bytes.
+        let bytes = std::fs::read(&path).unwrap();
+        let (again, path) = ledger.export(format, "").await;
+        assert_eq!(again["sha256"], written["sha256"], "{format}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "{format}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_begins_with_its_opening_balances_and_ends_with_ours() {
+    let ledger = Ledger::of(400).await;
+    for (options, as_of) in [
+        ("--period 2026-02", "--as-of 2026-02-28T23:59:59.999999Z"),
+        ("--from 2026-02-01 --to 2026-02-28 --by occurred", "--as-of 2026-02-28T23:59:59.999999Z --by occurred"),
+        ("--from 2026-02-10T06:00:00Z --currency kwd", "--currency kwd"),
+        ("--to 2026-01-31T23:59:58Z", "--as-of 2026-01-31T23:59:58Z"),
+        // After the last entry: nothing but what stands.
+        ("--period 2030-01", ""),
+    ] {
+        let ours = ledger.balances(as_of).await;
+        assert!(!ours.is_empty());
+        for format in FORMATS {
+            let (written, path) = ledger.export(format, options).await;
+            assert_eq!(theirs(format, &path).await, ours, "{format} {options}");
+            assert_eq!(written["entries"] == 0, options.contains("2030"), "{format} {options}");
+        }
+    }
+    // A month and the one after it make the two of them together.
+    let count = async |options| ledger.export("csv", options).await.0["postings"].as_u64().unwrap();
+    let both = count("--from 2026-01-01 --to 2026-02-28").await;
+    assert_eq!(count("--period 2026-01").await + count("--period 2026-02").await, both);
+}
+
+#[tokio::test]
+async fn they_notice_a_changed_amount() {
+    let ledger = Ledger::of(50).await;
+    for format in ["hledger", "beancount"] {
+        let (_, path) = ledger.export(format, "--currency usd").await;
+        // Two lines of one transaction, so that it still balances, and the closing balances do not.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let is_posting = |line: &str| line.starts_with("  ") && line.to_ascii_lowercase().ends_with(" usd");
+        let at = lines
+            .windows(2)
+            .position(|pair| {
+                let account = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+                pair.iter().all(|line| is_posting(line)) && account(pair[0]) != account(pair[1])
+            })
+            .unwrap();
+        let doctored: String = lines
+            .iter()
+            .enumerate()
+            .map(|(n, line)| match n.checked_sub(at) {
+                Some(0) => format!("{}\n", with_amount(line, "7.77")),
+                Some(1) => format!("{}\n", with_amount(line, "-7.77")),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        std::fs::write(&path, doctored).unwrap();
+        let refused = match format {
+            "hledger" => bookkeepers::hledger_balances(&path).await,
+            _ => bookkeepers::beancount_balances(&path).await,
+        };
+        assert!(matches!(refused, Err(BookkeeperError::Refused { .. })), "{format}: {refused:?}");
+    }
+}
+
+fn with_amount(line: &str, amount: &str) -> String {
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    words[1] = amount;
+    format!("    {}  {}", words[0], words[1..].join(" "))
+}
+
+#[tokio::test]
+async fn what_cannot_be_exported_leaves_nothing() {
+    let ledger = Ledger::of(200).await;
+    let empty = Journal::create().await;
+    empty.catch_up().await;
+    let files = || -> Vec<String> {
+        let listed = std::fs::read_dir(ledger.journal.directory()).unwrap();
+        let names = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("books")).collect()
+    };
+    let export = "ledger export --format csv --out books.csv";
+    for (line, code, says) in [
+        (format!("{export} --period 2020-01"), 2, "before the first entry"),
+        (format!("{export} --period 2026-13"), 2, "not a month"),
+        (format!("{export} --period 2026-01 --from 2026-01-01"), 2, "cannot be used with"),
+        (format!("{export} --from 2026-02-01 --to 2026-01-01"), 2, "ends before it begins"),
+        (format!("{export} --currency USD"), 2, "lowercase"),
+        ("ledger export --format parquet --out -".to_owned(), 2, "give --out a file"),
+        ("ledger export --format csv --out nowhere/books.csv".to_owned(), 3, "write nowhere/books.csv"),
+        ("ledger export --format csv --out /dev/full".to_owned(), 3, "No space left on device"),
+        ("ledger export --format parquet --out /dev/full".to_owned(), 3, "No space left on device"),
+    ] {
+        let refused = ledger.run(&line).await;
+        assert_eq!(refused.code, code, "{line}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{line}: {}", refused.stderr);
+        assert_eq!(files(), Vec::<String>::new(), "{line}");
+    }
+    // A file that may not grow beyond a few KiB: half of it was written when it was refused.
+    for format in FORMATS {
+        let inner = ledger.command(&format!("ledger export --format {format} --out books.{format}"));
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]).arg(inner.as_std().get_program());
+        limited.args(inner.as_std().get_args()).current_dir(ledger.journal.directory()).env_clear();
+        limited.envs(inner.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let refused = finish(limited).await;
+        assert_eq!(refused.code, 3, "{format}: {}{}", refused.stdout, refused.stderr);
+        assert!(refused.stderr.contains("File too large"), "{format}: {}", refused.stderr);
+        assert_eq!(files(), Vec::<String>::new(), "{format}");
+    }
+    // An empty ledger is an empty export, and has no months.
+    let on_empty = async |line: &str| {
+        let mut command = program(empty.settings(), empty.directory());
+        command.args(line.split_whitespace());
+        finish(command).await
+    };
+    assert_eq!(on_empty(&format!("{export} --json")).await.json(0)["entries"], 0);
+    assert_eq!(on_empty(&format!("{export} --period 2026-01")).await.code, 2);
+}
+
+#[tokio::test]
+async fn standard_output_holds_the_export_alone() {
+    let ledger = Ledger::of(20).await;
+    let (written, path) = ledger.export("hledger", "").await;
+    let printed = ledger.run("ledger export --format hledger --out -").await;
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert_eq!(printed.stdout, std::fs::read_to_string(path).unwrap());
+    assert!(printed.stderr.contains(written["sha256"].as_str().unwrap()), "{}", printed.stderr);
+    assert!(!ledger.journal.directory().join("-").exists());
+}
