@@ -51,6 +51,15 @@ CREATE TABLE stripe_inbox (
 )
 -- Each row is updated once or twice soon after: beside itself, where there is room, and then no index is touched.
 WITH (fillfactor = 70);
+
+-- Who read a webhook's body, when and why.
+CREATE TABLE stripe_event_openings (
+    position  bigint PRIMARY KEY,
+    event_id  text COLLATE "C" NOT NULL,
+    opened_at timestamptz NOT NULL,
+    opened_by text NOT NULL,
+    reason    text NOT NULL
+);
 "#;
 
 /// The primary key is not among them: updates go by it.
@@ -59,6 +68,7 @@ ALTER TABLE stripe_inbox ADD UNIQUE (position);
 CREATE INDEX stripe_inbox_object ON stripe_inbox (object, position);
 CREATE INDEX stripe_inbox_reason ON stripe_inbox (reason, position) WHERE reason IS NOT NULL;
 CREATE INDEX stripe_inbox_raised ON stripe_inbox (position) WHERE raised;
+CREATE INDEX stripe_event_openings_event ON stripe_event_openings (event_id, position);
 ";
 
 /// What an event's type means to the inbox.
@@ -67,6 +77,7 @@ enum Meaning {
     Received,
     BodyDiffered,
     NotTranslated,
+    Opened,
     Entry,
     Fact,
     Nothing,
@@ -78,7 +89,8 @@ fn meaning(event_type: &str) -> Meaning {
         StripeEventBodyDiffered::TYPE => Meaning::BodyDiffered,
         StripeEventNotTranslated::TYPE => Meaning::NotTranslated,
         decode::ENTRY_POSTED => Meaning::Entry,
-        ProjectionEventSkipped::TYPE | StripeEventOpened::TYPE => Meaning::Nothing,
+        StripeEventOpened::TYPE => Meaning::Opened,
+        ProjectionEventSkipped::TYPE => Meaning::Nothing,
         // Every other type of the domain's is a fact, also one that a later version adds.
         _ => Meaning::Fact,
     }
@@ -95,7 +107,7 @@ impl Projection for StripeInbox {
     }
 
     fn schema(&self) -> Schema {
-        Schema { create: CREATE, views: &["stripe_inbox"] }
+        Schema { create: CREATE, views: &["stripe_inbox", "stripe_event_openings"] }
     }
 
     fn indexes(&self) -> &'static str {
@@ -136,6 +148,10 @@ impl Projection for StripeInbox {
                     }
                     other => return Err(decode::unwanted(recorded, &other)),
                 },
+                Meaning::Opened => match decode::event(recorded)? {
+                    Event::StripeEventOpened(event) => opened(recorded.position, &event, connection).await?,
+                    other => return Err(decode::unwanted(recorded, &other)),
+                },
                 Meaning::Fact => {
                     if let Some(cause) = cause(recorded)? {
                         let change = changes.entry(cause).or_default();
@@ -154,6 +170,25 @@ impl Projection for StripeInbox {
         update(&changes, connection).await?;
         Ok(())
     }
+}
+
+/// One statement an event: people read slower than Postgres writes.
+async fn opened(
+    position: Position,
+    opened: &StripeEventOpened,
+    connection: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO stripe_event_openings (position, event_id, opened_at, opened_by, reason) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(position.as_i64())
+    .bind(opened.id.as_str())
+    .bind(opened.at.to_chrono())
+    .bind(opened.by.as_str())
+    .bind(&opened.reason)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What led to an event: a webhook's id, or something that is none of ours here, which then matches no row.

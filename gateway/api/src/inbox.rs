@@ -78,6 +78,23 @@ pub struct InboxItem {
     pub detail: Option<String>,
     /// The version of the translator that said so.
     pub translator_version: Option<u32>,
+    /// Who read it, oldest first.
+    #[serde(default)]
+    pub openings: Vec<Opening>,
+}
+
+/// That somebody read a webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Opening {
+    /// When.
+    pub at: String,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Where the journal holds it.
+    pub position: u64,
 }
 
 /// Which movement of an object's money is awaited.

@@ -170,6 +170,9 @@ pub struct Entry<M = Minor> {
     pub cause: Cause,
     /// At least two lines; each currency sums to zero.
     pub postings: Vec<EntryPosting<M>>,
+    /// The entry by hand, `mne_…`, that takes this one back, or waits to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reversed_by: Option<String>,
 }
 
 /// What led to an entry.
@@ -182,6 +185,23 @@ pub struct Cause {
     pub facts: Vec<FactReference>,
     /// The Stripe events that brought them; none for a fetched balance transaction or an act of finance.
     pub stripe_events: Vec<StripeEventReference>,
+    /// Who booked it by hand, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub act: Option<CauseAct>,
+}
+
+/// What finance did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CauseAct {
+    /// Who proposed it.
+    pub proposed_by: String,
+    /// Who agreed, where a second person had to.
+    pub approved_by: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// The entry that it takes back, where it does.
+    pub reverses: Option<String>,
 }
 
 /// A fact in the stream of an entry.

@@ -32,9 +32,9 @@ pub use acts::{
     AttributionReceipt, AttributionRequest, ManualEntry, ManualEntryReceipt, ManualEntryRequest, ManualEntryState,
     OpenedStripeEvent, ReasonRequest, ReversalRequest,
 };
-pub use inbox::{AwaitedItem, AwaitedPart, InboxItem, InboxStatus, SuspenseItem};
+pub use inbox::{AwaitedItem, AwaitedPart, InboxItem, InboxStatus, Opening, SuspenseItem};
 pub use ledger::{
-    AccountBalance, AccountBalances, AccountStatement, AccountTurnover, AsOf, Cause, CurrencyBalances, Entry,
+    AccountBalance, AccountBalances, AccountStatement, AccountTurnover, AsOf, Cause, CauseAct, CurrencyBalances, Entry,
     EntryPosting, FactReference, LineCause, PostingLine, Side, StripeEventReference, TrialBalance,
 };
 pub use minor::{Minor, MinorNumber};

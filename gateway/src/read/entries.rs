@@ -2,7 +2,7 @@
 
 use fanledger_domain::entry::{Posting, Side as DomainSide};
 use fanledger_domain::id::EntryId;
-use fanledger_gateway_api::{Cause, Entry, EntryPosting, FactReference, Side, StripeEventReference};
+use fanledger_gateway_api::{Cause, CauseAct, Entry, EntryPosting, FactReference, Side, StripeEventReference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
@@ -31,16 +31,21 @@ pub async fn entry<M: From<i128>>(
     let rows = fetch(
         pool,
         WHAT,
-        "SELECT least(p.position, i.position)::bigint AS at,
+        "SELECT least(p.position, i.position, h.position)::bigint AS at,
                 e.entry_id::text AS entry_id, e.position::bigint AS position, e.stream_type::text AS stream_type, e.stream_id::text AS stream_id,
                 e.object::text AS object, e.facts::text AS facts, e.stripe_event::text AS stripe_event, s.position::bigint AS stripe_position,
                 e.description::text AS description, e.occurred_at::timestamptz AS occurred_at, e.effective_at::timestamptz AS effective_at,
-                e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings
+                e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings,
+                m.proposed_by::text AS proposed_by, m.decided_by::text AS approved_by, m.reason::text AS reason,
+                m.reverses::text AS reverses,
+                (SELECT r.id FROM read.manual_entries AS r WHERE r.reverses = e.entry_id AND r.state <> 'rejected')::text AS reversed_by
          FROM read.positions AS p JOIN read.positions AS i ON p.name = 'entries' AND i.name = 'stripe_inbox'
+         JOIN read.positions AS h ON h.name = 'manual_entries'
          LEFT JOIN read.entries AS e ON e.entry_id = $1::text AND e.position <= coalesce($2::bigint, e.position)
               AND CASE $3::text WHEN 'occurred' THEN e.occurred_at WHEN 'effective' THEN e.effective_at ELSE e.recorded_at END
                   <= coalesce($4::timestamptz, 'infinity')
-         LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event",
+         LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event
+         LEFT JOIN read.manual_entries AS m ON e.stream_type = 'manual_entry' AND m.id = e.object",
         |query| query.bind(id.as_str()).bind(until_position).bind(by.as_str()).bind(until),
     )
     .await?;
@@ -75,6 +80,15 @@ fn read<M: From<i128>>(row: &PgRow) -> Result<Option<Entry<M>>, sqlx::Error> {
             })
             .into_iter()
             .collect(),
+        act: match row.try_get("proposed_by")? {
+            Some(proposed_by) => Some(CauseAct {
+                proposed_by,
+                approved_by: row.try_get("approved_by")?,
+                reason: row.try_get("reason")?,
+                reverses: row.try_get("reverses")?,
+            }),
+            None => None,
+        },
     };
     Ok(Some(Entry {
         entry_id,
@@ -86,6 +100,7 @@ fn read<M: From<i128>>(row: &PgRow) -> Result<Option<Entry<M>>, sqlx::Error> {
         description: row.try_get("description")?,
         cause,
         postings: postings.into_iter().map(posting).collect(),
+        reversed_by: row.try_get("reversed_by")?,
     }))
 }
 

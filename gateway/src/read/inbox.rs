@@ -1,7 +1,10 @@
 //! Webhooks and what became of them.
 
+use chrono::{DateTime, Utc};
 use fanledger_domain::id::StripeId;
-use fanledger_gateway_api::{InboxItem, InboxStatus};
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway_api::{InboxItem, InboxStatus, Opening};
+use serde::Deserialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
@@ -88,7 +91,10 @@ async fn find(
                 i.livemode::boolean AS livemode, i.account::text AS account, i.object::text AS object, i.flag::text AS flag,
                 i.status::text AS status, i.raised::boolean AS raised, i.facts::bigint AS facts, i.entries::bigint AS entries,
                 i.differing_bodies::bigint AS differing_bodies, i.reason::text AS reason, i.detail::text AS detail,
-                i.translator_version::integer AS translator_version
+                i.translator_version::integer AS translator_version,
+                (SELECT json_agg(json_build_object('at', o.opened_at, 'by', o.opened_by, 'reason', o.reason, 'position', o.position)
+                                 ORDER BY o.position)
+                 FROM read.stripe_event_openings AS o WHERE o.event_id = i.event_id)::text AS openings
          FROM p LEFT JOIN found AS i ON true
          ORDER BY i.position DESC"
     );
@@ -137,5 +143,24 @@ fn item(row: &PgRow) -> Result<Option<InboxItem>, sqlx::Error> {
         reason: row.try_get("reason")?,
         detail: row.try_get("detail")?,
         translator_version: translator_version.map(i32::cast_unsigned),
+        openings: openings(row)?,
     }))
+}
+
+#[derive(Deserialize)]
+struct StoredOpening {
+    at: DateTime<Utc>,
+    by: String,
+    reason: String,
+    position: u64,
+}
+
+fn openings(row: &PgRow) -> Result<Vec<Opening>, sqlx::Error> {
+    let Some(stored) = row.try_get::<Option<&str>, _>("openings")? else { return Ok(Vec::new()) };
+    let stored: Vec<StoredOpening> = serde_json::from_str(stored).map_err(|error| undecodable("openings", error))?;
+    let opening = |of: StoredOpening| {
+        let at = Timestamp::from_chrono(of.at).map_err(|error| undecodable("openings", error))?;
+        Ok(Opening { at: at.to_string(), by: of.by, reason: of.reason, position: of.position })
+    };
+    stored.into_iter().map(opening).collect()
 }
