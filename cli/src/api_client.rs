@@ -114,17 +114,18 @@ fn fields(problem: &Problem) -> String {
     problem.errors.iter().map(|error| format!("\n  - {}: {}", error.field, error.message)).collect()
 }
 
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::Refused { .. } => Self::usage(error),
-            ApiError::NoToken
-            | ApiError::Client(_)
-            | ApiError::Unreachable { .. }
-            | ApiError::NoAnswer { .. }
-            | ApiError::NotAllowed { .. }
-            | ApiError::Failed { .. }
-            | ApiError::Foreign { .. } => Self::CouldNotRun(Box::new(error)),
+impl ApiError {
+    /// How a command ends by it. Not by `From`, which is every error's way to "could not run".
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused { .. } => Failure::usage(self),
+            Self::NoToken
+            | Self::Client(_)
+            | Self::Unreachable { .. }
+            | Self::NoAnswer { .. }
+            | Self::NotAllowed { .. }
+            | Self::Failed { .. }
+            | Self::Foreign { .. } => Failure::CouldNotRun(Box::new(self)),
         }
     }
 }
@@ -151,8 +152,12 @@ impl ApiClient {
     /// A client for whoever `actor`, else the settings, name.
     ///
     /// # Errors
-    /// When nobody is named.
-    pub fn new(settings: &Settings, actor: &ActorArgs) -> Result<Self, ApiError> {
+    /// When nobody is named; see [`ApiError`].
+    pub fn new(settings: &Settings, actor: &ActorArgs) -> Result<Self, Failure> {
+        Self::of(settings, actor).map_err(ApiError::into_failure)
+    }
+
+    fn of(settings: &Settings, actor: &ActorArgs) -> Result<Self, ApiError> {
         let token = actor.token.clone().or_else(|| settings.token.clone()).ok_or(ApiError::NoToken)?;
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(ApiError::Client)?;
         let key = actor.idempotency_key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
@@ -167,16 +172,16 @@ impl ApiClient {
         &self,
         path: &str,
         body: &(impl Serialize + ?Sized),
-    ) -> Result<Answer<T>, ApiError> {
+    ) -> Result<Answer<T>, Failure> {
         let request = || self.http.post(self.at(path)).header("idempotency-key", &self.key).json(body);
-        self.send(request).await
+        self.send(request).await.map_err(ApiError::into_failure)
     }
 
     /// Reads `path`, no older than `min_position`.
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub async fn get<T: DeserializeOwned>(&self, path: &str, min_position: Option<u64>) -> Result<Answer<T>, ApiError> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, min_position: Option<u64>) -> Result<Answer<T>, Failure> {
         let request = || {
             let request = self.http.get(self.at(path));
             match min_position {
@@ -184,7 +189,7 @@ impl ApiClient {
                 None => request,
             }
         };
-        self.send(request).await
+        self.send(request).await.map_err(ApiError::into_failure)
     }
 
     fn at(&self, path: &str) -> String {
@@ -282,10 +287,10 @@ mod tests {
     }
 
     /// What a command ends with: its exit code, and what is printed.
-    fn ended(error: ApiError) -> (u8, String) {
-        let text = error.to_string();
-        assert!(!text.contains(TOKEN) && !format!("{error:?}").contains(TOKEN), "{text}");
-        match Failure::from(error) {
+    fn ended(failure: Failure) -> (u8, String) {
+        let text = failure.error().to_string();
+        assert!(!text.contains(TOKEN) && !format!("{failure:?}").contains(TOKEN), "{text}");
+        match failure {
             Failure::Usage(_) => (2, text),
             Failure::CouldNotRun(_) => (3, text),
         }

@@ -1,6 +1,8 @@
-//! `fanledger ledger trial-balance | account | entry | awaited | suspense | export | reconcile | converge | release`.
+//! `fanledger ledger …`: what finance reads, and what it does.
 
 mod act;
+mod acts;
+mod attribute;
 mod export;
 mod reconcile;
 mod show;
@@ -49,6 +51,31 @@ pub enum LedgerCommand {
         fanledger ledger reconcile --balance-transactions october.csv --since 2026-10-01 --until 2026-10-31 --without-payouts\n  \
         fanledger ledger reconcile --fetch --since 2026-10-01 --json")]
     Reconcile(reconcile::ReconcileArgs),
+    /// Say whose money a charge, transfer or application fee is: it leaves suspense at its own date
+    #[command(after_help = "This beats metadata, and the last word stands; the same again changes nothing.\n\n\
+        Examples:\n  fanledger ledger suspense\n  \
+        fanledger ledger attribute ch_1Q2w3e --creator crt_aurora --reason 'the fan wrote for whom it is'\n  \
+        fanledger ledger attribute ch_1Q2w3e --creator crt_aurora --kind tip --share-bps 9000 --tax 87 --jurisdiction us-ny --reason 'as invoiced'")]
+    Attribute(attribute::AttributeArgs),
+    /// Book an entry by hand, for what Stripe does not know; above a limit it waits for a second person
+    #[command(after_help = "Up to 1,000.00 of a currency (100,000 of one without decimals) is posted at once. Clearing and unconfirmed follow Stripe\n\
+        alone and are never moved by hand.\n\n\
+        Examples:\n  fanledger ledger post --debit assets:bank=10000 --credit income:other=10000 --currency usd \\\n    \
+        --description 'interest of October' --reason 'bank statement of 31 October' --occurred 2026-10-31T00:00:00Z\n  \
+        fanledger ledger post --file entry.json")]
+    Post(acts::PostArgs),
+    /// Agree to an entry by hand that somebody else proposed, and so post it
+    #[command(after_help = "Example:\n  fanledger ledger manual-entries --state proposed\n  \
+        fanledger ledger approve mne_0192… --token $(fanledger token mint --role finance --subject grace)")]
+    Approve(acts::ApproveArgs),
+    /// Say no to an entry by hand: it is never posted
+    Reject(acts::RejectArgs),
+    /// Take an entry back with one of its own, once
+    #[command(after_help = "It occurs now, or at --occurred: until then the entry stood.\n\n\
+        Example:\n  fanledger ledger reverse mne_0192…:1:20261031T000000Z --reason 'booked twice'")]
+    Reverse(acts::ReverseArgs),
+    /// What finance booked by hand: who proposed it and why, who agreed or said no
+    ManualEntries(acts::ManualEntriesArgs),
     /// Evaluate every object's books again and post what they differ by; exit code 1 if any
     /// is refused, or in a dry run differs
     Converge(ConvergeArgs),
@@ -179,6 +206,12 @@ pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) ->
         LedgerCommand::Suspense => show::suspense(settings, output).await,
         LedgerCommand::Export(args) => export::run(&args, settings, output).await,
         LedgerCommand::Reconcile(args) => reconcile::run(&args, settings, output).await,
+        LedgerCommand::Attribute(args) => attribute::run(&args, settings, output).await,
+        LedgerCommand::Post(args) => acts::post(&args, settings, output).await,
+        LedgerCommand::Approve(args) => acts::approve(&args, settings, output).await,
+        LedgerCommand::Reject(args) => acts::reject(&args, settings, output).await,
+        LedgerCommand::Reverse(args) => acts::reverse(&args, settings, output).await,
+        LedgerCommand::ManualEntries(args) => acts::manual_entries(&args, settings, output).await,
         LedgerCommand::Converge(args) => act::converge(&args, settings, output).await,
         LedgerCommand::Release(args) => act::release(&args, settings, output).await,
     }

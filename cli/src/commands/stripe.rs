@@ -1,6 +1,7 @@
-//! `fanledger stripe replay | retranslate | sync`.
+//! `fanledger stripe replay | retranslate | sync | show`.
 
 mod replay;
+mod show;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
@@ -32,6 +33,10 @@ pub enum StripeCommand {
     Retranslate(RetranslateArgs),
     /// List balance transactions from Stripe and take in those that are not known: Stripe's own fees and reserves
     Sync(SyncArgs),
+    /// Open a stored webhook and print what Stripe sent; who opened it and why stays in the journal
+    #[command(after_help = "Example:\n  export FANLEDGER_TOKEN=$(fanledger token mint --role finance --subject ada)\n  \
+        fanledger stripe show evt_1Q2w3e --reason 'the fan asks about the amount' | jq .data.object.amount")]
+    Show(show::ShowArgs),
 }
 
 /// Which stored webhooks.
@@ -67,6 +72,7 @@ pub async fn run(command: StripeCommand, settings: &Settings, output: Output) ->
         StripeCommand::Replay(args) => replay::run(args, settings, output).await,
         StripeCommand::Retranslate(args) => retranslate(args, settings, output).await,
         StripeCommand::Sync(args) => sync(args, settings, output).await,
+        StripeCommand::Show(args) => show::run(&args, settings, output).await,
     }
 }
 

@@ -149,6 +149,16 @@ pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output)
             event.position.map_or_else(|| "not listed yet".to_owned(), |position| format!("position {position}"));
         output.line(format_args!("webhook    {}, {position}", event.id))?;
     }
+    if let Some(act) = &entry.cause.act {
+        let approved = act.approved_by.as_ref().map_or_else(String::new, |by| format!(", approved by {by}"));
+        output.line(format_args!("by hand    {}{approved}: {}", act.proposed_by, act.reason))?;
+        if let Some(reversed) = &act.reverses {
+            output.line(format_args!("takes back {reversed}"))?;
+        }
+    }
+    if let Some(reversal) = &entry.reversed_by {
+        output.line(format_args!("taken back by {reversal}"))?;
+    }
     output.line("")?;
     let rows = entry.postings.iter().map(|posting| {
         let money = amount_of(posting.amount_minor.0, &posting.currency);
@@ -215,7 +225,7 @@ pub(super) async fn suspense(settings: &Settings, output: Output) -> Result<Outc
 }
 
 /// Everything that `page` gives, from the first page to the last.
-async fn in_pages<T, K>(page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, ReadError>) -> Result<Vec<T>, Failure> {
+pub(super) async fn in_pages<T, K>(page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, ReadError>) -> Result<Vec<T>, Failure> {
     let mut items = Vec::new();
     let mut after = None;
     loop {
@@ -229,7 +239,7 @@ async fn in_pages<T, K>(page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, Rea
 }
 
 /// Shows a list: as JSON, or as a table with a row for each item, or with a sentence where there is none.
-fn list<T: Serialize>(
+pub(super) fn list<T: Serialize>(
     output: Output,
     items: &[T],
     nothing: &str,
