@@ -5,6 +5,7 @@ mod acts;
 mod attribute;
 mod export;
 mod reconcile;
+mod payouts;
 mod show;
 
 pub use export::{FormatName, format_of};
@@ -79,6 +80,9 @@ pub enum LedgerCommand {
     /// Evaluate every object's books again and post what they differ by; exit code 1 if any
     /// is refused, or in a dry run differs
     Converge(ConvergeArgs),
+    /// Pay creators: runs of transfers, from the dry run to the end; holds
+    #[command(subcommand)]
+    Payouts(payouts::PayoutsCommand),
     /// Make charges available for payout whose money Stripe has made available by a date
     #[command(after_help = "Example:\n  fanledger ledger release --through 2026-10-31")]
     Release(ReleaseArgs),
@@ -212,6 +216,7 @@ pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) ->
         LedgerCommand::Reject(args) => acts::reject(&args, settings, output).await,
         LedgerCommand::Reverse(args) => acts::reverse(&args, settings, output).await,
         LedgerCommand::ManualEntries(args) => acts::manual_entries(&args, settings, output).await,
+        LedgerCommand::Payouts(command) => payouts::run(command, settings, output).await,
         LedgerCommand::Converge(args) => act::converge(&args, settings, output).await,
         LedgerCommand::Release(args) => act::release(&args, settings, output).await,
     }

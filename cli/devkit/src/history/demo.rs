@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::History;
 use super::objects::{Api, Charge, Invoice, Metadata, checkout_session, payment_intent, subscription};
@@ -93,6 +94,7 @@ pub fn demo(seed: u64, end: DateTime<Utc>) -> History {
     (0..UNLOCKS).for_each(|_| demo.unlock());
     demo.strays();
     (1..=DAYS / 30).for_each(|month| demo.month_end(month));
+    demo.accounts();
     demo.world.history(end)
 }
 
@@ -327,6 +329,34 @@ impl Demo {
             let account = CREATORS[1].account.to_owned();
             self.world.application_fee((100 * n, "usd"), at, account, None, refunded);
         }
+    }
+
+    /// Whose the connected accounts are, and whether they can be paid. One is restricted of late, one creator has two, and of one
+    /// nothing was ever told.
+    fn accounts(&mut self) {
+        for creator in CREATORS {
+            if creator.id != "crt_ginkgo" {
+                self.account(creator.account, creator, self.start, true);
+            }
+        }
+        self.account("acct_1Fjord000000016", &CREATORS[5], self.start + 100 * DAY, true);
+        self.account(CREATORS[4].account, &CREATORS[4], self.end - 10 * DAY, false);
+    }
+
+    fn account(&mut self, id: &str, creator: &Creator, at: i64, able: bool) {
+        let (capability, due, reason) = if able {
+            ("active", vec![], None)
+        } else {
+            ("inactive", vec!["external_account"], Some("requirements.past_due"))
+        };
+        let object = json!({
+            "id": id, "object": "account", "capabilities": { "transfers": capability }, "charges_enabled": false,
+            "created": self.start, "details_submitted": true, "livemode": false,
+            "metadata": { "creator_id": creator.id }, "payouts_enabled": able,
+            "requirements": { "currently_due": due, "disabled_reason": reason, "eventually_due": due, "past_due": due },
+            "type": "express",
+        });
+        self.world.emit_from(at, self.api(at), "account.updated", object, Some(id));
     }
 
     /// Creators are sent most of what they earned, the platform takes some of the rest, and Stripe its own fees.

@@ -95,6 +95,7 @@ mod tests {
             "application_fee.refunded",
             "topup.succeeded",
             "customer.subscription.created",
+            "account.updated",
         ] {
             assert!(types.contains_key(kind), "no {kind} among {types:?}");
         }

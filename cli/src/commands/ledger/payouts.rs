@@ -1,0 +1,406 @@
+//! `fanledger ledger payouts propose | approve | cancel | list | show | hold | resume`.
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use fanledger_domain::id::CreatorId;
+use fanledger_domain::payout_run::PayoutRunId;
+use fanledger_domain::time::Timestamp;
+use fanledger_gateway::read;
+use fanledger_gateway_api::{
+    MinorNumber, PayoutHoldReceipt, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunReceipt,
+    PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ReasonRequest, RecoveryKind, WithheldReason,
+};
+use serde_json::json;
+
+use super::show::{connect, failed};
+use crate::api_client::{ActorArgs, ApiClient};
+use crate::clock;
+use crate::failure::{Failure, Outcome};
+use crate::output::{Align, Output, amount_of};
+use crate::settings::Settings;
+
+/// Runs asked for at a time.
+const PAGE: u32 = 500;
+
+/// Pay creators: a run is proposed, approved, and sent by itself.
+#[derive(Debug, Subcommand)]
+pub enum PayoutsCommand {
+    /// Propose the next run, or with --dry-run only show it
+    #[command(after_help = "Examples:\n  fanledger ledger payouts propose --dry-run\n  \
+        FANLEDGER_TOKEN=$(fanledger token mint --role finance --subject ada) fanledger ledger payouts propose")]
+    Propose(ProposeArgs),
+    /// Approve a run: it is sent from now on. Above the limit, by another person than who proposed it
+    #[command(
+        after_help = "Example:\n  fanledger ledger payouts approve por_1 --token $(fanledger token mint --role finance --subject grace)"
+    )]
+    Approve(RunArgs),
+    /// Cancel a run that is not approved yet
+    Cancel(CancelArgs),
+    /// The runs, newest first
+    List,
+    /// One run, and what became of each of its transfers; exit code 1 if any was refused or came back
+    Show(ShowArgs),
+    /// Pay nothing to a creator until it is resumed
+    #[command(after_help = "Example:\n  fanledger ledger payouts hold crt_aurora --reason 'a claim is open'")]
+    Hold(HoldArgs),
+    /// Pay a creator again
+    Resume(HoldArgs),
+}
+
+/// Whether to write.
+#[derive(Debug, Args)]
+pub struct ProposeArgs {
+    /// Show who would get how much and who would not, and write nothing. Needs no token.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+/// Which run.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The run, such as por_1.
+    #[arg(value_parser = parse::<PayoutRunId>)]
+    run: PayoutRunId,
+}
+
+/// Which run, and who decides.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The run, such as por_1.
+    #[arg(value_parser = parse::<PayoutRunId>)]
+    run: PayoutRunId,
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+/// Which run, who decides, and why.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Why; kept in the journal for good, so name no person.
+    #[arg(long)]
+    reason: String,
+}
+
+/// Which creator, who says so, and why.
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The creator, such as crt_aurora.
+    #[arg(value_parser = parse::<CreatorId>)]
+    creator: CreatorId,
+    /// Why; kept in the journal for good, so name no person.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Why a proposal cannot be reckoned.
+#[derive(Debug, thiserror::Error)]
+#[error("tell the time")]
+struct ClockError(#[source] fanledger_domain::time::TimestampError);
+
+/// Runs one of them.
+///
+/// # Errors
+/// When the gateway refuses, or nothing can be asked.
+pub async fn run(command: PayoutsCommand, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    match command {
+        PayoutsCommand::Propose(args) if args.dry_run => dry_run(settings, output).await,
+        PayoutsCommand::Propose(args) => {
+            let client = ApiClient::new(settings, &args.actor)?;
+            acted(&client, "", &json!({}), output).await
+        }
+        PayoutsCommand::Approve(args) => {
+            let client = ApiClient::new(settings, &args.actor)?;
+            acted(&client, &format!("/{}/approve", args.run), &json!({}), output).await
+        }
+        PayoutsCommand::Cancel(args) => {
+            let client = ApiClient::new(settings, &args.run.actor)?;
+            let body = ReasonRequest { reason: args.reason };
+            acted(&client, &format!("/{}/cancel", args.run.run), &body, output).await
+        }
+        PayoutsCommand::List => list(settings, output).await,
+        PayoutsCommand::Show(args) => show(args.run, settings, output).await,
+        PayoutsCommand::Hold(args) => say(args, "hold", settings, output).await,
+        PayoutsCommand::Resume(args) => say(args, "resume", settings, output).await,
+    }
+}
+
+async fn dry_run(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let now =
+        Timestamp::from_chrono(clock::now()).map_err(|error| Failure::CouldNotRun(Box::new(ClockError(error))))?;
+    let proposal: PayoutProposal<MinorNumber> = read::payout_proposal(&pool, now).await.map_err(failed)?.value;
+    if output.is_json() {
+        output.json(&proposal)?;
+        return Ok(Outcome::Fine);
+    }
+    let needs =
+        if proposal.needs_approval { "needs a second person's approval" } else { "may be approved by one person" };
+    output.line(format_args!(
+        "A run as of position {} would be; it {needs}. Nothing was written.",
+        proposal.as_of_position
+    ))?;
+    if let Some(open) = &proposal.open_run {
+        output.line(format_args!("{open} is open: it must be sent or cancelled before another is proposed."))?;
+    }
+    let rows = proposal.lines.iter().map(|line| {
+        vec![
+            line.line.to_string(),
+            line.creator.clone(),
+            line.destination.clone(),
+            amount_of(line.amount_minor.0, &line.currency),
+            line.currency.clone(),
+        ]
+    });
+    output.line("")?;
+    output.table(
+        &[
+            ("line", Align::Right),
+            ("creator", Align::Left),
+            ("to", Align::Left),
+            ("amount", Align::Right),
+            ("", Align::Left),
+        ],
+        rows.collect(),
+    )?;
+    totals(&proposal.totals, output)?;
+    recoveries(&proposal.recoveries, output)?;
+    withheld(&proposal.withheld, proposal.withheld_count, output)?;
+    Ok(Outcome::Fine)
+}
+
+fn totals(totals: &[PayoutTotal<MinorNumber>], output: Output) -> Result<(), Failure> {
+    for total in totals {
+        let amount = amount_of(total.amount_minor.0, &total.currency);
+        output.line(format_args!("{} transfers, {amount} {} in all", total.lines, total.currency))?;
+    }
+    Ok(())
+}
+
+fn recoveries(recoveries: &[PayoutRecovery<MinorNumber>], output: Output) -> Result<(), Failure> {
+    if recoveries.is_empty() {
+        return Ok(());
+    }
+    let rows = recoveries.iter().map(|recovery| {
+        let kind = match recovery.recovery {
+            RecoveryKind::Claimed => "claimed: paid out more than is theirs",
+            RecoveryKind::Recovered => "recovered from what is available",
+        };
+        let amount = amount_of(recovery.amount_minor.0, &recovery.currency);
+        vec![recovery.creator.clone(), amount, recovery.currency.clone(), kind.to_owned()]
+    });
+    output.line("")?;
+    output.table(
+        &[("owed by", Align::Left), ("amount", Align::Right), ("", Align::Left), ("", Align::Left)],
+        rows.collect(),
+    )?;
+    Ok(())
+}
+
+fn withheld(withheld: &[PayoutWithheld<MinorNumber>], count: u64, output: Output) -> Result<(), Failure> {
+    if count == 0 {
+        return Ok(());
+    }
+    let rows = withheld.iter().map(|one| {
+        let why = match one.reason {
+            WithheldReason::Held => "held by finance",
+            WithheldReason::PendingNegative => "what is pending is negative and takes it",
+            WithheldReason::BelowMinimum => "below the least that is sent",
+            WithheldReason::NoAccount => "no connected account is known",
+            WithheldReason::SeveralAccounts => "more than one connected account says it is theirs",
+            WithheldReason::AccountRestricted => "Stripe restricts the account, or wants something of its owner",
+            WithheldReason::RunFull => "the run is full; the next one takes it",
+        };
+        let amount = amount_of(one.amount_minor.0, &one.currency);
+        vec![one.creator.clone(), amount, one.currency.clone(), why.to_owned()]
+    });
+    output.line("")?;
+    output.table(
+        &[("left out", Align::Left), ("available", Align::Right), ("", Align::Left), ("why", Align::Left)],
+        rows.collect(),
+    )?;
+    let more = count.saturating_sub(withheld.len() as u64);
+    if more > 0 {
+        output.line(format_args!("and {more} more"))?;
+    }
+    Ok(())
+}
+
+/// Posts an act on runs, and says what to do next.
+async fn acted(
+    client: &ApiClient,
+    path: &str,
+    body: &impl serde::Serialize,
+    output: Output,
+) -> Result<Outcome, Failure> {
+    let answer = client.post::<PayoutRunReceipt>(&format!("/api/v1/ledger/payout-runs{path}"), body).await?;
+    let PayoutRunReceipt { run, state } = answer.value;
+    if output.is_json() {
+        output.json(&json!({"run": run, "state": state, "position": answer.position}))?;
+        return Ok(Outcome::Fine);
+    }
+    let next = match state {
+        PayoutRunState::Proposed => {
+            format!("Look at it with `fanledger ledger payouts show {run}`, then approve or cancel it.")
+        }
+        PayoutRunState::Approved | PayoutRunState::Sending => {
+            format!("It is being sent; `fanledger ledger payouts show {run}` says how far it is.")
+        }
+        PayoutRunState::Canceled | PayoutRunState::Finished => "Another can be proposed.".to_owned(),
+    };
+    output.line(format_args!("{run} is {}. {next}", state_text(state)))?;
+    Ok(Outcome::Fine)
+}
+
+async fn say(args: HoldArgs, what: &str, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let client = ApiClient::new(settings, &args.actor)?;
+    let path = format!("/api/v1/ledger/creators/{}/payouts/{what}", args.creator);
+    let answer = client.post::<PayoutHoldReceipt>(&path, &ReasonRequest { reason: args.reason }).await?;
+    let PayoutHoldReceipt { creator, held } = answer.value;
+    if output.is_json() {
+        output.json(&json!({"creator": creator, "held": held, "position": answer.position}))?;
+    } else if held {
+        output.line(format_args!("Nothing is sent to {creator} until it is resumed."))?;
+    } else {
+        output.line(format_args!("The next run takes what is available to {creator}."))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+const fn state_text(state: PayoutRunState) -> &'static str {
+    match state {
+        PayoutRunState::Proposed => "proposed",
+        PayoutRunState::Approved => "approved",
+        PayoutRunState::Sending => "being sent",
+        PayoutRunState::Canceled => "cancelled",
+        PayoutRunState::Finished => "finished",
+    }
+}
+
+async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let mut runs: Vec<PayoutRunSummary<MinorNumber>> = Vec::new();
+    let mut after = None;
+    loop {
+        let slice = read::payout_runs(&pool, after, PAGE).await.map_err(failed)?.value;
+        runs.extend(slice.items);
+        after = slice.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.json(&runs)?;
+        return Ok(Outcome::Fine);
+    }
+    if runs.is_empty() {
+        output.line(
+            "There is no payout run yet: `fanledger ledger payouts propose --dry-run` shows what the first would be.",
+        )?;
+        return Ok(Outcome::Fine);
+    }
+    let rows = runs.iter().map(|run| {
+        let lines: u64 = run.totals.iter().map(|total| total.lines).sum();
+        let sums = run
+            .totals
+            .iter()
+            .map(|total| format!("{} {}", amount_of(total.amount_minor.0, &total.currency), total.currency));
+        vec![
+            run.run.clone(),
+            state_text(run.state).to_owned(),
+            run.proposed_at.clone(),
+            run.proposed_by.clone(),
+            run.decided_by.clone().unwrap_or_default(),
+            lines.to_string(),
+            run.sent.to_string(),
+            run.failed.to_string(),
+            sums.collect::<Vec<_>>().join(", "),
+        ]
+    });
+    let columns = [
+        ("run", Align::Left),
+        ("state", Align::Left),
+        ("proposed", Align::Left),
+        ("by", Align::Left),
+        ("decided by", Align::Left),
+        ("lines", Align::Right),
+        ("sent", Align::Right),
+        ("failed", Align::Right),
+        ("sums", Align::Left),
+    ];
+    output.table(&columns, rows.collect())?;
+    Ok(Outcome::Fine)
+}
+
+async fn show(run: PayoutRunId, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let run: PayoutRun<MinorNumber> = read::payout_run(&pool, run).await.map_err(failed)?.value;
+    let is_fine = |state| match state {
+        PayoutLineState::Waiting | PayoutLineState::Sent | PayoutLineState::Confirmed => true,
+        PayoutLineState::PartlyReversed | PayoutLineState::Reversed | PayoutLineState::Failed => false,
+    };
+    let outcome = if run.lines.iter().all(|line| is_fine(line.state)) { Outcome::Fine } else { Outcome::CheckFailed };
+    if output.is_json() {
+        output.json(&run)?;
+        return Ok(outcome);
+    }
+    let PayoutRunSummary { run: id, state, as_of_position, proposed_at, proposed_by, needs_approval, .. } =
+        &run.summary;
+    output.line(format_args!("{id} is {}; as of position {as_of_position}", state_text(*state)))?;
+    output.line(format_args!("proposed {proposed_at} by {proposed_by}"))?;
+    match (&run.summary.decided_by, &run.summary.decided_at) {
+        (Some(by), Some(at)) => {
+            let what = if *state == PayoutRunState::Canceled { "cancelled" } else { "approved" };
+            let why = run.summary.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            output.line(format_args!("{what} {at} by {by}{why}"))?;
+        }
+        (_, _) if *needs_approval => output.line("waits for another person's approval")?,
+        (_, _) => output.line("waits for approval, which may be the proposer's")?,
+    }
+    let rows = run.lines.iter().map(|line| {
+        let state = match line.state {
+            PayoutLineState::Waiting => "waiting".to_owned(),
+            PayoutLineState::Sent => "sent".to_owned(),
+            PayoutLineState::Confirmed => "confirmed".to_owned(),
+            PayoutLineState::PartlyReversed => {
+                format!("partly reversed: {}", amount_of(line.reversed_minor.0, &line.currency))
+            }
+            PayoutLineState::Reversed => "reversed".to_owned(),
+            PayoutLineState::Failed => format!("failed: {}", line.code.as_deref().unwrap_or("unknown")),
+        };
+        vec![
+            line.line.to_string(),
+            line.creator.clone(),
+            line.destination.clone(),
+            amount_of(line.amount_minor.0, &line.currency),
+            line.currency.clone(),
+            state,
+            line.transfer.clone().unwrap_or_default(),
+        ]
+    });
+    let columns = [
+        ("line", Align::Right),
+        ("creator", Align::Left),
+        ("to", Align::Left),
+        ("amount", Align::Right),
+        ("", Align::Left),
+        ("state", Align::Left),
+        ("transfer", Align::Left),
+    ];
+    output.line("")?;
+    output.table(&columns, rows.collect())?;
+    totals(&run.summary.totals, output)?;
+    recoveries(&run.recoveries, output)?;
+    withheld(&run.withheld, run.summary.withheld_count, output)?;
+    Ok(outcome)
+}
