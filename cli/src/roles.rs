@@ -432,7 +432,7 @@ async fn gateway_state(
     let reader = Reader::new(commands.pool.clone());
     let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
     let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
-    let desks = Desks { payouts: Arc::new(payouts), finance: Arc::new(finance) };
+    let desks = Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),

@@ -189,7 +189,10 @@ async fn nothing_recorded_after_a_close_counts_inside_what_it_closed() {
             Event::PeriodReopened(reopened) => first_open = Some(reopened.first_open),
             Event::EntryPosted(entry) => {
                 posted += 1;
-                assert_eq!(entry.effective_at, first_open.map_or(entry.occurred_at, |open| open.max(entry.occurred_at)));
+                assert_eq!(
+                    entry.effective_at,
+                    first_open.map_or(entry.occurred_at, |open| open.max(entry.occurred_at))
+                );
             }
             _ => {}
         }

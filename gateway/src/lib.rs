@@ -36,6 +36,7 @@ mod limits;
 pub mod metrics;
 mod ops;
 mod params;
+mod period_desk;
 mod patience;
 mod payouts;
 pub mod ports;
@@ -55,7 +56,7 @@ pub use config::{GatewayConfig, RateLimit};
 pub use metrics::Metrics;
 pub use payouts::Payouts;
 pub use ports::{
-    ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, PayoutDesk, Probe, Receipt, WebhookIntake,
+    ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, PayoutDesk, PeriodDesk, Probe, Receipt, WebhookIntake,
 };
 pub use router::{openapi, router};
 pub use serve::{serve, serve_metrics};

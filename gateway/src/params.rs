@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use fanledger_domain::money::Currency;
+use fanledger_domain::period::Month;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::Page;
 use serde::Serialize;
@@ -19,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::cursor::{Cursors, List};
 use crate::problem::{Kind, Problem};
-use crate::read::{AsOf, By, ReadError, Slice};
+use crate::read::{AsOf, Asked, By, ReadError, Slice};
 
 const JOURNAL_POSITION: HeaderName = HeaderName::from_static("journal-position");
 const JOURNAL_MIN_POSITION: HeaderName = HeaderName::from_static("journal-min-position");
@@ -144,6 +145,59 @@ impl Params {
         self.filter("by", parse).unwrap_or(By::Effective)
     }
 
+    /// `as_of` and `by`; or `period` and `close`, which stand alone: a closed month is by effective date, as of its close.
+    pub(crate) fn asked(&mut self) -> Asked {
+        let has_period = self.is_given("period");
+        let others: Vec<&str> = ["as_of", "by", "from", "to"].into_iter().filter(|name| self.is_given(name)).collect();
+        if has_period && !others.is_empty() {
+            let fault =
+                format!("a closed month is by effective date, as of its close: leave out {}", others.join(", "));
+            self.faults.push(("period".to_owned(), fault));
+        }
+        if self.is_given("close") && !has_period {
+            self.faults.push(("close".to_owned(), "is the number of a close of a period: give that, too".to_owned()));
+        }
+        let period = self.filter("period", |text| text.parse::<Month>().map_err(|error| error.to_string()));
+        let close = self.filter("close", |text| {
+            let number = text.parse::<u32>().ok().filter(|number| *number >= 1);
+            number.ok_or_else(|| "expected the number of a close of the period: 1, 2, …".to_owned())
+        });
+        let (as_of, by) = (self.as_of(), self.by());
+        period.map_or(Asked::AsOf(as_of, by), |period| Asked::Period(period, close))
+    }
+
+    /// The same for the lines of an account, which may also begin `from` and end `to` an instant, both inclusive.
+    pub(crate) fn asked_lines(&mut self) -> (Option<Timestamp>, Asked) {
+        if self.is_given("to") && self.is_given("as_of") {
+            self.faults.push(("to".to_owned(), "give either this or as_of".to_owned()));
+        }
+        let asked = self.asked();
+        let instant = |text: &str| {
+            text.parse::<Timestamp>().map_err(|_| {
+                "expected RFC 3339 with an offset, such as 2026-01-31T12:00:00Z (write + as %2B)".to_owned()
+            })
+        };
+        let (from, to) = (self.filter("from", instant), self.filter("to", instant));
+        let asked = match (to, asked) {
+            (Some(to), Asked::AsOf(_, by)) => Asked::AsOf(AsOf::Instant(to), by),
+            (_, asked) => asked,
+        };
+        match (from, asked) {
+            (Some(from), Asked::AsOf(AsOf::Instant(to), _)) if from > to => {
+                self.faults.push(("from".to_owned(), "is after the end".to_owned()));
+            }
+            (Some(_), Asked::AsOf(AsOf::Position(_), _)) => {
+                self.faults.push(("from".to_owned(), "goes with an end that is an instant".to_owned()));
+            }
+            _ => {}
+        }
+        (from, asked)
+    }
+
+    fn is_given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
     /// `currency`.
     pub(crate) fn currency(&mut self) -> Option<Currency> {
         self.filter("currency", |text| Currency::from_code(text).map_err(|error| error.to_string()))
@@ -222,6 +276,7 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
         ReadError::BeforeFirstEntry { .. } | ReadError::AsOfPositionAhead { .. } => {
             Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("as_of", text)
         }
+        ReadError::Period(_) => Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("period", text),
         ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
         | ReadError::UnknownManualEntry(_)

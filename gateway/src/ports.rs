@@ -9,8 +9,9 @@ use fanledger_domain::id::{CreatorId, EntryId, StripeId, Subject};
 use fanledger_domain::manual_entry::DraftText;
 use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::payout_run::hold::Say;
+use fanledger_domain::period::PeriodCommand;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway_api::{AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent, PayoutHoldReceipt, PayoutRunReceipt};
+use fanledger_gateway_api::{AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent, PayoutHoldReceipt, PayoutRunReceipt, PeriodActed};
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,18 @@ pub enum ActRefusal {
     /// The entry is taken back already.
     #[error("{0}")]
     AlreadyReversed(String),
+    /// The month goes on.
+    #[error("{0}")]
+    PeriodNotEnded(String),
+    /// An earlier month is open.
+    #[error("{0}")]
+    PeriodNotNext(String),
+    /// The month is closed.
+    #[error("{0}")]
+    PeriodClosedAlready(String),
+    /// Only the last closed month can be opened.
+    #[error("{0}")]
+    PeriodNotLast(String),
     /// Only Stripe's objects move it.
     #[error("{0}")]
     NotByHand(String),
@@ -184,9 +197,18 @@ pub trait PayoutDesk: Send + Sync + 'static {
     ) -> Result<Acted<PayoutHoldReceipt>, ActRefusal>;
 }
 
+/// Where months are closed, and opened again.
+#[async_trait]
+pub trait PeriodDesk: Send + Sync + 'static {
+    /// Closes or reopens one, now.
+    async fn act(&self, command: PeriodCommand) -> Result<Acted<PeriodActed>, ActRefusal>;
+}
+
 /// Where people act.
 #[derive(Clone)]
 pub struct Desks {
+    /// Closing months.
+    pub periods: Arc<dyn PeriodDesk>,
     /// Runs of transfers to creators, and holds.
     pub payouts: Arc<dyn PayoutDesk>,
     /// Attribution, manual entries, reversals, opening webhooks.

@@ -53,6 +53,10 @@ kinds! {
     IdempotencyInFlight CONFLICT "idempotency-in-flight" "The first request with this Idempotency-Key is still running.";
     OperationUnderWay CONFLICT "operation-under-way" "Another operation on this runner is under way.";
     SecondPersonNeeded CONFLICT "second-person-needed" "Somebody else must agree to this.";
+    PeriodNotEnded CONFLICT "period-not-ended" "The month has not ended.";
+    PeriodNotNext CONFLICT "period-not-next" "An earlier month is still open.";
+    PeriodClosedAlready CONFLICT "period-closed-already" "The month is closed already.";
+    PeriodNotLast CONFLICT "period-not-last" "Only the last closed month can be opened again.";
     AlreadyDecided CONFLICT "already-decided" "This was decided before.";
     AlreadyReversed CONFLICT "already-reversed" "The entry is taken back already.";
     PayoutRunOpen CONFLICT "payout-run-open" "Another payout run is open.";

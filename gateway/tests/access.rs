@@ -38,6 +38,10 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("post", "/api/v1/ledger/payout-runs/{run}/approve", FINANCE),
     ("post", "/api/v1/ledger/payout-runs/{run}/cancel", FINANCE),
     ("get", "/api/v1/ledger/payouts/proposal", FINANCE),
+    ("get", "/api/v1/ledger/periods", FINANCE),
+    ("post", "/api/v1/ledger/periods/{period}/close", FINANCE),
+    ("post", "/api/v1/ledger/periods/{period}/reopen", FINANCE),
+    ("get", "/api/v1/ledger/periods/{period}/review", FINANCE),
     ("get", "/api/v1/ledger/stripe-events", BOTH),
     ("get", "/api/v1/ledger/stripe-events/{id}", BOTH),
     ("post", "/api/v1/ledger/stripe-events/{id}/open", FINANCE),
@@ -75,6 +79,7 @@ fn concrete(path: &str) -> String {
         .replace("{run}", "por_1")
         .replace("{creator}", "crt_1")
         .replace("{name}", "balances")
+        .replace("{period}", "2026-01")
 }
 
 fn method(text: &str) -> Method {

@@ -2,8 +2,10 @@
 
 mod act;
 mod acts;
+mod asked;
 mod attribute;
 mod export;
+mod periods;
 mod reconcile;
 mod payouts;
 mod show;
@@ -18,6 +20,8 @@ use fanledger_domain::money::Currency;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read::{AsOf, By};
 
+use asked::{AccountArgs, AskedArgs};
+
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::Settings;
@@ -28,18 +32,35 @@ pub enum LedgerCommand {
     /// Every account's balance by currency; debits equal credits in each
     #[command(after_help = "Examples:\n  fanledger ledger trial-balance\n  \
         fanledger ledger trial-balance --as-of 2026-09-30T23:59:59Z --by occurred --currency usd\n  \
-        fanledger ledger trial-balance --as-of 1000 --json      # as it was known at position 1000")]
-    TrialBalance(AsOfArgs),
-    /// One account: its balance, and every posting that led to it
-    #[command(after_help = "Examples:\n  fanledger ledger account assets:stripe:clearing --currency usd\n  \
+        fanledger ledger trial-balance --as-of 1000 --json      # as it was known at position 1000\n  \
+        fanledger ledger trial-balance --period 2026-10         # as the close of October fixed it, for ever")]
+    TrialBalance(AskedArgs),
+    /// One account's statement: what stood before, every posting with the balance after it, what stands
+    #[command(after_help = "Lines are in the order of their time on the axis of --by, and where that is the same of their position.\n\n\
+        Examples:\n  fanledger ledger account assets:stripe:clearing --currency usd\n  \
+        fanledger ledger account income:platform-fees --from 2026-10-01 --to 2026-10-31\n  \
+        fanledger ledger account income:platform-fees --period 2026-10   # as the close of October fixed it\n  \
         fanledger ledger account liabilities:creators:crt_aurora:pending")]
     Account(AccountArgs),
     /// One entry: its postings, and the Stripe object, facts and webhooks that caused it
     Entry(EntryArgs),
     /// Balance transactions that objects imply and that were not seen yet
+    #[command(after_help = "This is as of now. What stood unconfirmed as of then is `fanledger ledger account assets:stripe:unconfirmed \
+        --as-of <TIME>`.")]
     Awaited,
     /// Money in suspense, by reason and object, oldest first
-    Suspense,
+    #[command(after_help = "Examples:\n  fanledger ledger suspense\n  fanledger ledger suspense --as-of 2026-09-30T23:59:59Z")]
+    Suspense(AskedArgs),
+    /// What months were closed, when and by whom, and which is next
+    Periods,
+    /// Close a month: nothing more is booked into it, and its balances are fixed
+    #[command(after_help = "What is open by the end of the month is shown first; it does not stop the close. Position, chain and digest\n\
+        name the closing balances: whoever has the same digest has the same balances.\n\n\
+        Examples:\n  fanledger ledger close 2026-10 --dry-run\n  fanledger ledger close 2026-10")]
+    Close(periods::CloseArgs),
+    /// Open the last closed month again: by another person than who closed it
+    #[command(after_help = "Example:\n  fanledger ledger reopen 2026-10 --reason 'the bank statement of October came late'")]
+    Reopen(periods::ReopenArgs),
     /// The ledger as a file for hledger, beancount, a spreadsheet or whatever reads Parquet
     #[command(after_help = "hledger and beancount check the closing balances that the file asserts. docs/export.md has columns and names.\n\n\
         Examples:\n  fanledger ledger export --format hledger --out books.journal && hledger -f books.journal check -s\n  \
@@ -123,17 +144,6 @@ impl From<Axis> for By {
     }
 }
 
-/// Which account.
-#[derive(Debug, Args)]
-pub struct AccountArgs {
-    /// The account, such as assets:stripe:clearing.
-    #[arg(value_parser = parse_account)]
-    account: Account,
-    /// As of when.
-    #[command(flatten)]
-    as_of: AsOfArgs,
-}
-
 /// Which entry.
 #[derive(Debug, Args)]
 pub struct EntryArgs {
@@ -207,7 +217,10 @@ pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) ->
         LedgerCommand::Account(args) => show::account(&args, settings, output).await,
         LedgerCommand::Entry(args) => show::entry(&args, settings, output).await,
         LedgerCommand::Awaited => show::awaited(settings, output).await,
-        LedgerCommand::Suspense => show::suspense(settings, output).await,
+        LedgerCommand::Suspense(args) => show::suspense(&args, settings, output).await,
+        LedgerCommand::Periods => periods::periods(settings, output).await,
+        LedgerCommand::Close(args) => periods::close(&args, settings, output).await,
+        LedgerCommand::Reopen(args) => periods::reopen(&args, settings, output).await,
         LedgerCommand::Export(args) => export::run(&args, settings, output).await,
         LedgerCommand::Reconcile(args) => reconcile::run(&args, settings, output).await,
         LedgerCommand::Attribute(args) => attribute::run(&args, settings, output).await,

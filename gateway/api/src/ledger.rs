@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::minor::Minor;
+use crate::periods::Closing;
 
 /// As of when a question was asked: an instant (RFC 3339) or a position of the journal. Both inclusive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct TrialBalance<M = Minor> {
     pub as_of: Option<AsOf>,
     /// By currency, in the order of their codes.
     pub currencies: Vec<CurrencyBalances<M>>,
+    /// Of a closed month: what fixes it. The position above is then the close's, and nothing here ever changes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub closing: Option<Closing>,
 }
 
 /// One currency of a trial balance.
@@ -104,7 +108,9 @@ pub struct AccountStatement<M = Minor> {
     pub account: String,
     /// Lowercase ISO 4217.
     pub currency: String,
-    /// Debits minus credits.
+    /// What stood before the first line, debits minus credits.
+    pub opening_minor: M,
+    /// What stands after the last, debits minus credits.
     pub balance_minor: M,
     /// What moved it, oldest first; the last line's balance is the statement's.
     pub postings: Vec<PostingLine<M>>,

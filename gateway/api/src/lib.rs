@@ -4,7 +4,7 @@
 //! 1. [`minor`]: how an amount is written.
 //! 2. [`ledger`]: balances, statements, entries; [`inbox`]: webhooks and what became of them, and what finance waits for.
 //!    [`acts`]: what finance does.
-//! 3. [`ops`]: runners and the journal.
+//! 3. [`periods`]: closed months; [`ops`]: runners and the journal.
 //! 4. [`page`], [`problem`]: lists and errors; [`pages`]: where the web app is.
 //!
 //! Invariants:
@@ -26,6 +26,7 @@ pub mod ops;
 pub mod page;
 pub mod pages;
 pub mod payouts;
+pub mod periods;
 pub mod problem;
 
 pub use acts::{
@@ -45,5 +46,9 @@ pub use page::Page;
 pub use payouts::{
     PayoutHoldReceipt, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunReceipt,
     PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
+};
+pub use periods::{
+    Closing, OpenKind, OpenMoney, PeriodAct, PeriodActKind, PeriodActed, PeriodHistory, PeriodReview, PeriodState,
+    Periods,
 };
 pub use problem::{FieldProblem, Problem};

@@ -7,7 +7,8 @@ use fanledger_domain::account::Account;
 use fanledger_gateway_api::{AccountBalances, Problem};
 
 use crate::params::{Axis, MinPosition, Params, Positioned, path_part};
-use crate::read::{self, Read, answered_from::BALANCES};
+use crate::read::answered_from::{BALANCES, CLOSED};
+use crate::read::{self, Read};
 use crate::state::Queries;
 
 /// One account in all its currencies.
@@ -17,6 +18,8 @@ use crate::state::Queries;
         ("account" = String, Path, description = "The account, `assets:stripe:clearing`"),
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
         ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
+        ("period" = Option<String>, Query, description = "A closed month, `2026-10`, as its close fixed it; alone, without `as_of` and `by`", pattern = "^[0-9]{4}-[0-9]{2}$"),
+        ("close" = Option<u32>, Query, description = "Which close of the period: 1, 2, …; the last without it", minimum = 1),
     ),
     responses(
         (status = 200, description = "Its balances.", body = AccountBalances),
@@ -30,10 +33,14 @@ pub(crate) async fn get_account(
     Path(name): Path<String>,
     mut params: Params,
 ) -> Result<impl IntoResponse, crate::problem::Problem> {
-    let (as_of, by) = (params.as_of(), params.by());
+    let asked = params.asked();
     params.finish()?;
     let account: Account = path_part("account", &name)?;
-    let question = read::account(queries.pool(), &account, as_of, by);
-    let Read { position, value } = queries.answer::<AccountBalances>(min_position, BALANCES, question).await?;
+    let question = async {
+        let (_, as_of, by) = asked.resolve(queries.pool()).await?;
+        read::account(queries.pool(), &account, as_of, by).await
+    };
+    let of = asked.of(BALANCES, CLOSED);
+    let Read { position, value } = queries.answer::<AccountBalances>(min_position, of, question).await?;
     Ok(Positioned(position, Json(value)))
 }

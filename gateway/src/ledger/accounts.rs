@@ -5,7 +5,8 @@ use axum::response::IntoResponse;
 use fanledger_gateway_api::{AccountBalance, Page, Problem};
 
 use crate::params::{Axis, MinPosition, Params, Positioned};
-use crate::read::{self, AccountKey, Read, Slice, answered_from::BALANCES};
+use crate::read::answered_from::{BALANCES, CLOSED};
+use crate::read::{self, AccountKey, Read, Slice};
 use crate::state::Queries;
 
 /// Accounts with their balances.
@@ -17,6 +18,8 @@ use crate::state::Queries;
     params(
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
         ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
+        ("period" = Option<String>, Query, description = "A closed month, `2026-10`, as its close fixed it; alone, without `as_of` and `by`", pattern = "^[0-9]{4}-[0-9]{2}$"),
+        ("close" = Option<u32>, Query, description = "Which close of the period: 1, 2, …; the last without it", minimum = 1),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same path and filters"),
         ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
     ),
@@ -31,9 +34,13 @@ pub(crate) async fn list_accounts(
     MinPosition(min_position): MinPosition,
     mut params: Params,
 ) -> Result<impl IntoResponse, crate::problem::Problem> {
-    let (as_of, by) = (params.as_of(), params.by());
+    let asked = params.asked();
     let paging = params.paging::<AccountKey>(&queries.cursors)?;
-    let question = read::accounts(queries.pool(), as_of, by, paging.after.as_ref(), paging.limit);
-    let Read { position, value } = queries.answer::<Slice<AccountBalance, _>>(min_position, BALANCES, question).await?;
+    let question = async {
+        let (_, as_of, by) = asked.resolve(queries.pool()).await?;
+        read::accounts(queries.pool(), as_of, by, paging.after.as_ref(), paging.limit).await
+    };
+    let of = asked.of(BALANCES, CLOSED);
+    let Read { position, value } = queries.answer::<Slice<AccountBalance, _>>(min_position, of, question).await?;
     Ok(Positioned(position, paging.page(&queries.cursors, value)?))
 }

@@ -8,6 +8,7 @@ pub(crate) mod entry;
 pub(crate) mod manual_entries;
 pub(crate) mod open;
 pub(crate) mod payouts;
+pub(crate) mod periods;
 pub(crate) mod postings;
 pub(crate) mod reversal;
 pub(crate) mod stripe_event;

@@ -6,18 +6,22 @@ use axum::response::IntoResponse;
 use fanledger_gateway_api::{Problem, TrialBalance};
 
 use crate::params::{Axis, MinPosition, Params, Positioned};
-use crate::read::{self, Read, answered_from::BALANCES};
+use crate::read::answered_from::{BALANCES, CLOSED};
+use crate::read::{self, Asked, Read};
 use crate::state::Queries;
 
 /// Every account's balance.
 ///
 /// In each currency debits equal credits. `as_of` before the first entry is an error (422), never an empty answer; an empty
-/// ledger without `as_of` is an empty list.
+/// ledger without `as_of` is an empty list. With `period`, the balances of a closed month, which never change, with what fixes
+/// them: the close's position, the journal's chain there, and a digest.
 #[utoipa::path(
     get, path = "/api/v1/ledger/trial-balance", tag = "ledger", operation_id = "trial_balance",
     params(
         ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive"),
         ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
+        ("period" = Option<String>, Query, description = "A closed month, `2026-10`, as its close fixed it; alone, without `as_of` and `by`", pattern = "^[0-9]{4}-[0-9]{2}$"),
+        ("close" = Option<u32>, Query, description = "Which close of the period: 1, 2, …; the last without it", minimum = 1),
         ("currency" = Option<String>, Query, description = "Only this currency, lowercase", pattern = "^[a-z]{3}$")
     ),
     responses(
@@ -30,9 +34,15 @@ pub(crate) async fn trial_balance(
     MinPosition(min_position): MinPosition,
     mut params: Params,
 ) -> Result<impl IntoResponse, crate::problem::Problem> {
-    let (as_of, by, currency) = (params.as_of(), params.by(), params.currency());
+    let (asked, currency) = (params.asked(), params.currency());
     params.finish()?;
-    let question = read::trial_balance(queries.pool(), as_of, by, currency);
-    let Read { position, value } = queries.answer::<TrialBalance>(min_position, BALANCES, question).await?;
+    let question = async {
+        match asked {
+            Asked::AsOf(as_of, by) => read::trial_balance(queries.pool(), as_of, by, currency).await,
+            Asked::Period(period, close) => read::closed_balance(queries.pool(), period, close, currency).await,
+        }
+    };
+    let of = asked.of(BALANCES, CLOSED);
+    let Read { position, value } = queries.answer::<TrialBalance>(min_position, of, question).await?;
     Ok(Positioned(position, Json(value)))
 }

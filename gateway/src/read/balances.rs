@@ -81,7 +81,7 @@ pub async fn trial_balance<M: From<i128>>(
             ..currency
         })
         .collect();
-    Ok(Read { position, value: TrialBalance { position, as_of: as_of.on_the_wire(), currencies } })
+    Ok(Read { position, value: TrialBalance { position, as_of: as_of.on_the_wire(), currencies, closing: None } })
 }
 
 /// Accounts with turnover, each in each of its currencies, in the order of their names.

@@ -32,7 +32,7 @@ impl Cut {
     /// A position is a point on the axis of recording.
     pub fn axis(self) -> By {
         match self.as_of {
-            AsOf::Latest | AsOf::Instant(_) => self.by,
+            AsOf::Latest | AsOf::Instant(_) | AsOf::Known { .. } => self.by,
             AsOf::Position(_) => By::Recorded,
         }
     }
@@ -46,12 +46,24 @@ impl Cut {
         }
     }
 
-    /// Binds the cut as the statement's next parameter.
+    /// Binds the cut as the statement's next parameter: what is compared, and the position beyond which nothing counts.
     pub fn bind<'q>(self, query: Query<'q>) -> Query<'q> {
+        query.bind(match self.as_of {
+            AsOf::Latest => Vec::new(),
+            AsOf::Instant(at) => vec![at.as_unix_micros()],
+            AsOf::Position(position) => vec![query::bigint(position)],
+            AsOf::Known { instant, position } => vec![instant.as_unix_micros(), query::bigint(position)],
+        })
+    }
+
+    /// A condition for each cut: that `at`, and for one that has both `position` too, is within it. `parameter` is the cut's.
+    fn within(self, parameter: &str, at: &str, position: &str) -> String {
         match self.as_of {
-            AsOf::Latest => query.bind(None::<i64>),
-            AsOf::Instant(at) => query.bind(at.as_unix_micros()),
-            AsOf::Position(position) => query.bind(query::bigint(position)),
+            AsOf::Latest => "true".to_owned(),
+            AsOf::Instant(_) | AsOf::Position(_) => format!("{at} <= ({parameter}::bigint[])[1]"),
+            AsOf::Known { .. } => {
+                format!("({at} <= ({parameter}::bigint[])[1] AND {position} <= ({parameter}::bigint[])[2])")
+            }
         }
     }
 
@@ -63,12 +75,13 @@ impl Cut {
     /// needs, reads the whole table.
     pub fn turnover(self, parameter: &str) -> String {
         let Columns { first, last, each } = self.columns();
-        let at = match self.as_of {
-            AsOf::Latest => {
-                return "turnover AS (SELECT k.account, k.currency, k.debits, k.credits FROM keys AS k)".to_owned();
-            }
-            AsOf::Instant(_) | AsOf::Position(_) => format!("{parameter}::bigint"),
-        };
+        if self.as_of == AsOf::Latest {
+            return "turnover AS (SELECT k.account, k.currency, k.debits, k.credits FROM keys AS k)".to_owned();
+        }
+        // A node that may have a line within, one whose lines all are, and a line that is.
+        let begins = self.within(parameter, &format!("n.{first}"), "n.position_first");
+        let is_whole = self.within(parameter, &format!("n.{last}"), "n.position_last");
+        let is_within = self.within(parameter, "u.at", "u.position");
         // Each level with the lines that a node of it stands for, and those that one above it does.
         let levels: Vec<String> = (1..=LEVELS)
             .map(|level| {
@@ -77,7 +90,7 @@ impl Cut {
             })
             .collect();
         let node = format!(
-            "SELECT n.level, n.number, n.debits, n.credits, n.position_last, n.{last} <= {at} AS is_whole FROM read.balance_nodes AS n"
+            "SELECT n.level, n.number, n.debits, n.credits, n.position_last, {is_whole} AS is_whole FROM read.balance_nodes AS n"
         );
         format!(
             "visited AS (
@@ -87,7 +100,7 @@ impl Cut {
                  CROSS JOIN LATERAL (
                      {node}
                      WHERE n.account = k.account AND n.currency = k.currency AND n.level = g.level
-                       AND n.number >= k.lines / g.lines_above * {FANOUT} AND n.{first} <= {at}
+                       AND n.number >= k.lines / g.lines_above * {FANOUT} AND {begins}
                      OFFSET 0) AS n
                  UNION ALL
                  SELECT v.account, v.currency, n.*
@@ -95,7 +108,7 @@ impl Cut {
                  CROSS JOIN LATERAL (
                      {node}
                      WHERE n.account = v.account AND n.currency = v.currency AND n.level = v.level - 1::smallint
-                       AND n.number >= v.number * {FANOUT} AND n.number < (v.number + 1) * {FANOUT} AND n.{first} <= {at}
+                       AND n.number >= v.number * {FANOUT} AND n.number < (v.number + 1) * {FANOUT} AND {begins}
                      OFFSET 0) AS n
                  WHERE NOT v.is_whole AND v.level > 1
              ),
@@ -117,7 +130,7 @@ impl Cut {
                                 coalesce(-sum(u.amount) FILTER (WHERE u.amount < 0), 0) AS credits, max(u.position) AS last_position
                          FROM read.balance_lines AS l
                          CROSS JOIN LATERAL unnest(l.{each}, l.amounts, l.positions) AS u (at, amount, position)
-                         WHERE l.account = s.account AND l.currency = s.currency AND l.segment = s.segment AND u.at <= {at}) AS l
+                         WHERE l.account = s.account AND l.currency = s.currency AND l.segment = s.segment AND {is_within}) AS l
                      WHERE l.last_position IS NOT NULL) AS x
                  GROUP BY x.account, x.currency
              )",
@@ -126,12 +139,14 @@ impl Cut {
     }
 
     /// A subquery: `balance` of the lines within the cut of the account and currency of `k` that are beyond a position. It
-    /// goes back from the newest segment, so it costs what there is beyond.
+    /// goes back from the newest segment, so it costs what there is beyond; nothing, where the cut itself ends before it.
     pub fn balance_beyond(self, parameter: &str, position: &str) -> String {
         let each = self.columns().each;
-        let within = match self.as_of {
-            AsOf::Latest => "true".to_owned(),
-            AsOf::Instant(_) | AsOf::Position(_) => format!("u.at <= {parameter}::bigint"),
+        let within = self.within(parameter, "u.at", "u.position");
+        let reaches_beyond = match self.as_of {
+            AsOf::Latest | AsOf::Instant(_) => "true".to_owned(),
+            AsOf::Position(_) => format!("{position} < ({parameter}::bigint[])[1]"),
+            AsOf::Known { .. } => format!("{position} < ({parameter}::bigint[])[2]"),
         };
         let segment = format!(
             "SELECT l.segment, l.positions, l.amounts, l.{each} AS at FROM read.balance_lines AS l
@@ -139,7 +154,7 @@ impl Cut {
         );
         format!(
             "WITH RECURSIVE back AS (
-                 {segment} (k.lines - 1) / {FANOUT}
+                 {segment} (k.lines - 1) / {FANOUT} AND {reaches_beyond}
                  UNION ALL
                  SELECT l.* FROM back AS b CROSS JOIN LATERAL ({segment} b.segment - 1 OFFSET 0) AS l
                  WHERE b.positions[1] > {position}
@@ -172,7 +187,11 @@ impl Cut {
                 Some(first) if asked >= first => Ok(()),
                 Some(_) | None => Err(ReadError::BeforeFirstEntry { as_of, first: at.map(AsOf::Instant) }),
             },
-            AsOf::Position(asked) if asked > position => Err(ReadError::AsOfPositionAhead { asked, position }),
+            AsOf::Position(asked) | AsOf::Known { position: asked, .. } if asked > position => {
+                Err(ReadError::AsOfPositionAhead { asked, position })
+            }
+            // What was known then is asked of what was closed: that there was nothing is an answer, and stays one.
+            AsOf::Known { .. } => Ok(()),
             AsOf::Position(asked) => match first_position {
                 Some(first) if asked >= first => Ok(()),
                 Some(_) | None => Err(ReadError::BeforeFirstEntry { as_of, first: first_position.map(AsOf::Position) }),

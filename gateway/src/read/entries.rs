@@ -27,6 +27,7 @@ pub async fn entry<M: From<i128>>(
         AsOf::Latest => (None, None),
         AsOf::Position(position) => (Some(bigint(position)), None),
         AsOf::Instant(at) => (None, Some(at.to_chrono())),
+        AsOf::Known { instant, position } => (Some(bigint(position)), Some(instant.to_chrono())),
     };
     let rows = fetch(
         pool,

@@ -19,6 +19,7 @@ mod export;
 mod inbox;
 mod manual_entries;
 mod payouts;
+mod periods;
 mod query;
 mod runners;
 mod statement;
@@ -41,8 +42,9 @@ pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, Ex
 pub use inbox::{InboxFilter, inbox, inbox_item};
 pub use manual_entries::{manual_entries, manual_entry};
 pub use payouts::{Payables, payables, payout_proposal, payout_run, payout_runs};
+pub use periods::{Asked, PeriodError, closed_balance, period_review, periods};
 pub use runners::{journal, operation, position_of, runners};
-pub use statement::{PostingKey, postings, statement};
+pub use statement::{PostingKey, Span, postings, statement};
 pub use vitals::{Backlog, LastOperation, awaited_backlog, imbalance, last_operations, suspense_backlog};
 pub use waiting::{AwaitedKey, SuspenseKey, awaited, suspense};
 
@@ -62,6 +64,14 @@ pub mod answered_from {
     pub const PAYOUTS: &[&str] = &["payouts", "awaited"];
     /// Webhooks.
     pub const INBOX: &[&str] = &["stripe_inbox"];
+    /// Balances of a closed month.
+    pub const CLOSED: &[&str] = &["balances", "periods"];
+    /// The lines of an account in a closed month.
+    pub const CLOSED_POSTINGS: &[&str] = &["balances", "postings", "periods"];
+    /// What was closed when.
+    pub const PERIODS: &[&str] = &["periods"];
+    /// What is open before a month is closed.
+    pub const REVIEW: &[&str] = &["balances", "postings", "awaited"];
     /// Money in suspense.
     pub const SUSPENSE: &[&str] = &["suspense"];
     /// Balance transactions awaited.
@@ -77,13 +87,23 @@ pub enum AsOf {
     Instant(Timestamp),
     /// Everything up to and including a position of the journal: the books as they were known then, whatever the times.
     Position(u64),
+    /// Everything up to and including an instant, by one of the three times, as far as it was known at a position: the balances
+    /// of a closed month.
+    Known {
+        /// The instant.
+        instant: Timestamp,
+        /// The position.
+        position: u64,
+    },
 }
 
 impl AsOf {
     fn on_the_wire(self) -> Option<fanledger_gateway_api::AsOf> {
         match self {
             Self::Latest => None,
-            Self::Instant(at) => Some(fanledger_gateway_api::AsOf::Instant(at.to_string())),
+            Self::Instant(at) | Self::Known { instant: at, .. } => {
+                Some(fanledger_gateway_api::AsOf::Instant(at.to_string()))
+            }
             Self::Position(position) => Some(fanledger_gateway_api::AsOf::Position(position)),
         }
     }
@@ -164,6 +184,9 @@ pub enum ReadError {
         /// Where the projection is.
         position: u64,
     },
+    /// It was never closed, or not so often.
+    #[error(transparent)]
+    Period(#[from] PeriodError),
     /// Nothing was ever posted to it.
     #[error("nothing was ever posted to {0}")]
     UnknownAccount(Account),
@@ -192,6 +215,7 @@ fn as_of_text(as_of: &AsOf) -> String {
         AsOf::Latest => "now".to_owned(),
         AsOf::Instant(at) => at.to_string(),
         AsOf::Position(position) => format!("position {position}"),
+        AsOf::Known { instant, position } => format!("{instant} as known at position {position}"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! lines above it are left out, and what the sums have beyond it is taken off again, which is a short range of positions.
 //! A page's cursor pins that position, so that a late fact does not move the pages that follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use fanledger_domain::account::Account;
@@ -37,7 +37,26 @@ pub struct PostingKey {
     pub line: i32,
 }
 
-/// The lines of an account, newest first by the given time; as of a position, by recording.
+/// Which of an account's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first instant, inclusive, on the axis of `by`; none from the beginning.
+    pub from: Option<Timestamp>,
+    /// The end.
+    pub as_of: AsOf,
+    /// Which time counts, and orders the lines.
+    pub by: By,
+}
+
+impl Span {
+    /// From the beginning.
+    pub const fn up_to(as_of: AsOf, by: By) -> Self {
+        Self { from: None, as_of, by }
+    }
+}
+
+/// The lines of an account, newest first by the given time, and where that is the same by position; as of a position, by
+/// recording.
 ///
 /// # Errors
 /// As [`super::trial_balance`], and for an account to which nothing was ever posted.
@@ -45,12 +64,11 @@ pub async fn postings<M: From<i128>>(
     pool: &PgPool,
     account: &Account,
     currency: Option<Currency>,
-    as_of: AsOf,
-    by: By,
+    span: Span,
     after: Option<&PostingKey>,
     limit: u32,
 ) -> Result<Read<Slice<PostingLine<M>, PostingKey>>, ReadError> {
-    let page = Page::new(as_of, by, after)?;
+    let page = Page::new(span, after)?;
     let sql = page.sql();
     let rows = fetch(pool, WHAT, &sql, |query| {
         page.cut
@@ -58,7 +76,7 @@ pub async fn postings<M: From<i128>>(
             .bind(page.at)
             .bind(page.position)
             .bind(page.line)
-            .bind(after.map(|key| bigint(key.pin)))
+            .bind(page.pin.map(bigint))
             .bind(i64::from(limit))
     })
     .await?;
@@ -71,7 +89,7 @@ pub async fn postings<M: From<i128>>(
     decoding(WHAT, || page.slice(&rows, position, limit)).map(|value| Read { position, value })
 }
 
-/// The whole statement of an account, per currency, oldest line first.
+/// The statement of an account, per currency: what stood before, every line, oldest first, and what stands after.
 ///
 /// # Errors
 /// As [`postings`].
@@ -79,20 +97,12 @@ pub async fn statement<M: From<i128>>(
     pool: &PgPool,
     account: &Account,
     currency: Option<Currency>,
-    as_of: AsOf,
-    by: By,
+    span: Span,
 ) -> Result<Read<Vec<AccountStatement<M>>>, ReadError> {
-    // Balances are wanted as numbers to hand on the newest line's, and `M` need not be one.
-    struct Exact(i128);
-    impl From<i128> for Exact {
-        fn from(minor: i128) -> Self {
-            Self(minor)
-        }
-    }
     let mut by_currency: BTreeMap<String, Vec<PostingLine<Exact>>> = BTreeMap::new();
     let mut after = None;
     let position = loop {
-        let page = postings::<Exact>(pool, account, currency, as_of, by, after.as_ref(), PAGE).await?;
+        let page = postings::<Exact>(pool, account, currency, span, after.as_ref(), PAGE).await?;
         for line in page.value.items {
             by_currency.entry(line.currency.clone()).or_default().push(line);
         }
@@ -101,22 +111,65 @@ pub async fn statement<M: From<i128>>(
             None => break page.position,
         }
     };
-    let value = by_currency
+    // What stood at the beginning, as far as the lines reflect: where there are lines it must lead to the first of them.
+    let opening = match span.from {
+        None => BTreeMap::new(),
+        Some(from) => {
+            let instant = Timestamp::from_unix_micros(from.as_unix_micros() - 1).unwrap_or(from);
+            let position = match span.as_of {
+                AsOf::Latest | AsOf::Instant(_) => position,
+                AsOf::Position(last) | AsOf::Known { position: last, .. } => last.min(position),
+            };
+            account_balances(pool, account, AsOf::Known { instant, position }, span.by).await?
+        }
+    };
+    let wanted = |code: &String| currency.is_none_or(|currency| currency.as_str() == code);
+    let currencies: BTreeSet<String> =
+        by_currency.keys().chain(opening.keys()).filter(|code| wanted(code)).cloned().collect();
+    let value = currencies
         .into_iter()
-        .map(|(currency, lines)| AccountStatement {
-            account: account.to_string(),
-            currency,
-            balance_minor: lines.first().map_or(0, |newest| newest.balance_minor.0).into(),
-            postings: lines.into_iter().rev().map(|line| line.map_minor(|exact| exact.0.into())).collect(),
+        .map(|currency| {
+            let opening = opening.get(&currency).copied().unwrap_or(0);
+            let lines = by_currency.remove(&currency).unwrap_or_default();
+            AccountStatement {
+                account: account.to_string(),
+                opening_minor: opening.into(),
+                balance_minor: lines.first().map_or(opening, |newest| newest.balance_minor.0).into(),
+                postings: lines.into_iter().rev().map(|line| line.map_minor(|exact| exact.0.into())).collect(),
+                currency,
+            }
         })
         .collect();
     Ok(Read { position, value })
+}
+
+/// Balances are wanted as numbers to hand on the newest line's, and another type need not be one.
+struct Exact(i128);
+
+impl From<i128> for Exact {
+    fn from(minor: i128) -> Self {
+        Self(minor)
+    }
+}
+
+async fn account_balances(
+    pool: &PgPool,
+    account: &Account,
+    as_of: AsOf,
+    by: By,
+) -> Result<BTreeMap<String, i128>, ReadError> {
+    let balances = super::account::<Exact>(pool, account, as_of, by).await?.value.currencies;
+    Ok(balances.into_iter().map(|balance| (balance.currency, balance.balance_minor.0)).collect())
 }
 
 /// What one page asks for.
 struct Page {
     /// What the balance before the page's first line is of.
     cut: Cut,
+    /// Lines at this instant or later.
+    from: Option<Timestamp>,
+    /// The position that nothing shown is beyond; none where it is for the first page to say.
+    pin: Option<u64>,
     /// Lines before this key; beyond all lines on the first page.
     at: DateTime<Utc>,
     position: i64,
@@ -124,25 +177,26 @@ struct Page {
 }
 
 impl Page {
-    fn new(as_of: AsOf, by: By, after: Option<&PostingKey>) -> Result<Self, ReadError> {
-        let last = Timestamp::from_unix_micros(253_402_300_799_999_999)
-            .map_err(|error| ReadError::Query { what: WHAT, source: sqlx::Error::Encode(Box::new(error)) })?;
+    fn new(Span { from, as_of, by }: Span, after: Option<&PostingKey>) -> Result<Self, ReadError> {
+        let unreadable = |error| ReadError::Query { what: WHAT, source: sqlx::Error::Encode(Box::new(error)) };
         let cut = Cut { as_of, by };
         let Some(key) = after else {
-            let at = match as_of {
-                AsOf::Instant(at) => at,
-                AsOf::Latest | AsOf::Position(_) => last,
+            let last = Timestamp::from_unix_micros(253_402_300_799_999_999).map_err(unreadable)?;
+            let (at, pin) = match as_of {
+                AsOf::Instant(at) => (at, None),
+                AsOf::Known { instant, position } => (instant, Some(position)),
+                AsOf::Latest | AsOf::Position(_) => (last, None),
             };
-            return Ok(Self { cut, at: at.to_chrono(), position: i64::MAX, line: i32::MAX });
+            return Ok(Self { cut, from, pin, at: at.to_chrono(), position: i64::MAX, line: i32::MAX });
         };
         // Everything up to the key's own instant or position, from which the page's statement takes off what is not before it.
-        let at = Timestamp::from_unix_micros(key.at)
-            .map_err(|error| ReadError::Query { what: WHAT, source: sqlx::Error::Encode(Box::new(error)) })?;
+        let at = Timestamp::from_unix_micros(key.at).map_err(unreadable)?;
         let as_of = match cut.axis() {
-            By::Occurred | By::Effective => AsOf::Instant(at),
+            By::Occurred | By::Effective => AsOf::Known { instant: at, position: key.pin },
             By::Recorded => AsOf::Position(key.position),
         };
-        Ok(Self { cut: Cut { as_of, by }, at: at.to_chrono(), position: bigint(key.position), line: key.line })
+        let (at, position) = (at.to_chrono(), bigint(key.position));
+        Ok(Self { cut: Cut { as_of, by }, from, pin: Some(key.pin), at, position, line: key.line })
     }
 
     /// The time by which the list is ordered; positions come in the order of recording, and have the index.
@@ -172,7 +226,7 @@ impl Page {
         };
         // On the axis of recording the cut is no part of the key.
         let bounded = match (self.cut.axis(), self.cut.as_of) {
-            (By::Recorded, AsOf::Instant(_) | AsOf::Position(_)) => {
+            (By::Recorded, AsOf::Instant(_) | AsOf::Position(_) | AsOf::Known { .. }) => {
                 "l.position <= (SELECT t.last_position FROM turnover AS t WHERE t.account = k.account AND t.currency = k.currency)"
             }
             (By::Recorded, AsOf::Latest) | (By::Occurred | By::Effective, _) => "true",
@@ -250,6 +304,10 @@ impl Page {
                 By::Effective => effective_at,
                 By::Recorded => recorded_at,
             };
+            // All that follow are older.
+            if self.from.is_some_and(|from| at < from) {
+                break;
+            }
             slice.next = Some(PostingKey { pin, at: at.as_unix_micros(), position, line: row.try_get("line")? });
             slice.items.push(PostingLine {
                 entry_id: row.try_get("entry_id")?,

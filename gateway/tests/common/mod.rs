@@ -175,7 +175,8 @@ async fn desks(database: &TestDatabase, pool: &PgPool, queries: &PgPool) -> Desk
     let executor = Executor::new(pool.clone(), writer);
     let vault = Vault::new(VaultKey::new(VAULT_KEY), pool.clone());
     let payouts = Arc::new(Payouts::new(executor.clone(), queries.clone()));
-    Desks { payouts, finance: Arc::new(Finance::new(executor, Reader::new(pool.clone()), vault)) }
+    let periods = Arc::new(executor.clone());
+    Desks { payouts, periods, finance: Arc::new(Finance::new(executor, Reader::new(pool.clone()), vault)) }
 }
 
 pub struct TestApp {

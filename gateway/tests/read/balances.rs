@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fanledger_domain::entry::{Posting, Side};
 use fanledger_domain::money::Money;
-use fanledger_gateway::read::{self, AsOf, By};
+use fanledger_gateway::read::{self, AsOf, By, Span};
 use fanledger_gateway_api::{AccountBalance, Minor};
 use sqlx::PgPool;
 
@@ -118,8 +118,7 @@ async fn sums_pass_sixty_four_bits_exactly() {
         &books.pool,
         &ACCOUNTS[1].parse().unwrap(),
         None,
-        AsOf::Latest,
-        By::Effective,
+        Span::up_to(AsOf::Latest, By::Effective),
         None,
         10,
     )

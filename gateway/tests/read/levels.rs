@@ -3,7 +3,7 @@
 use fanledger_domain::entry::{Posting, Side};
 use fanledger_domain::money::Money;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read::{self, AsOf, By};
+use fanledger_gateway::read::{self, AsOf, By, Span};
 use fanledger_gateway_api::Minor;
 
 use crate::made::{ACCOUNTS, ALL_BY, Books, Dice, Made, history, plain};
@@ -74,7 +74,8 @@ async fn balances_of_many_lines_equal_plain_sums() {
         });
         assert_eq!(found.collect::<std::collections::BTreeMap<_, _>>(), expected, "{label}");
 
-        let page = read::postings::<Minor>(&books.pool, &account, None, as_of, by, None, 3).await.unwrap().value;
+        let page =
+            read::postings::<Minor>(&books.pool, &account, None, Span::up_to(as_of, by), None, 3).await.unwrap().value;
         let (debits, credits) = expected[&("usd".to_owned(), ACCOUNTS[0].to_owned())];
         assert_eq!(page.items[0].balance_minor.0, debits - credits, "{label}");
         assert!(

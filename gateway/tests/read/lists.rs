@@ -8,11 +8,13 @@ use fanledger_domain::event::{
     Event, NotTranslatedReason, StripeEventNotTranslated, StripeEventReceived, StripeObjectsLinked,
 };
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read::{self, AsOf, By, InboxFilter};
+use fanledger_gateway::read::{self, AsOf, Asked, By, InboxFilter};
 use fanledger_gateway_api::{InboxStatus, Minor, MinorNumber};
 use fanledger_journal::event::RecordedEvent;
 
 use crate::made::{Books, Dice, Made, history, recorded};
+
+const NOW: Asked = Asked::AsOf(AsOf::Latest, By::Effective);
 
 #[tokio::test]
 async fn an_entry_is_told_with_what_led_to_it() {
@@ -151,7 +153,7 @@ async fn what_waits_is_listed_oldest_first_in_pages() {
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let page = read::suspense::<Minor>(&books.pool, after.as_ref(), 2).await.unwrap().value;
+        let page = read::suspense::<Minor>(&books.pool, NOW, after.as_ref(), 2).await.unwrap().value;
         found.extend(page.items);
         after = page.next;
         if after.is_none() {

@@ -139,6 +139,7 @@ impl Made {
             AsOf::Latest => true,
             AsOf::Instant(instant) => self.at(by) <= instant,
             AsOf::Position(position) => self.position <= position,
+            AsOf::Known { instant, position } => self.at(by) <= instant && self.position <= position,
         }
     }
 
@@ -233,6 +234,14 @@ pub fn questions(made: &[Made]) -> Vec<(AsOf, By)> {
     let mut questions: Vec<_> =
         (made[0].position..=last).map(|position| (AsOf::Position(position), By::Effective)).collect();
     for by in ALL_BY {
+        // Every edge as it was known at some position: a few entries into the history, halfway, near its end.
+        for (at, instant) in edges().into_iter().enumerate() {
+            let position = made[at * 7 % made.len()].position;
+            let known = AsOf::Known { instant, position };
+            if made.iter().any(|made| made.within(known, by)) {
+                questions.push((known, by));
+            }
+        }
         questions.push((AsOf::Latest, by));
         let first = made.iter().map(|made| made.at(by)).min().unwrap();
         questions.extend(edges().into_iter().filter(|at| *at >= first).map(|at| (AsOf::Instant(at), by)));

@@ -9,5 +9,6 @@ mod balances;
 mod levels;
 mod lists;
 mod made;
+mod periods;
 mod refusals;
 mod statements;

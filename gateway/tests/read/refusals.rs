@@ -1,7 +1,7 @@
 //! Questions that have no answer.
 
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read::{self, AsOf, By, ReadError};
+use fanledger_gateway::read::{self, AsOf, By, ReadError, Span};
 use fanledger_gateway_api::Minor;
 
 use crate::made::{ACCOUNTS, ALL_BY, Books, Dice, Made, history};
@@ -43,7 +43,8 @@ async fn a_question_without_an_answer_is_refused_by_name() {
             other => panic!("{other:?}"),
         }
         assert!(trial(AsOf::Instant(first), by).await.is_ok());
-        let lines = read::postings::<Minor>(&books.pool, &account, None, AsOf::Instant(before), by, None, 1).await;
+        let lines =
+            read::postings::<Minor>(&books.pool, &account, None, Span::up_to(AsOf::Instant(before), by), None, 1).await;
         assert!(matches!(lines, Err(ReadError::BeforeFirstEntry { .. })));
     }
     let (first, last) = (made[0].position, made[9].position);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read::{self, AsOf, By};
+use fanledger_gateway::read::{self, AsOf, By, Span};
 use fanledger_gateway_api::{Minor, MinorNumber, PostingLine, Side as WireSide};
 
 use crate::made::{ACCOUNTS, ALL_BY, Books, Dice, Made, history, plain, questions};
@@ -58,10 +58,16 @@ async fn every_page_of_a_statement_carries_the_balance_after_each_line() {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page =
-                read::postings::<Minor>(&books.pool, &account.parse().unwrap(), None, as_of, by, after.as_ref(), 4)
-                    .await
-                    .unwrap();
+            let page = read::postings::<Minor>(
+                &books.pool,
+                &account.parse().unwrap(),
+                None,
+                Span::up_to(as_of, by),
+                after.as_ref(),
+                4,
+            )
+            .await
+            .unwrap();
             found.extend(page.value.items.iter().map(shown));
             after = page.value.next;
             if after.is_none() {
@@ -72,7 +78,10 @@ async fn every_page_of_a_statement_carries_the_balance_after_each_line() {
     }
     let account = ACCOUNTS[0].parse().unwrap();
     let statement =
-        read::statement::<MinorNumber>(&books.pool, &account, None, AsOf::Latest, By::Occurred).await.unwrap().value;
+        read::statement::<MinorNumber>(&books.pool, &account, None, Span::up_to(AsOf::Latest, By::Occurred))
+            .await
+            .unwrap()
+            .value;
     let expected = plain(&made, AsOf::Latest, By::Occurred);
     for part in &statement {
         let (debits, credits) = expected[&(part.currency.clone(), part.account.clone())];
@@ -96,10 +105,16 @@ async fn a_statement_is_exact_while_its_projections_are_apart() {
         for by in ALL_BY {
             let account = ACCOUNTS[2];
             let of_both: Vec<_> = made[..early].to_vec();
-            let first =
-                read::postings::<Minor>(&books.pool, &account.parse().unwrap(), None, AsOf::Latest, by, None, 3)
-                    .await
-                    .unwrap();
+            let first = read::postings::<Minor>(
+                &books.pool,
+                &account.parse().unwrap(),
+                None,
+                Span::up_to(AsOf::Latest, by),
+                None,
+                3,
+            )
+            .await
+            .unwrap();
             assert_eq!(AsOf::Position(first.position), early_end);
             let mut found: Vec<_> = first.value.items.iter().map(shown).collect();
             // While the pages are read, the one behind catches up: the pages that follow stay at their position.
@@ -113,8 +128,7 @@ async fn a_statement_is_exact_while_its_projections_are_apart() {
                     &books.pool,
                     &account.parse().unwrap(),
                     None,
-                    AsOf::Latest,
-                    by,
+                    Span::up_to(AsOf::Latest, by),
                     Some(&key),
                     3,
                 )

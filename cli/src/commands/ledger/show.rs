@@ -1,18 +1,20 @@
 //! What finance reads. The JSON is the contract's, the same numbers as over HTTP.
 
-use fanledger_gateway::read::{self, AsOf, ReadError, Slice};
+use fanledger_gateway::read::{self, AsOf, Asked, By, ReadError, Slice, Span};
 use fanledger_gateway_api::{AwaitedPart, Entry, MinorNumber, Side};
 use fanledger_journal::database::{self, Role};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::{AccountArgs, AsOfArgs, EntryArgs};
+use super::EntryArgs;
+use super::asked::{AccountArgs, AskedArgs};
+use super::periods::show_closing;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Align, Output, amount_of};
 use crate::settings::{Need, Settings};
 
 /// Lines asked for at a time.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 pub(super) async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
     settings.require(&[Need::Database(Role::Finance)])?;
@@ -25,6 +27,7 @@ pub(super) fn failed(error: ReadError) -> Failure {
         ReadError::Query { .. } | ReadError::NotBuilt { .. } => Failure::from(error),
         ReadError::BeforeFirstEntry { .. }
         | ReadError::AsOfPositionAhead { .. }
+        | ReadError::Period(_)
         | ReadError::UnknownAccount(_)
         | ReadError::UnknownEntry(_)
         | ReadError::UnknownManualEntry(_)
@@ -35,18 +38,24 @@ pub(super) fn failed(error: ReadError) -> Failure {
     }
 }
 
-pub(super) async fn trial_balance(args: &AsOfArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+pub(super) async fn trial_balance(args: &AskedArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let as_of = args.as_of.unwrap_or(AsOf::Latest);
-    let balance =
-        read::trial_balance::<MinorNumber>(&pool, as_of, args.by.into(), args.currency).await.map_err(failed)?.value;
+    let balance = match args.asked() {
+        Asked::AsOf(as_of, by) => read::trial_balance::<MinorNumber>(&pool, as_of, by, args.currency()).await,
+        Asked::Period(period, close) => read::closed_balance(&pool, period, close, args.currency()).await,
+    };
+    let balance = balance.map_err(failed)?.value;
     if output.is_json() {
         output.json(&balance)?;
         return Ok(Outcome::Fine);
     }
-    output.line(format_args!("Trial balance at position {}{}", balance.position, as_of_text(args)))?;
+    output.line(format_args!("Trial balance at position {}{}", balance.position, args.text()))?;
+    if let Some(closing) = &balance.closing {
+        output.line(format_args!("closed    {} by {} (close {})", closing.closed_at, closing.closed_by, closing.close))?;
+        show_closing(closing, output)?;
+    }
     if balance.currencies.is_empty() {
-        output.line("The ledger is empty.")?;
+        output.line(if balance.closing.is_some() { "Nothing was booked by then." } else { "The ledger is empty." })?;
     }
     for currency in &balance.currencies {
         output.line("")?;
@@ -74,36 +83,36 @@ pub(super) async fn trial_balance(args: &AsOfArgs, settings: &Settings, output: 
     Ok(Outcome::Fine)
 }
 
-fn as_of_text(args: &AsOfArgs) -> String {
-    match args.as_of {
-        None | Some(AsOf::Latest) => String::new(),
-        Some(AsOf::Position(position)) => format!(", as it was known at position {position}"),
-        Some(AsOf::Instant(at)) => format!(", as of {at} by {} time", read::By::from(args.by).as_str()),
-    }
-}
-
 pub(super) async fn account(args: &AccountArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let as_of = args.as_of.as_of.unwrap_or(AsOf::Latest);
+    let (from, asked) = args.span.span()?;
+    let (start, as_of, by) = asked.resolve(&pool).await.map_err(failed)?;
+    let span = Span { from: from.or(start), as_of, by };
     let statements =
-        read::statement::<MinorNumber>(&pool, &args.account, args.as_of.currency, as_of, args.as_of.by.into())
-            .await
-            .map_err(failed)?;
+        read::statement::<MinorNumber>(&pool, &args.account, args.span.asked.currency(), span).await.map_err(failed)?;
     if output.is_json() {
         output.json(&statements.value)?;
         return Ok(Outcome::Fine);
     }
-    output.line(format_args!("{} at position {}{}", args.account, statements.position, as_of_text(&args.as_of)))?;
+    output.line(format_args!("{} at position {}{}", args.account, statements.position, args.span.text()))?;
     for statement in &statements.value {
         output.line("")?;
         let money = |minor: MinorNumber| amount_of(minor.0, &statement.currency);
+        if span.from.is_some() {
+            output.line(format_args!("opening balance {} {}", money(statement.opening_minor), statement.currency))?;
+        }
         let rows = statement.postings.iter().map(|line| {
             let side = match line.side {
                 Side::Debit => "debit",
                 Side::Credit => "credit",
             };
+            let at = match by {
+                By::Effective => &line.effective_at,
+                By::Occurred => &line.occurred_at,
+                By::Recorded => &line.recorded_at,
+            };
             vec![
-                line.effective_at.clone(),
+                at.clone(),
                 side.to_owned(),
                 money(line.amount_minor),
                 money(line.balance_minor),
@@ -112,7 +121,7 @@ pub(super) async fn account(args: &AccountArgs, settings: &Settings, output: Out
             ]
         });
         let columns = [
-            ("effective", Align::Left),
+            (by.as_str(), Align::Left),
             ("", Align::Left),
             ("amount", Align::Right),
             ("balance", Align::Right),
@@ -202,10 +211,14 @@ pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outco
     })
 }
 
-pub(super) async fn suspense(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+pub(super) async fn suspense(args: &AskedArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let items =
-        in_pages(async |after| Ok(read::suspense::<MinorNumber>(&pool, after.as_ref(), PAGE).await?.value)).await?;
+    let page =
+        async |after: Option<_>| Ok(read::suspense::<MinorNumber>(&pool, args.asked(), after.as_ref(), PAGE).await?.value);
+    let mut items = in_pages(page).await?;
+    if let Some(currency) = args.currency() {
+        items.retain(|item| item.currency == currency.as_str());
+    }
     let columns = [
         ("since", Align::Left),
         ("account", Align::Left),

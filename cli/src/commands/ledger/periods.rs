@@ -1,0 +1,176 @@
+//! `fanledger ledger periods | close | reopen`.
+
+use clap::Args;
+use fanledger_domain::period::Month;
+use fanledger_gateway::read;
+use fanledger_gateway_api::{
+    Closing, MinorNumber, OpenKind, OpenMoney, PeriodActKind, PeriodActed, PeriodReview, PeriodState, TrialBalance,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::asked::parse_month;
+use super::show::{connect, failed};
+use crate::api_client::{ActorArgs, Answer, ApiClient};
+use crate::failure::{Failure, Outcome};
+use crate::output::{Align, Output, amount_of};
+use crate::settings::Settings;
+
+/// Which month to close.
+#[derive(Debug, Args)]
+pub struct CloseArgs {
+    /// The month, in UTC: 2026-10. The first close may be of any month that has ended; then they follow one another.
+    #[arg(value_parser = parse_month)]
+    month: Month,
+    /// Only show what is open by the end of the month.
+    #[arg(long)]
+    dry_run: bool,
+    /// Who closes it.
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+/// Which month to open again.
+#[derive(Debug, Args)]
+pub struct ReopenArgs {
+    /// The last closed month: 2026-10.
+    #[arg(value_parser = parse_month)]
+    month: Month,
+    /// Why.
+    #[arg(long)]
+    reason: String,
+    /// Who opens it; another than who closed it.
+    #[command(flatten)]
+    actor: ActorArgs,
+}
+
+/// What a close prints. Without `closing` it was a dry run.
+#[derive(Debug, Serialize)]
+struct Closed {
+    period: String,
+    open: Vec<OpenMoney<MinorNumber>>,
+    closing: Option<Closing>,
+}
+
+/// Every close and reopening.
+pub(super) async fn periods(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let periods = read::periods(&pool).await.map_err(failed)?.value;
+    if output.is_json() {
+        output.json(&periods)?;
+        return Ok(Outcome::Fine);
+    }
+    match (&periods.first_open, &periods.next) {
+        (Some(first_open), Some(next)) => {
+            output.line(format_args!("Open from {first_open} on; the next month to close is {next}."))?;
+        }
+        _ => return Ok(output.line("Nothing was closed: every month is open.").map(|()| Outcome::Fine)?),
+    }
+    output.line("")?;
+    let rows = periods.periods.into_iter().flat_map(|period| {
+        let state = match period.state {
+            PeriodState::Open => "open",
+            PeriodState::Closed => "closed",
+        };
+        period.acts.into_iter().enumerate().map(move |(number, act)| {
+            let what = match act.act {
+                PeriodActKind::Closed => format!("close {}", act.close),
+                PeriodActKind::Reopened => format!("reopened after close {}", act.close),
+            };
+            let first = number == 0;
+            let of_month = |text: &str| if first { text.to_owned() } else { String::new() };
+            let reason = act.reason.unwrap_or_default();
+            vec![of_month(&period.period), of_month(state), what, act.position.to_string(), act.at, act.by, reason]
+        })
+    });
+    let columns = [
+        ("month", Align::Left),
+        ("now", Align::Left),
+        ("", Align::Left),
+        ("position", Align::Right),
+        ("at", Align::Left),
+        ("by", Align::Left),
+        ("why", Align::Left),
+    ];
+    output.table(&columns, rows.collect())?;
+    Ok(Outcome::Fine)
+}
+
+/// Shows what is open, and closes.
+pub(super) async fn close(args: &CloseArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let client = ApiClient::new(settings, &args.actor)?;
+    let month = args.month;
+    let path = format!("/api/v1/ledger/periods/{month}");
+    let review: Answer<PeriodReview> = client.get(&format!("{path}/review"), None).await?;
+    let open: Vec<_> = review.value.open.into_iter().map(number).collect();
+    if !output.is_json() {
+        show_open(month, &open, output)?;
+    }
+    let closing = if args.dry_run {
+        None
+    } else {
+        let acted: Answer<PeriodActed> = client.post(&format!("{path}/close"), &json!({})).await?;
+        let path = format!("/api/v1/ledger/trial-balance?period={month}");
+        let balance: Answer<TrialBalance> = client.get(&path, Some(acted.value.position)).await?;
+        balance.value.closing
+    };
+    if output.is_json() {
+        output.json(&Closed { period: month.to_string(), open, closing })?;
+    } else if let Some(closing) = closing {
+        output.line(format_args!("{month} is closed (close {}) by {}.", closing.close, closing.closed_by))?;
+        show_closing(&closing, output)?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// Opens the last closed month again.
+pub(super) async fn reopen(args: &ReopenArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let client = ApiClient::new(settings, &args.actor)?;
+    let path = format!("/api/v1/ledger/periods/{}/reopen", args.month);
+    let acted: Answer<PeriodActed> = client.post(&path, &json!({ "reason": args.reason })).await?;
+    if output.is_json() {
+        output.json(&acted.value)?;
+    } else {
+        output.line(format_args!(
+            "{} is open again, at position {}. What its close fixed stays to be read: --period {}.",
+            args.month, acted.value.position, args.month
+        ))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// What fixes a closed month: to be compared by phone.
+pub(super) fn show_closing(closing: &Closing, output: Output) -> Result<(), Failure> {
+    output.line(format_args!("position  {}", closing.position))?;
+    output.line(format_args!("chain     {}", closing.chain))?;
+    output.line(format_args!("digest    {}", closing.digest))?;
+    Ok(())
+}
+
+fn number(open: OpenMoney) -> OpenMoney<MinorNumber> {
+    let OpenMoney { kind, currency, count, balance_minor } = open;
+    OpenMoney { kind, currency, count, balance_minor: MinorNumber(balance_minor.0) }
+}
+
+fn show_open(month: Month, open: &[OpenMoney<MinorNumber>], output: Output) -> Result<(), Failure> {
+    if open.is_empty() {
+        output.line(format_args!("Nothing is open by the end of {month}."))?;
+        return Ok(());
+    }
+    output.line(format_args!("Open by the end of {month}:"))?;
+    let rows = open.iter().map(|open| {
+        let (what, unit) = match open.kind {
+            OpenKind::Suspense => ("in suspense", "objects"),
+            OpenKind::Awaited => ("balance transaction awaited", "objects"),
+            OpenKind::Unconfirmed => ("unconfirmed", "balances"),
+            OpenKind::NegativeAvailable => ("creators who owe (a receivable)", "creators"),
+        };
+        let amount = amount_of(open.balance_minor.0, &open.currency);
+        vec![what.to_owned(), open.count.to_string(), unit.to_owned(), amount, open.currency.clone()]
+    });
+    let columns =
+        [("", Align::Left), ("", Align::Right), ("", Align::Left), ("balance", Align::Right), ("", Align::Left)];
+    output.table(&columns, rows.collect())?;
+    output.line("")?;
+    Ok(())
+}

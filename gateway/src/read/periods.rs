@@ -1,0 +1,315 @@
+//! Closed months: what was closed when, and the balances that a close fixed.
+//!
+//! A month's closing balances are those by effective date up to its last microsecond, as they were known at the position of its
+//! close. What was recorded later with a date inside, which only a reopening allows, is beyond that position and leaves them as
+//! they were: so they can be printed again, to the last unit, for ever.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use fanledger_domain::account::{Account, Bucket};
+use fanledger_domain::money::Currency;
+use fanledger_domain::period::Month;
+use fanledger_domain::time::{Timestamp, TimestampError};
+use fanledger_gateway_api::{
+    Closing, MinorNumber, OpenKind, OpenMoney, PeriodAct, PeriodActKind, PeriodHistory, PeriodReview, PeriodState,
+    Periods, TrialBalance,
+};
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+
+use super::query::{decoding, fetch, parsed, time, unsigned};
+use super::{AsOf, By, Read, ReadError};
+
+const WHAT: &str = "periods";
+
+/// Why a month has no closing balances.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeriodError {
+    /// It was never closed, or only together with a later one.
+    #[error("{0} was never closed by itself; ask as of its end instead, or see `fanledger ledger periods`")]
+    NeverClosed(Month),
+    /// It was not closed so often.
+    #[error("{period} was closed {closes} times: there is no close {close} of it")]
+    NoSuchClose {
+        /// The month.
+        period: Month,
+        /// The number that was asked for.
+        close: u32,
+        /// How many there are.
+        closes: u32,
+    },
+    /// The calendar ends.
+    #[error("{period} is outside the years in which books are kept")]
+    OutOfRange {
+        /// The month.
+        period: Month,
+        /// What is wrong.
+        #[source]
+        source: TimestampError,
+    },
+}
+
+/// As of when a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// As of an instant, a position, or now.
+    AsOf(AsOf, By),
+    /// A closed month, by effective date, as its last close or that of a number fixed it.
+    Period(Month, Option<u32>),
+}
+
+impl Asked {
+    /// The same as a cut, and the first instant of what is asked for, where it is a month.
+    ///
+    /// # Errors
+    /// When the month was never closed, or not so often; or Postgres.
+    pub async fn resolve(self, pool: &PgPool) -> Result<(Option<Timestamp>, AsOf, By), ReadError> {
+        match self {
+            Self::AsOf(as_of, by) => Ok((None, as_of, by)),
+            Self::Period(period, close) => {
+                let closed = Closed::find(pool, period, close).await?;
+                Ok((period.start().ok(), closed.as_of(), By::Effective))
+            }
+        }
+    }
+
+    /// The projections that it is answered from: `open`, or `closed` where it is a month.
+    pub const fn of(self, open: &'static [&'static str], closed: &'static [&'static str]) -> &'static [&'static str] {
+        match self {
+            Self::AsOf(..) => open,
+            Self::Period(..) => closed,
+        }
+    }
+}
+
+/// An act, as it stands in the table.
+struct Act {
+    kind: PeriodActKind,
+    period: Month,
+    position: u64,
+    chain: String,
+    first_open: Timestamp,
+    at: Timestamp,
+    by: String,
+    reason: Option<String>,
+}
+
+impl Act {
+    fn read(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
+        let Some(kind) = row.try_get::<Option<&str>, _>("act")? else { return Ok(None) };
+        Ok(Some(Self {
+            kind: if kind == "closed" { PeriodActKind::Closed } else { PeriodActKind::Reopened },
+            period: parsed(row, "period")?,
+            position: unsigned(row, "position")?,
+            chain: row.try_get("chain")?,
+            first_open: time(row, "first_open")?,
+            at: time(row, "at")?,
+            by: row.try_get("by")?,
+            reason: row.try_get("reason")?,
+        }))
+    }
+}
+
+/// The acts on a month, or on all, oldest first; with the position that they reflect.
+async fn acts(pool: &PgPool, period: Option<Month>) -> Result<(u64, Vec<Act>), ReadError> {
+    let sql = "SELECT p.position::bigint AS as_of, a.act::text AS act, a.period::text AS period, a.position::bigint AS position,
+                      a.chain::text AS chain, a.first_open::timestamptz AS first_open, a.at::timestamptz AS at, a.by::text AS by,
+                      a.reason::text AS reason
+               FROM read.positions AS p
+               LEFT JOIN read.periods AS a ON $1::text IS NULL OR a.period = $1
+               WHERE p.name = 'periods' ORDER BY a.position";
+    let rows = fetch(pool, WHAT, sql, |query| query.bind(period.map(|period| period.to_string()))).await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    decoding(WHAT, || {
+        let acts = rows.iter().filter_map(|row| Act::read(row).transpose()).collect::<Result<_, _>>()?;
+        Ok((unsigned(first, "as_of")?, acts))
+    })
+}
+
+/// What was closed when.
+///
+/// # Errors
+/// Postgres.
+pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
+    let (position, acts) = acts(pool, None).await?;
+    let first_open = acts.last().map(|act| act.first_open);
+    let mut by_period: BTreeMap<Month, Vec<PeriodAct>> = BTreeMap::new();
+    for act in acts {
+        let known = by_period.entry(act.period).or_default();
+        let closes = known.iter().filter(|known| known.act == PeriodActKind::Closed).count();
+        let close = closes + usize::from(act.kind == PeriodActKind::Closed);
+        known.push(PeriodAct {
+            act: act.kind,
+            close: u32::try_from(close).unwrap_or(u32::MAX),
+            position: act.position,
+            chain: act.chain,
+            at: act.at.to_string(),
+            by: act.by,
+            reason: act.reason,
+        });
+    }
+    let history = |(period, acts): (Month, Vec<PeriodAct>)| PeriodHistory {
+        period: period.to_string(),
+        state: match acts.last().map(|act| act.act) {
+            Some(PeriodActKind::Closed) => PeriodState::Closed,
+            Some(PeriodActKind::Reopened) | None => PeriodState::Open,
+        },
+        acts,
+    };
+    let value = Periods {
+        position,
+        first_open: first_open.map(|at| at.to_string()),
+        next: first_open.map(|at| Month::of(at).to_string()),
+        periods: by_period.into_iter().rev().map(history).collect(),
+    };
+    Ok(Read { position, value })
+}
+
+/// A close, and its number among those of its month.
+struct Closed {
+    act: Act,
+    close: u32,
+}
+
+impl Closed {
+    async fn find(pool: &PgPool, period: Month, close: Option<u32>) -> Result<Self, ReadError> {
+        let (_, acts) = acts(pool, Some(period)).await?;
+        let mut closes: Vec<Act> = acts.into_iter().filter(|act| act.kind == PeriodActKind::Closed).collect();
+        let count = u32::try_from(closes.len()).unwrap_or(u32::MAX);
+        if count == 0 {
+            return Err(PeriodError::NeverClosed(period).into());
+        }
+        let close = close.unwrap_or(count);
+        if !(1..=count).contains(&close) {
+            return Err(PeriodError::NoSuchClose { period, close, closes: count }.into());
+        }
+        Ok(Self { act: closes.swap_remove(close as usize - 1), close })
+    }
+
+    /// Up to the month's last microsecond, as it was known at the close.
+    fn as_of(&self) -> AsOf {
+        AsOf::Known { instant: before(self.act.first_open), position: self.act.position }
+    }
+}
+
+/// The last instant before another.
+fn before(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix_micros(at.as_unix_micros() - 1).unwrap_or(at)
+}
+
+/// The closing balances of a month, with what fixes them. They are of all currencies in the digest, and of `currency` in what is
+/// shown.
+///
+/// # Errors
+/// When the month was never closed, or not so often; or Postgres.
+pub async fn closed_balance<M: From<i128> + Display>(
+    pool: &PgPool,
+    period: Month,
+    close: Option<u32>,
+    currency: Option<Currency>,
+) -> Result<Read<TrialBalance<M>>, ReadError> {
+    let closed = Closed::find(pool, period, close).await?;
+    let balance = super::trial_balance::<M>(pool, closed.as_of(), By::Effective, None).await?;
+    let Closed { act, close } = closed;
+    let digest = digest(period, &act, &balance.value);
+    let mut value = TrialBalance { position: act.position, ..balance.value };
+    if let Some(currency) = currency {
+        value.currencies.retain(|part| part.currency == currency.as_str());
+    }
+    value.closing = Some(Closing {
+        period: period.to_string(),
+        close,
+        position: act.position,
+        chain: act.chain,
+        first_open: act.first_open.to_string(),
+        closed_at: act.at.to_string(),
+        closed_by: act.by,
+        digest,
+    });
+    Ok(Read { position: balance.position, value })
+}
+
+/// SHA-256 of the canonical text, in hex. The text is a contract: `docs/period-close.md`.
+fn digest<M: Display>(period: Month, close: &Act, balance: &TrialBalance<M>) -> String {
+    let mut text =
+        format!("fanledger closing balances v1\nperiod {period}\nposition {}\nchain {}\n", close.position, close.chain);
+    for currency in &balance.currencies {
+        for account in &currency.accounts {
+            let balance = account.balance_minor.to_string();
+            if balance != "0" {
+                text.extend([&currency.currency, " ", &account.account, " ", &balance, "\n"]);
+            }
+        }
+    }
+    hex::encode(Sha256::digest(text))
+}
+
+/// What is open by the end of a month, as of now: money in suspense, what is awaited and unconfirmed, and creators who owe.
+///
+/// # Errors
+/// Postgres.
+pub async fn period_review<M: From<i128>>(pool: &PgPool, period: Month) -> Result<Read<PeriodReview<M>>, ReadError> {
+    let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source })?;
+    let as_of = AsOf::Instant(before(end));
+    let balances = super::trial_balance::<MinorNumber>(pool, as_of, By::Effective, None).await;
+    let balances = match balances {
+        Ok(read) => read,
+        // There is nothing open where there is nothing.
+        Err(ReadError::BeforeFirstEntry { .. }) => {
+            super::trial_balance::<MinorNumber>(pool, AsOf::Latest, By::Effective, None).await.map(|read| {
+                let value = TrialBalance { currencies: Vec::new(), ..read.value };
+                Read { value, ..read }
+            })?
+        }
+        Err(other) => return Err(other),
+    };
+    let mut open = Open::default();
+    for currency in &balances.value.currencies {
+        for account in &currency.accounts {
+            let balance = account.balance_minor.0;
+            if let Some(kind) = kind_of(&account.account, balance) {
+                open.add(kind, &currency.currency, balance);
+            }
+        }
+    }
+    if !balances.value.currencies.is_empty() {
+        let suspense = super::suspense::<MinorNumber>(pool, Asked::AsOf(as_of, By::Effective), None, u32::MAX).await?;
+        suspense.value.items.iter().for_each(|item| open.add(OpenKind::Suspense, &item.currency, item.balance_minor.0));
+    }
+    for item in super::awaited::<MinorNumber>(pool, None, u32::MAX).await?.value.items {
+        if item.since.parse::<Timestamp>().is_ok_and(|since| since < end) {
+            open.add(OpenKind::Awaited, &item.currency, item.amount_minor.0);
+        }
+    }
+    let open = open.0.into_iter().map(|((kind, currency), (count, balance))| OpenMoney {
+        kind,
+        currency,
+        count,
+        balance_minor: balance.into(),
+    });
+    let value = PeriodReview { period: period.to_string(), position: balances.position, open: open.collect() };
+    Ok(Read { position: balances.position, value })
+}
+
+/// Counts and sums, by kind and currency.
+#[derive(Default)]
+struct Open(BTreeMap<(OpenKind, String), (u64, i128)>);
+
+impl Open {
+    fn add(&mut self, kind: OpenKind, currency: &str, minor: i128) {
+        let sum = self.0.entry((kind, currency.to_owned())).or_default();
+        sum.0 += 1;
+        sum.1 += minor;
+    }
+}
+
+/// What a balance, debits minus credits, leaves open; suspense is counted by object, elsewhere.
+fn kind_of(account: &str, balance: i128) -> Option<OpenKind> {
+    match account.parse::<Account>() {
+        Ok(Account::StripeUnconfirmed) if balance != 0 => Some(OpenKind::Unconfirmed),
+        Ok(Account::Creator(_, Bucket::Available)) if balance > 0 => Some(OpenKind::NegativeAvailable),
+        Ok(_) | Err(_) => None,
+    }
+}
