@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use super::is_payout;
 use super::report::{MissingHere, Money};
 
-/// Each is looked up; beyond so many a list is of another account or mode, and its rows have one explanation.
+/// Each is looked up; a list with more than so many is of another account or mode, and to explain the first tells it.
 const LOOKED_UP_MAX: usize = 1_000;
 
 /// Looks up why we have not seen them.

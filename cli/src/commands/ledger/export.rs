@@ -109,6 +109,15 @@ enum UsageError {
 #[error("interrupted: nothing was kept")]
 struct Interrupted;
 
+/// What there was before under that name is still there.
+#[derive(Debug, thiserror::Error)]
+#[error("export to {}: nothing was kept", place.display())]
+struct NotKept {
+    place: PathBuf,
+    #[source]
+    source: ExportError,
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Exported<'a> {
@@ -180,7 +189,7 @@ pub(super) async fn run(args: &ExportArgs, settings: &Settings, output: Output) 
             | ExportError::Csv(_)
             | ExportError::Parquet(_)
             | ExportError::TooLarge { .. }
-            | ExportError::Differs { .. }) => Failure::from(other),
+            | ExportError::Differs { .. }) => NotKept { place: args.out.clone(), source: other }.into(),
         })?;
         Ok::<_, Failure>((written, sink.keep()?))
     };
