@@ -27,6 +27,7 @@ pub mod output;
 pub mod reconcile;
 pub mod roles;
 pub mod settings;
+pub mod skip;
 pub mod state;
 pub mod stripe;
 pub mod telemetry;

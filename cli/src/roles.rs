@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use fanledger_commands::Dependencies;
 use fanledger_commands::executor::Executor;
-use fanledger_commands::stripe::api::{DEFAULT_BASE, HttpStripeApi, StripeApi};
 use fanledger_commands::finance::Finance;
+use fanledger_commands::stripe::api::{DEFAULT_BASE, HttpStripeApi, StripeApi};
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_gateway::config::GatewayConfig;
-use fanledger_gateway::{Desks, GatewayState, JwtKey, Metrics, Parts, Payouts, Probe, WebhookIntake};
+use fanledger_gateway::{Desks, GatewayState, JwtKey, Metrics, Operators, Parts, Payouts, Probe, WebhookIntake};
 use fanledger_journal::database::{self, DatabaseError, MIGRATIONS};
 use fanledger_journal::feed::Feed;
 use fanledger_journal::reader::Reader;
@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::{Failure, Outcome, one_line};
 use crate::roles::background::Background;
 use crate::settings::{LISTEN_DEFAULT, METRICS_LISTEN_DEFAULT, Need, Secret, Settings};
+use crate::skip::Skips;
 
 /// What a process may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -433,11 +434,16 @@ async fn gateway_state(
     let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
     let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
     let desks = Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };
+    let mut runners = fanledger_projections::all();
+    runners.extend(fanledger_commands::managers(&commands.dependencies(settings)));
+    let skips = Skips::new(&runners, query_pool.clone(), commands.executor.writer().clone());
+    let operators: Arc<dyn Operators> = Arc::new(skips);
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),
         command_pool: commands.pool.clone(),
         intake: Arc::clone(&intake),
+        operators: Arc::clone(&operators),
         desks: desks.clone(),
         schema_version: schema_version_needed(),
         probes: probes.clone(),

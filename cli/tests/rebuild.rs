@@ -19,7 +19,7 @@ use fanledger_journal::database::Role;
 use fanledger_journal::event::RecordedEvent;
 use fanledger_journal::generation::{self, RebuildOptions};
 use fanledger_journal::runner::{
-    self, ApplyError, Effects, Projection, Projections, RunnerContext, RunnerStatus, Schema,
+    self, ApplyError, Effects, Projection, Projections, RunnerContext, RunnerState, RunnerStatus, Schema,
 };
 use fanledger_projections::postings::Postings;
 use rand::rngs::StdRng;
@@ -399,5 +399,45 @@ async fn what_makes_no_sense_is_refused_and_the_api_has_a_projector_do_the_rest(
     assert_eq!(ended("entries").await["outcome"]["generation"], 1);
     let live = statuses(&operators).await;
     assert_eq!(live["entries"].generation, 1);
+    skipped_over_http(&site, &url, &token, &events[0]).await;
     assert!(all.terminate().await.success());
+}
+
+/// Lets `awaited` pass over an event that it has not read yet, which needs it to stand still before that.
+async fn skipped_over_http(site: &Site, url: &str, token: &str, again: &Value) {
+    let http = reqwest::Client::new();
+    let call = async |what: &str, body: Option<Value>| {
+        let request = http.post(format!("{url}/api/v1/ops/projections/awaited/{what}")).bearer_auth(token);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(call("pause", None).await.0, 200);
+    let operators = site.pool(Role::Operator).await;
+    eventually("it stands still", async || statuses(&operators).await["awaited"].state == RunnerState::Paused).await;
+    let mut event = again.clone();
+    event["id"] = json!("evt_after_the_pause");
+    let sent = Load::start(&[event], Arc::new(Mutex::new(vec![url.to_owned()]))).finish().await;
+    let position = sent.positions["evt_after_the_pause"];
+
+    let (status, problem) = call("skip", Some(json!({"position": 1, "reason": "late"}))).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:fanledger:problem:already-applied")));
+    let skip = json!({"position": position, "reason": "to see it skipped"});
+    let (status, skipped) = call("skip", Some(skip.clone())).await;
+    assert_eq!((status, &skipped["position"], &skipped["known"]), (200, &json!(position), &json!(false)), "{skipped}");
+    assert_eq!(call("skip", Some(skip)).await.1["known"], json!(true));
+    let recorded: (String, String) = sqlx::query_as(
+        "SELECT payload ->> 'reason', metadata ->> 'actor' FROM journal.events WHERE aggregate_type = 'projection_skip'",
+    )
+    .fetch_one(&operators)
+    .await
+    .unwrap();
+    assert_eq!(recorded.0, "to see it skipped");
+    assert!(recorded.1.starts_with("operator:"), "{}", recorded.1);
+    assert_eq!(call("resume", None).await.0, 200);
+    site.read(position).await;
+    operators.close().await;
 }

@@ -56,7 +56,8 @@ pub use config::{GatewayConfig, RateLimit};
 pub use metrics::Metrics;
 pub use payouts::Payouts;
 pub use ports::{
-    ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, PayoutDesk, PeriodDesk, Probe, Receipt, WebhookIntake,
+    ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, Operators, PayoutDesk, PeriodDesk, Probe, Receipt,
+    Skip, SkipReceipt, SkipRefusal, WebhookIntake,
 };
 pub use router::{openapi, router};
 pub use serve::{serve, serve_metrics};

@@ -48,6 +48,59 @@ pub trait WebhookIntake: Send + Sync + 'static {
     async fn receive(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeRefusal>;
 }
 
+/// What an operator lets a runner pass over.
+#[derive(Clone, Copy, Debug)]
+pub struct Skip<'a> {
+    /// The runner.
+    pub runner: &'a str,
+    /// The event's position.
+    pub position: u64,
+    /// Why; kept in the journal.
+    pub reason: &'a str,
+    /// The token's subject.
+    pub by: &'a str,
+}
+
+/// What became of a skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SkipReceipt {
+    /// The version that passes over the event.
+    pub version: u32,
+    /// It was skipped before.
+    pub known: bool,
+    /// The runner stands still until it is resumed.
+    pub halted: bool,
+    /// The journal's head, at least.
+    pub head: u64,
+}
+
+/// Why nothing was skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum SkipRefusal {
+    /// There is no such runner.
+    #[error("there is no such runner")]
+    UnknownRunner,
+    /// The live tables hold it already.
+    #[error("the runner has applied it already")]
+    Applied,
+    /// The journal is shorter.
+    #[error("the journal ends at position {head}")]
+    Beyond {
+        /// The journal's head.
+        head: u64,
+    },
+    /// The journal cannot be reached.
+    #[error("append the skip to the journal")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// What operators do that the gateway cannot do by itself.
+#[async_trait]
+pub trait Operators: Send + Sync + 'static {
+    /// Lets a runner pass over an event; the answer comes after the commit.
+    async fn skip(&self, skip: Skip<'_>) -> Result<SkipReceipt, SkipRefusal>;
+}
+
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

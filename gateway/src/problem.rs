@@ -60,6 +60,7 @@ kinds! {
     AlreadyDecided CONFLICT "already-decided" "This was decided before.";
     AlreadyReversed CONFLICT "already-reversed" "The entry is taken back already.";
     PayoutRunOpen CONFLICT "payout-run-open" "Another payout run is open.";
+    AlreadyApplied CONFLICT "already-applied" "The runner has applied this event already.";
     NothingKept CONFLICT "nothing-kept" "No generation is kept to go back to.";
     BodyErased GONE "body-erased" "The body of the webhook was erased.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body-too-large" "The request's body is too large.";

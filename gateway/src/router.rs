@@ -79,6 +79,7 @@ fn controls() -> OpenApiRouter<Commands> {
         .routes(routes!(ops::operations::verify_projection))
         .routes(routes!(ops::operations::roll_projection_back))
         .routes(routes!(ops::operations::retire_projection))
+        .routes(routes!(ops::skip::skip_event))
 }
 
 fn live() -> OpenApiRouter<Queries> {

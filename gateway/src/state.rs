@@ -19,7 +19,7 @@ use crate::cursor::Cursors;
 use crate::health::Health;
 use crate::idempotency::Idempotency;
 use crate::limits::{Bounds, RateLimiter};
-use crate::ports::{Desks, IntakeRefusal, Probe, Receipt, WebhookIntake};
+use crate::ports::{Desks, IntakeRefusal, Operators, Probe, Receipt, WebhookIntake};
 use crate::problem::{Kind, Problem};
 use crate::progress::{Progress, Wait};
 use crate::read::{Read, ReadError};
@@ -92,6 +92,7 @@ fn behind(name: &str, position: u64, wanted: u64) -> Problem {
 pub struct Commands {
     pool: PgPool,
     intake: Arc<dyn WebhookIntake>,
+    pub(crate) operators: Arc<dyn Operators>,
     pub(crate) desks: Desks,
     pub(crate) webhooks: Arc<Semaphore>,
     pub(crate) body_read_timeout: Duration,
@@ -164,6 +165,8 @@ pub struct Parts {
     pub command_pool: PgPool,
     /// Where webhooks go in.
     pub intake: Arc<dyn WebhookIntake>,
+    /// What operators do by it.
+    pub operators: Arc<dyn Operators>,
     /// Where people act.
     pub desks: Desks,
     /// The schema version that this build knows: `/readyz` fails below it.
@@ -205,6 +208,7 @@ impl GatewayState {
         let commands = Commands {
             pool: parts.command_pool.clone(),
             intake: parts.intake,
+            operators: parts.operators,
             desks: parts.desks,
             webhooks: Arc::new(Semaphore::new(config.webhooks_in_flight_max)),
             body_read_timeout: config.body_read_timeout,

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::TestApp;
+use common::{TestApp, UNREACHABLE};
 use fanledger_gateway::Role;
 use serde_json::json;
 
@@ -63,4 +63,60 @@ async fn what_cannot_be_asked_for_is_refused() {
     let asked: i64 =
         sqlx::query_scalar("SELECT count(*) FROM control.operations").fetch_one(&app.superuser).await.unwrap();
     assert_eq!(asked, 0);
+}
+
+#[tokio::test]
+async fn a_skip_is_handed_on_with_who_wants_it_and_why() {
+    let app = TestApp::with().with_runners().build().await;
+    let skip = |body: serde_json::Value| app.post(&format!("{RUNNER}/skip")).role(Role::Operator).json(&body).send();
+    let answer = skip(json!({"position": 7, "reason": "  typed by hand  "})).await;
+    assert_eq!((answer.status.as_u16(), answer.header("journal-position")), (200, Some("101")), "{answer:?}");
+    let told = json!({"name": "balances", "version": 3, "position": 7, "known": false, "halted": true});
+    assert_eq!(answer.json(), told);
+    let again = skip(json!({"position": 7, "reason": "once more"})).await.json();
+    assert_eq!(again["known"], true);
+    let seen = app.operators.seen.lock().unwrap().clone();
+    assert_eq!((seen[0].0.as_str(), seen[0].1, seen[0].2.as_str()), ("balances", 7, "typed by hand"));
+    assert!(!seen[0].3.is_empty(), "the token's subject");
+
+    skip(json!({"position": 5, "reason": "late"})).await.problem(409, "already-applied");
+    let beyond = skip(json!({"position": 101, "reason": "early"})).await;
+    beyond.problem(422, "parameters-invalid");
+    assert!(beyond.errors()["position"][0].contains("100"), "{beyond:?}");
+    let away = skip(json!({"position": UNREACHABLE, "reason": "now"})).await;
+    assert!(!away.problem(503, "unavailable").to_string().contains("secret"));
+    for name in ["nobody", "Balances"] {
+        let path = format!("/api/v1/ops/projections/{name}/skip");
+        let body = json!({"position": 7, "reason": "why not"});
+        app.post(&path).role(Role::Operator).json(&body).send().await.problem(404, "not-found");
+    }
+}
+
+#[tokio::test]
+async fn a_skip_that_says_too_little_or_too_much_is_not_handed_on() {
+    let app = TestApp::with().with_runners().build().await;
+    let good = json!({"position": 7, "reason": "why"});
+    for (field, value) in [
+        ("position", json!(0)),
+        ("position", json!(-1)),
+        ("position", json!(1.5)),
+        ("position", json!("7")),
+        ("position", json!(null)),
+        ("reason", json!("")),
+        ("reason", json!(" \n ")),
+        ("reason", json!("a\u{0}b")),
+        ("reason", json!("x".repeat(501))),
+        ("reason", json!(7)),
+        ("body", json!(1)),
+    ] {
+        let mut body = good.clone();
+        body[if field == "body" { "force" } else { field }] = value.clone();
+        let answer = app.post(&format!("{RUNNER}/skip")).role(Role::Operator).json(&body).send().await;
+        answer.problem(422, "parameters-invalid");
+        assert!(answer.errors().contains_key(field), "{field} {value}: {answer:?}");
+    }
+    let nothing = app.post(&format!("{RUNNER}/skip")).role(Role::Operator).send().await;
+    nothing.problem(422, "parameters-invalid");
+    assert_eq!(nothing.errors().len(), 2, "{nothing:?}");
+    assert!(app.operators.seen.lock().unwrap().is_empty());
 }

@@ -33,6 +33,7 @@ async fn real(app: &TestApp) -> Router {
         command_pool: app.command_pool.clone(),
         desks: app.desks.clone(),
         intake: Arc::new(Intake::new(executor, vault, vec![Secret::new(SECRET).unwrap()])),
+        operators: app.operators.clone(),
         schema_version: 1,
         probes: Vec::new(),
     };

@@ -8,13 +8,12 @@ mod show;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use fanledger_journal::append::{Command, Outcome as Appended};
 use fanledger_journal::database::{self, Role};
-use fanledger_journal::event::{Metadata, Position};
+use fanledger_journal::event::Position;
 use fanledger_journal::generation::{RebuildError, RetireError, RollbackError};
-use fanledger_journal::runner::{self, Projection, RunnerState, RunnerStatus, skip_event};
+use fanledger_journal::operation;
+use fanledger_journal::runner::{self, Projection, RunnerStatus};
 use fanledger_journal::writer::{Writer, WriterOptions};
-use fanledger_journal::{operation, reader};
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -22,6 +21,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::roles::Commands;
 use crate::settings::{Need, Settings};
+use crate::skip::{SkipError, Skipped, Skips};
 
 /// How far each projection and process manager is; rebuild, prove, switch back; pause, resume, skip.
 #[derive(Debug, Subcommand)]
@@ -122,9 +122,6 @@ pub enum ProjectionsError {
     /// Postgres could not be asked.
     #[error("ask for the projections' status; is the database migrated?")]
     Status(#[source] sqlx::Error),
-    /// The journal could not be asked.
-    #[error("ask for the journal's head")]
-    Head(#[source] reader::ReadError),
     /// The tables could not be built anew.
     #[error("build {name} anew; the live tables are as they were")]
     Rebuild {
@@ -166,27 +163,6 @@ pub enum ProjectionsError {
         #[source]
         source: sqlx::Error,
     },
-    /// It is too late for a skip.
-    #[error(
-        "{name} has applied position {position} already: a rebuild that passed over it would make other tables than the live ones"
-    )]
-    Applied {
-        /// Which.
-        name: String,
-        /// The position.
-        position: Position,
-    },
-    /// Nothing is there yet.
-    #[error("the journal ends at position {head}: there is nothing at {position} to pass over")]
-    Beyond {
-        /// The position.
-        position: Position,
-        /// The journal's head.
-        head: Position,
-    },
-    /// Something else is in the skip's stream.
-    #[error("the journal refused the skip: {0:?}; run `fanledger doctor`")]
-    Refused(Appended),
 }
 
 /// Runs one of them.
@@ -315,49 +291,26 @@ async fn find(pool: &PgPool, name: &str) -> Result<RunnerStatus, Failure> {
     }
 }
 
-/// What a skip came to.
-#[derive(Serialize)]
-struct Skipped<'a> {
-    name: &'a str,
-    version: u32,
-    position: Position,
-    /// Whether it was skipped before; nothing was appended then.
-    known: bool,
-}
-
 async fn skip(args: SkipArgs, pool: &PgPool, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let SkipArgs { name, position, reason } = args;
-    let position = Position::new(position);
-    let runner = find(pool, &name).await?;
-    // The version that is to pass over it is this program's: a new version may choke on what the live one has applied.
-    let mut runners = Runners::of(settings).await?;
-    let version = runners.one(&name)?.version();
-    runners.close().await;
-    if version == runner.version && position <= runner.position {
-        return Err(Failure::usage(ProjectionsError::Applied { name, position }));
-    }
-    let head = reader::Reader::new(pool.clone()).head().await.map_err(ProjectionsError::Head)?.position;
-    if position == Position::START || position > head {
-        return Err(Failure::usage(ProjectionsError::Beyond { position, head }));
-    }
+    let runners = Runners::of(settings).await?;
     let writer = Writer::start(WriterOptions::new(settings.database_url_for(Role::Operator)?)).await?;
-    let (stream, event) = skip_event(&name, version, position, &reason);
-    let metadata = Metadata { actor: Some("operator:cli".to_owned()), ..Metadata::default() };
-    let appended = writer.append(Command::new(stream, 0, metadata, vec![event])).await;
-    writer.shutdown().await;
-    let known = match appended? {
-        Appended::Appended { .. } => false,
-        // The stream is unique by its id, so what is in it is this very skip.
-        Appended::Conflict { .. } | Appended::Duplicate { .. } => true,
-        refused @ Appended::Misuse => return Err(ProjectionsError::Refused(refused).into()),
-    };
+    let skips = Skips::new(&runners.all, pool.clone(), writer);
+    let skipped = skips.skip(&name, Position::new(position), &reason, "operator:cli".to_owned()).await;
+    skips.close().await;
+    runners.close().await;
+    let skipped = skipped.map_err(|error| match error {
+        SkipError::Unknown { .. } | SkipError::Applied { .. } | SkipError::Beyond { .. } => Failure::usage(error),
+        SkipError::Status(_) | SkipError::Append(_) | SkipError::Refused(_) => error.into(),
+    })?;
     if output.is_json() {
-        output.json(&Skipped { name: &name, version, position, known })?;
+        output.json(&skipped)?;
         return Ok(Outcome::Fine);
     }
+    let Skipped { name, version, position, known, halted, .. } = skipped;
     let said = if known { "passes over it already" } else { "passes over it from now on" };
     output.line(format_args!("Position {position}: version {version} of {name} {said}, and so does each rebuild."))?;
-    if runner.state == RunnerState::Halted {
+    if halted {
         output.line(format_args!("It has halted; `fanledger projections resume {name}` lets it go on."))?;
     }
     Ok(Outcome::Fine)

@@ -41,6 +41,7 @@ pub use ledger::{
 pub use minor::{Minor, MinorNumber};
 pub use ops::{
     Generation, GenerationState, JournalInfo, Operation, OperationAsked, OperationKind, RunnerState, RunnerStatus,
+    SkipRequest, Skipped,
 };
 pub use page::Page;
 pub use payouts::{

@@ -131,6 +131,34 @@ pub struct OperationAsked {
     pub operation: u64,
 }
 
+/// Which event a runner is to pass over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SkipRequest {
+    /// The event's position, as the runner's `error` names it.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub position: u64,
+    /// Why; it is kept in the journal for good, so name no person. At most 500 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 500))]
+    pub reason: String,
+}
+
+/// That a runner passes over an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Skipped {
+    /// The runner.
+    pub name: String,
+    /// The version that passes over it, and whose rebuilds do.
+    pub version: u32,
+    /// The event's position.
+    pub position: u64,
+    /// It was skipped before; the reason of then stands.
+    pub known: bool,
+    /// The runner stands still until it is resumed.
+    pub halted: bool,
+}
+
 /// What was last asked of a runner, and how far it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

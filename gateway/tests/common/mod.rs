@@ -17,7 +17,8 @@ use fanledger_commands::finance::Finance;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_devkit::TestDatabase;
 use fanledger_gateway::{
-    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Parts, Payouts, Probe, Receipt, Role, WebhookIntake, mint, router,
+    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Operators, Parts, Payouts, Probe, Receipt, Role,
+    Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, router,
 };
 use fanledger_journal::database::{self, MIGRATIONS};
 use fanledger_journal::reader::Reader;
@@ -89,6 +90,32 @@ impl WebhookIntake for FakeIntake {
     }
 }
 
+/// Answers skips as a runner at position 5 of a journal of 100 events would; what it was told is in `seen`.
+#[derive(Default)]
+pub struct FakeOperators {
+    pub seen: Mutex<Vec<(String, u64, String, String)>>,
+}
+
+/// The position whose skip does not reach the journal.
+pub const UNREACHABLE: u64 = 99;
+
+#[async_trait]
+impl Operators for FakeOperators {
+    async fn skip(&self, skip: Skip<'_>) -> Result<SkipReceipt, SkipRefusal> {
+        let seen = (skip.runner.to_owned(), skip.position, skip.reason.to_owned(), skip.by.to_owned());
+        let known =
+            self.seen.lock().unwrap().iter().any(|(runner, position, _, _)| (runner, *position) == (&seen.0, seen.1));
+        self.seen.lock().unwrap().push(seen);
+        match skip.position {
+            _ if !PROJECTIONS.contains(&skip.runner) => Err(SkipRefusal::UnknownRunner),
+            0..=5 => Err(SkipRefusal::Applied),
+            UNREACHABLE => Err(SkipRefusal::Unavailable("postgres://secret@host is away".into())),
+            6..=100 => Ok(SkipReceipt { version: 3, known, halted: true, head: 101 }),
+            101.. => Err(SkipRefusal::Beyond { head: 100 }),
+        }
+    }
+}
+
 pub struct FakeProbe;
 
 #[async_trait]
@@ -141,6 +168,7 @@ impl TestAppBuilder {
             permission: Notify::new(),
         });
         let desks = desks(&database, &command_pool, &query_pool).await;
+        let operators = Arc::new(FakeOperators::default());
         let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), JwtKey::new(&KEY).unwrap());
         self.configure.into_iter().for_each(|configure| configure(&mut config));
         let migrated = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap();
@@ -149,6 +177,7 @@ impl TestAppBuilder {
             query_pool: query_pool.clone(),
             command_pool: command_pool.clone(),
             intake: intake.clone(),
+            operators: operators.clone(),
             desks: desks.clone(),
             schema_version: self.schema_version.unwrap_or(migrated),
             probes: vec![Arc::new(FakeProbe)],
@@ -156,8 +185,9 @@ impl TestAppBuilder {
         let state = GatewayState::new(parts).await.unwrap();
         let stop = CancellationToken::new();
         state.start(&stop);
+        let router = router(&state);
         let app =
-            TestApp { router: router(&state), state, superuser, query_pool, command_pool, database, intake, desks, stop };
+            TestApp { router, state, superuser, query_pool, command_pool, database, intake, operators, desks, stop };
         if self.runners {
             for name in PROJECTIONS {
                 app.add_runner(name).await;
@@ -187,6 +217,7 @@ pub struct TestApp {
     pub command_pool: PgPool,
     pub database: TestDatabase,
     pub intake: Arc<FakeIntake>,
+    pub operators: Arc<FakeOperators>,
     pub desks: Desks,
     pub stop: CancellationToken,
 }
