@@ -9,8 +9,9 @@ mod e2e;
 mod journal;
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use e2e::{Finished, finish, program};
+use e2e::{Finished, PATIENCE, eventually, finish, program};
 use fanledger_cli::output::amount_of;
 use fanledger_devkit::bookkeepers::{self, Balances, BookkeeperError};
 use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
@@ -18,6 +19,8 @@ use fanledger_domain::event::Event;
 use fanledger_domain::money::Money;
 use fanledger_domain::time::Timestamp;
 use journal::Journal;
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{Connection, PgConnection};
 use tokio::process::Command;
 
 /// Every kind of name that there is, and those that only differ where another program may not look.
@@ -307,6 +310,36 @@ async fn what_cannot_be_exported_leaves_nothing() {
     };
     assert_eq!(on_empty(&format!("{export} --json")).await.json(0)["entries"], 0);
     assert_eq!(on_empty(&format!("{export} --period 2026-01")).await.code, 2);
+}
+
+#[tokio::test]
+async fn what_is_cut_short_leaves_nothing_under_the_name() {
+    let ledger = Ledger::of(20).await;
+    let files = || -> Vec<String> {
+        let listed = std::fs::read_dir(ledger.journal.directory()).unwrap();
+        let names = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("books")).collect()
+    };
+    // Held up where the sums are known and no entry is: the file is begun by then.
+    let mut superuser = PgConnection::connect(ledger.journal.database_url()).await.unwrap();
+    let mut held = superuser.begin().await.unwrap();
+    sqlx::query("LOCK TABLE entries_g1.entries IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut command = ledger.command("ledger export --format csv --out books.csv");
+        let child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        eventually("the file is begun", async || files().iter().any(|name| name.ends_with(".draft"))).await;
+        kill_process(Pid::from_raw(child.id().unwrap().cast_signed()).unwrap(), signal).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        if signal == Signal::INT {
+            assert_eq!(ended.status.code(), Some(3));
+            assert!(String::from_utf8_lossy(&ended.stderr).contains("interrupted: nothing was kept"));
+            assert_eq!(files(), Vec::<String>::new());
+        } else {
+            assert!(!files().contains(&"books.csv".to_owned()));
+        }
+    }
+    held.rollback().await.unwrap();
+    ledger.export("csv", "").await;
 }
 
 #[tokio::test]

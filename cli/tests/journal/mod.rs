@@ -41,6 +41,11 @@ impl Journal {
         self.directory.path()
     }
 
+    /// As the superuser.
+    pub fn database_url(&self) -> &str {
+        self.database.url()
+    }
+
     pub fn settings(&self) -> BTreeMap<&'static str, String> {
         let data_dir = self.directory.path().join("data").to_str().unwrap().to_owned();
         BTreeMap::from([("DATABASE_URL", self.database.url().to_owned()), ("DATA_DIR", data_dir)])
