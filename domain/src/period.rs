@@ -198,7 +198,7 @@ pub enum PeriodError {
         last: Option<Month>,
     },
     /// Two persons are needed.
-    #[error("{by} closed {period}, so somebody else must reopen it")]
+    #[error("{period} was closed by {by}: somebody else must reopen it")]
     SamePerson {
         /// The month.
         period: Month,
