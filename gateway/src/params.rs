@@ -271,13 +271,14 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
     let text = error.to_string();
     match error {
         ReadError::Query { ref source, .. } if is_momentary(source) => Problem::unavailable(&error),
-        ReadError::Query { .. } => Problem::internal(&error),
+        ReadError::Query { .. } | ReadError::StatementDiffers { .. } => Problem::internal(&error),
         ReadError::NotBuilt { .. } => Problem::new(Kind::Unavailable, sentence(&text)).retry_after_seconds(5),
         ReadError::BeforeFirstEntry { .. } | ReadError::AsOfPositionAhead { .. } => {
             Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("as_of", text)
         }
         ReadError::Period(_) => Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("period", text),
         ReadError::UnknownAccount(_)
+        | ReadError::UnknownCreator(_)
         | ReadError::UnknownEntry(_)
         | ReadError::UnknownManualEntry(_)
         | ReadError::UnknownPayoutRun(_)

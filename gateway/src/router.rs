@@ -23,6 +23,9 @@ const BOTH: &[Role] = &[Role::Finance, Role::Operator, Role::Admin];
 fn books() -> OpenApiRouter<Queries> {
     OpenApiRouter::new()
         .routes(routes!(ledger::trial_balance::trial_balance))
+        .routes(routes!(ledger::creators::list_creators))
+        .routes(routes!(ledger::creator_statement::get_creator_statement))
+        .routes(routes!(ledger::creator_activity::list_creator_activity))
         .routes(routes!(ledger::accounts::list_accounts))
         .routes(routes!(ledger::account::get_account))
         .routes(routes!(ledger::postings::list_postings))

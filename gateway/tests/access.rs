@@ -23,8 +23,11 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("post", "/api/v1/ledger/application-fees/{fee}/attribution", FINANCE),
     ("get", "/api/v1/ledger/awaited", FINANCE),
     ("post", "/api/v1/ledger/charges/{charge}/attribution", FINANCE),
+    ("get", "/api/v1/ledger/creators", FINANCE),
+    ("get", "/api/v1/ledger/creators/{creator}/activity", FINANCE),
     ("post", "/api/v1/ledger/creators/{creator}/payouts/hold", FINANCE),
     ("post", "/api/v1/ledger/creators/{creator}/payouts/resume", FINANCE),
+    ("get", "/api/v1/ledger/creators/{creator}/statement", FINANCE),
     ("get", "/api/v1/ledger/entries/{entry_id}", FINANCE),
     ("post", "/api/v1/ledger/entries/{entry_id}/reverse", FINANCE),
     ("get", "/api/v1/ledger/manual-entries", FINANCE),
@@ -74,11 +77,11 @@ fn concrete(path: &str) -> String {
     path.replace("{account}", "assets:bank")
         .replace("{entry_id}", "ch_1:1:20260101T000000Z")
         .replace("{charge}", "ch_1")
+        .replace("{creator}", "crt_1")
         .replace("{transfer}", "tr_1")
         .replace("{fee}", "fee_1")
         .replace("{id}", "evt_1")
         .replace("{run}", "por_1")
-        .replace("{creator}", "crt_1")
         .replace("{name}", "balances")
         .replace("{period}", "2026-01")
 }

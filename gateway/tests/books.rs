@@ -4,8 +4,9 @@
 mod common;
 
 use common::{Answer, TestApp};
-use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
+use fanledger_domain::entry::{Activity, Cause, EntryPosted, Posting, Side, StatementLine};
 use fanledger_domain::event::Event;
+use fanledger_domain::facts::PaymentKind;
 use fanledger_domain::money::Money;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::Role;
@@ -245,4 +246,127 @@ async fn a_client_reads_its_own_write_as_soon_as_the_projection_has_it() {
         runners.json()["items"].as_array().unwrap().iter().all(|runner| runner["position"] == position),
         "{runners:?}"
     );
+}
+
+/// A creator whose sale of 1000 was refunded by half a month later, and another who was paid by hand.
+async fn with_creators(books: &Books) {
+    let day = |number: i64| Timestamp::from_unix_seconds(1_767_225_600 + number * 86_400).unwrap();
+    let entry = |object: &str, number: i64, lines: &[(&str, i64)], said: &[(StatementLine, i64)]| {
+        let at = day(number);
+        Event::EntryPosted(EntryPosted {
+            entry_id: format!("{object}:1:{}", at.compact()).parse().unwrap(),
+            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None },
+            description: "a charge".to_owned(),
+            occurred_at: at,
+            effective_at: at,
+            postings: lines
+                .iter()
+                .map(|(account, minor)| Posting {
+                    account: account.parse().unwrap(),
+                    side: if *minor > 0 { Side::Debit } else { Side::Credit },
+                    money: Money::new(minor.abs(), "usd".parse().unwrap()),
+                })
+                .collect(),
+            activity: said
+                .iter()
+                .map(|(line, minor)| Activity {
+                    creator: "crt_1".parse().unwrap(),
+                    line: *line,
+                    kind: Some(PaymentKind::Tip),
+                    minor: *minor,
+                    currency: "usd".parse().unwrap(),
+                })
+                .collect(),
+        })
+    };
+    let (clearing, pending, fees) =
+        ("assets:stripe:clearing", "liabilities:creators:crt_1:pending", "income:platform-fees");
+    let sold = [(StatementLine::Sales, 1000), (StatementLine::PlatformFees, -200)];
+    for (object, event) in [
+        ("ch_1", entry("ch_1", 1, &[(clearing, 1000), (pending, -800), (fees, -200)], &sold)),
+        (
+            "re_1",
+            entry("re_1", 40, &[(clearing, -500), (pending, 400), (fees, 100)], &[(StatementLine::Refunds, -400)]),
+        ),
+        ("mne_1", entry("mne_1", 41, &[("assets:bank", 7), ("liabilities:creators:crt_2:available", -7)], &[])),
+    ] {
+        let new = NewEvent {
+            event_type: event.type_name().to_owned(),
+            event_version: event.version().to_owned(),
+            payload: event.to_payload().unwrap(),
+        };
+        let stream = StreamId::new("stripe_charge", object);
+        books.writer.append(Command::new(stream, 0, Metadata::default(), vec![new])).await.unwrap();
+    }
+    books.catch_up().await;
+}
+
+#[tokio::test]
+async fn a_creator_s_statement_leads_to_its_entries() {
+    let books = Books::new().await;
+    with_creators(&books).await;
+    let answer = books.get("/creators/crt_1/statement?period=2026-02").await;
+    assert_eq!((answer.status.as_u16(), answer.header("journal-position")), (200, Some("3")));
+    let statement = answer.json();
+    assert_eq!((&statement["period"], &statement["closed"]), (&json!("2026-02"), &json!(false)));
+    let usd = &statement["currencies"][0];
+    assert_eq!((&usd["opening_minor"], &usd["closing_minor"]), (&json!("800"), &json!("400")));
+    let closing = json!({"pending_minor": "400", "available_minor": "0", "held_minor": "0", "receivable_minor": "0"});
+    assert_eq!(usd["closing"], closing);
+    let names: Vec<&str> = usd["lines"].as_array().unwrap().iter().map(|line| line["line"].as_str().unwrap()).collect();
+    assert_eq!(names, ["sales", "platform_fees", "refunds", "disputes", "payouts", "adjustments"]);
+    let refunds = json!({"line": "refunds", "amount_minor": "-400", "entries": 1,
+        "kinds": [{"kind": "tip", "amount_minor": "-400", "entries": 1}]});
+    assert_eq!(usd["lines"][2], refunds);
+    let behind = books.all("/creators/crt_1/activity?period=2026-02&line=refunds&kind=tip&currency=usd&limit=1").await;
+    assert_eq!(behind.len(), 1);
+    let entry = behind[0]["entry_id"].as_str().unwrap();
+    assert_eq!((&behind[0]["amount_minor"], &behind[0]["cause"]["object"]), (&json!("-400"), &json!("re_1")));
+    assert_eq!(books.get(&format!("/entries/{entry}")).await.status, 200);
+    // All of them, newest first; and what finance booked by hand.
+    let all = books.all("/creators/crt_1/activity?limit=2").await;
+    let amounts: Vec<&str> = all.iter().map(|item| item["amount_minor"].as_str().unwrap()).collect();
+    assert_eq!(amounts, ["-400", "-200", "1000"]);
+    let by_hand = books.all("/creators/crt_2/activity?kind=none&line=adjustments").await;
+    assert_eq!((by_hand.len(), &by_hand[0]["amount_minor"], &by_hand[0]["kind"]), (1, &json!("7"), &Value::Null));
+
+    let creators = books.all("/creators?limit=1").await;
+    let shown: Vec<_> = creators
+        .iter()
+        .map(|has| (has["creator"].clone(), has["pending_minor"].clone(), has["balance_minor"].clone()))
+        .collect();
+    assert_eq!(shown, [(json!("crt_1"), json!("400"), json!("400")), (json!("crt_2"), json!("0"), json!("7"))]);
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_meant_is_refused_by_field() {
+    let books = Books::new().await;
+    with_creators(&books).await;
+    for (path, field) in [
+        ("/creators/ada/statement", "creator"),
+        ("/creators/crt_/activity", "creator"),
+        ("/creators/crt_1/statement?period=2026-13", "period"),
+        ("/creators/crt_1/statement?period=2026-01&from=2026-01-01T00:00:00Z", "period"),
+        ("/creators/crt_1/statement?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", "from"),
+        ("/creators/crt_1/statement?line=sales", "line"),
+        ("/creators/crt_1/activity?line=income", "line"),
+        ("/creators/crt_1/activity?kind=gift", "kind"),
+        ("/creators?as_of=3", "as_of"),
+    ] {
+        let answer = books.get(path).await;
+        answer.problem(422, "parameters-invalid");
+        assert_eq!(answer.errors().into_keys().collect::<Vec<_>>(), [field], "{path}");
+    }
+    for path in ["/creators/crt_9/statement", "/creators/crt_9/activity", "/creators/crt_9/statement?period=2026-01"] {
+        books.get(path).await.problem(404, "not-found");
+    }
+    for path in [
+        "/creators/crt_1/statement?to=2025-12-31T00:00:00Z",
+        "/creators/crt_1/statement?period=2025-12",
+        "/creators/crt_2/activity?as_of=1",
+        "/creators/crt_1/statement?as_of=99",
+        "/creators/crt_1/statement?period=2026-01&close=1",
+    ] {
+        books.get(path).await.problem(422, "as-of-out-of-range");
+    }
 }

@@ -9,6 +9,7 @@ mod periods;
 mod reconcile;
 mod payouts;
 mod show;
+mod statement;
 
 pub use export::{FormatName, format_of};
 
@@ -42,6 +43,18 @@ pub enum LedgerCommand {
         fanledger ledger account income:platform-fees --period 2026-10   # as the close of October fixed it\n  \
         fanledger ledger account liabilities:creators:crt_aurora:pending")]
     Account(AccountArgs),
+    /// What each creator has: pending, available, held, and what they owe
+    Creators,
+    /// A creator's statement: what they had, what came to it line by line, what they have
+    #[command(after_help = "The opening balance and the lines add up to the closing balance. The entries behind any of its figures are\n\
+        listed by `fanledger ledger activity` with the same times.\n\n\
+        Examples:\n  fanledger ledger statement crt_aurora --period 2026-10   # as its close fixed it; an open month as it is\n  \
+        fanledger ledger statement crt_aurora --from 2026-01-01 --to 2026-12-31 --currency usd --by occurred")]
+    Statement(statement::StatementArgs),
+    /// The entries behind a creator's statement, each with what it contributes
+    #[command(after_help = "Examples:\n  fanledger ledger activity crt_aurora --period 2026-10 --line refunds\n  \
+        fanledger ledger activity crt_aurora --line sales --kind tip --currency usd")]
+    Activity(statement::ActivityArgs),
     /// One entry: its postings, and the Stripe object, facts and webhooks that caused it
     Entry(EntryArgs),
     /// Balance transactions that objects imply and that were not seen yet
@@ -215,6 +228,9 @@ pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) ->
     match command {
         LedgerCommand::TrialBalance(args) => show::trial_balance(&args, settings, output).await,
         LedgerCommand::Account(args) => show::account(&args, settings, output).await,
+        LedgerCommand::Creators => statement::creators(settings, output).await,
+        LedgerCommand::Statement(args) => statement::statement(&args, settings, output).await,
+        LedgerCommand::Activity(args) => statement::activity(&args, settings, output).await,
         LedgerCommand::Entry(args) => show::entry(&args, settings, output).await,
         LedgerCommand::Awaited => show::awaited(settings, output).await,
         LedgerCommand::Suspense(args) => show::suspense(&args, settings, output).await,

@@ -19,6 +19,7 @@
 //! filled by hand from the domain's, so that a change inside does not leak out.
 
 pub mod acts;
+pub mod creators;
 pub mod inbox;
 pub mod ledger;
 pub mod minor;
@@ -32,6 +33,9 @@ pub mod problem;
 pub use acts::{
     AttributionReceipt, AttributionRequest, ManualEntry, ManualEntryReceipt, ManualEntryRequest, ManualEntryState,
     OpenedStripeEvent, ReasonRequest, ReversalRequest,
+};
+pub use creators::{
+    CreatorActivity, CreatorBalance, CreatorBuckets, CreatorCurrency, CreatorKind, CreatorLine, CreatorStatement,
 };
 pub use inbox::{AwaitedItem, AwaitedPart, InboxItem, InboxStatus, Opening, SuspenseItem};
 pub use ledger::{

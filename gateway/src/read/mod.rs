@@ -13,6 +13,7 @@
 
 mod balance_transactions;
 mod balances;
+mod creators;
 mod cut;
 mod entries;
 mod export;
@@ -27,7 +28,7 @@ mod vitals;
 mod waiting;
 
 use fanledger_domain::account::Account;
-use fanledger_domain::id::{EntryId, StripeId};
+use fanledger_domain::id::{CreatorId, EntryId, StripeId};
 use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub use balance_transactions::{
     last_webhook, unseen,
 };
 pub use balances::{AccountKey, account, accounts, trial_balance};
+pub use creators::{
+    ActivityFilter, ActivityKey, CreatorKey, CreatorSpan, creator_activity, creator_statement, creators,
+};
 pub use entries::entry;
 pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ExportedPosting};
 pub use inbox::{InboxFilter, inbox, inbox_item};
@@ -72,6 +76,12 @@ pub mod answered_from {
     pub const PERIODS: &[&str] = &["periods"];
     /// What is open before a month is closed.
     pub const REVIEW: &[&str] = &["balances", "postings", "awaited"];
+    /// What creators have.
+    pub const CREATOR_BALANCES: &[&str] = &["creator_activity"];
+    /// A creator's statement, and the entries behind it.
+    pub const CREATOR_STATEMENT: &[&str] = &["creator_activity", "postings"];
+    /// The same of a month.
+    pub const CREATOR_STATEMENT_OF_PERIOD: &[&str] = &["creator_activity", "periods", "postings"];
     /// Money in suspense.
     pub const SUSPENSE: &[&str] = &["suspense"];
     /// Balance transactions awaited.
@@ -190,6 +200,19 @@ pub enum ReadError {
     /// Nothing was ever posted to it.
     #[error("nothing was ever posted to {0}")]
     UnknownAccount(Account),
+    /// No entry names this creator.
+    #[error("no entry names the creator {0}")]
+    UnknownCreator(CreatorId),
+    /// The lines of a creator's statement do not come to what their accounts hold.
+    #[error(
+        "the statement of {creator} in {currency} does not come to what their accounts hold; rebuild creator_activity, and report it"
+    )]
+    StatementDiffers {
+        /// The creator.
+        creator: CreatorId,
+        /// The currency.
+        currency: String,
+    },
     /// No such entry.
     #[error("no entry {0}")]
     UnknownEntry(EntryId),

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helper fails its test")]
 
 mod balances;
+mod creators;
 mod levels;
 mod lists;
 mod made;

@@ -24,11 +24,12 @@ pub(super) async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
 /// A question without an answer is usage; a database that does not answer is not.
 pub(super) fn failed(error: ReadError) -> Failure {
     match error {
-        ReadError::Query { .. } | ReadError::NotBuilt { .. } => Failure::from(error),
+        ReadError::Query { .. } | ReadError::NotBuilt { .. } | ReadError::StatementDiffers { .. } => Failure::from(error),
         ReadError::BeforeFirstEntry { .. }
         | ReadError::AsOfPositionAhead { .. }
         | ReadError::Period(_)
         | ReadError::UnknownAccount(_)
+        | ReadError::UnknownCreator(_)
         | ReadError::UnknownEntry(_)
         | ReadError::UnknownManualEntry(_)
         | ReadError::UnknownPayoutRun(_)
