@@ -111,7 +111,10 @@ mod tests {
             ..View::default()
         };
         assert_eq!(view(None, None).in_words(), "as of now, by effective date");
-        assert_eq!(view(Some("21317"), Some("recorded")).in_words(), "as of journal position 21,317, by date of recording");
+        assert_eq!(
+            view(Some("21317"), Some("recorded")).in_words(),
+            "as of journal position 21,317, by date of recording"
+        );
         let instant = view(Some("2026-07-01T00:00:00Z"), Some("occurred"));
         assert_eq!(instant.in_words(), "as of 2026-07-01 00:00:00 UTC, by date of occurrence");
     }

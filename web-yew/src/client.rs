@@ -1,6 +1,5 @@
 //! The one place that speaks HTTP: our own gateway, with the session's token, typed by `fanledger-gateway-api`.
 
-use std::pin::Pin;
 use std::rc::Rc;
 
 use fanledger_gateway_api::Problem;
@@ -26,7 +25,9 @@ pub enum ApiError {
     #[error("The gateway cannot be reached.")]
     Unreachable,
     /// What came back is no answer of a gateway that this app was built for.
-    #[error("The answer cannot be read (status {status}). The app and the gateway may be of different versions: load the page again.")]
+    #[error(
+        "The answer cannot be read (status {status}). The app and the gateway may be of different versions: load the page again."
+    )]
     Unreadable {
         /// Its HTTP status.
         status: u16,
@@ -52,15 +53,19 @@ pub struct Answered<T> {
     pub position: Option<u64>,
 }
 
-/// An answer, not read yet.
-struct Text {
+/// An answer, not read yet: everything up to here is there once in the app, and not once for each type.
+pub struct Text {
     status: u16,
     position: Option<u64>,
     text: String,
 }
 
 impl Text {
-    fn read<T: DeserializeOwned>(self) -> Result<Answered<T>, ApiError> {
+    /// Reads it as what it must be.
+    ///
+    /// # Errors
+    /// [`ApiError::Unreadable`].
+    pub fn read<T: DeserializeOwned>(self) -> Result<Answered<T>, ApiError> {
         let value = serde_json::from_str(&self.text).map_err(|_| ApiError::Unreadable { status: self.status })?;
         Ok(Answered { value, position: self.position })
     }
@@ -90,25 +95,21 @@ impl Client {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        min_position: Option<u64>,
-    ) -> Result<Answered<T>, ApiError> {
+    pub async fn get(&self, path: &str, min_position: Option<u64>) -> Result<Text, ApiError> {
         let mut request = self.bearing(Request::get(path));
         if let Some(position) = min_position {
             request = request.header("journal-min-position", &position.to_string());
         }
-        self.answer(request.build()).await?.read()
+        self.answer(request.build()).await
     }
 
     /// Commands. Each has a key of its own, so that one that is sent again by a proxy is done once.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<Answered<T>, ApiError> {
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Text, ApiError> {
         let request = self.bearing(Request::post(path)).header("idempotency-key", &random_key());
-        self.answer(request.json(body)).await?.read()
+        self.answer(request.json(body)).await
     }
 
     /// The stream of positions, from after `last`; it ends when `until` says so.
@@ -131,19 +132,14 @@ impl Client {
         }
     }
 
-    /// Boxed, and read into its type by the caller: else all of this is there once for each type, in an app of which each byte is
-    /// fetched by everybody.
-    fn answer(&self, request: Result<Request, gloo::net::Error>) -> Pin<Box<dyn Future<Output = Result<Text, ApiError>> + '_>> {
-        Box::pin(async move {
-            let request = request.map_err(|_| ApiError::Unreachable)?;
-            let response = request.send().await.map_err(|_| ApiError::Unreachable)?;
-            if !response.ok() {
-                return Err(self.error(&response).await);
-            }
-            let position = response.headers().get("journal-position").and_then(|text| text.parse().ok());
-            let text = response.text().await.map_err(|_| ApiError::Unreachable)?;
-            Ok(Text { status: response.status(), position, text })
-        })
+    async fn answer(&self, request: Result<Request, gloo::net::Error>) -> Result<Text, ApiError> {
+        let response = request.map_err(|_| ApiError::Unreachable)?.send().await.map_err(|_| ApiError::Unreachable)?;
+        if !response.ok() {
+            return Err(self.error(&response).await);
+        }
+        let position = response.headers().get("journal-position").and_then(|text| text.parse().ok());
+        let text = response.text().await.map_err(|_| ApiError::Unreachable)?;
+        Ok(Text { status: response.status(), position, text })
     }
 
     async fn error(&self, response: &Response) -> ApiError {
@@ -160,8 +156,9 @@ impl Client {
 /// 128 random bits in hexadecimal. (`randomUUID` is not there on plain HTTP.)
 fn random_key() -> String {
     let mut bytes = [0_u8; 16];
-    let filled: Result<_, JsValue> =
-        gloo::utils::window().crypto().and_then(|crypto| crypto.get_random_values_with_u8_array(&mut bytes).map(|_| ()));
+    let filled: Result<_, JsValue> = gloo::utils::window()
+        .crypto()
+        .and_then(|crypto| crypto.get_random_values_with_u8_array(&mut bytes).map(|_| ()));
     // A browser without randomness has no WebAssembly either.
     filled.map(|()| bytes.iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default()
 }

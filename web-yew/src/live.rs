@@ -182,7 +182,8 @@ mod tests {
         );
         for size in 1..stream.len() {
             let mut parser = EventParser::default();
-            let pieces: Vec<ServerEvent> = stream.as_bytes().chunks(size).flat_map(|piece| parser.push(piece)).collect();
+            let pieces: Vec<ServerEvent> =
+                stream.as_bytes().chunks(size).flat_map(|piece| parser.push(piece)).collect();
             assert_eq!(pieces, whole, "in pieces of {size}");
         }
     }

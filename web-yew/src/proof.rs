@@ -45,9 +45,9 @@ impl TableProof {
 impl Proof {
     /// Whether every row of every table is the same.
     pub fn is_equal(&self) -> bool {
-        self.tables.iter().all(|table| {
-            table.differing() == 0 && table.columns_added.is_empty() && table.columns_removed.is_empty()
-        })
+        self.tables
+            .iter()
+            .all(|table| table.differing() == 0 && table.columns_added.is_empty() && table.columns_removed.is_empty())
     }
 
     /// Of an operation's outcome: a rebuild's, where it was switched, or of one that was refused because of it.
@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_rebuilds_proof_is_found_whether_it_was_switched_or_refused() {
-        let switched = json!({"generation": 2, "position": 9, "proof": proof(0), "halt": null, "loading_ms": 1, "indexing_ms": 1});
+        let switched =
+            json!({"generation": 2, "position": 9, "proof": proof(0), "halt": null, "loading_ms": 1, "indexing_ms": 1});
         let found = Proof::of_outcome(&switched).unwrap();
         assert!(found.is_equal());
         assert_eq!((found.new_generation, found.tables[0].equal), (2, 7));

@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use yew_router::Routable;
 
 /// What of a path's segment is written as it is: ids and accounts stay readable (RFC 3986, `pchar`).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':').remove(b'@');
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':').remove(b'@');
 
 /// One segment of a path.
 pub fn segment(text: &str) -> String {
@@ -150,10 +151,11 @@ mod tests {
     fn the_gateway_serves_each_route() {
         for route in all() {
             let path = route.to_path();
-            let served = fanledger_gateway_api::pages::PATHS.iter().any(|pattern| match pattern.strip_suffix("{*page}") {
-                Some(root) => path.starts_with(root),
-                None => path == *pattern,
-            });
+            let served =
+                fanledger_gateway_api::pages::PATHS.iter().any(|pattern| match pattern.strip_suffix("{*page}") {
+                    Some(root) => path.starts_with(root),
+                    None => path == *pattern,
+                });
             assert!(served, "{path}");
         }
     }

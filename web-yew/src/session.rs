@@ -157,9 +157,8 @@ mod tests {
 
     #[test]
     fn an_admin_sees_every_menu_and_a_fan_none() {
-        let session = |role: &str| {
-            Session::of_token(&token(&format!(r#"{{"sub":"a","roles":["{role}"],"exp":9}}"#)), 1).unwrap()
-        };
+        let session =
+            |role: &str| Session::of_token(&token(&format!(r#"{{"sub":"a","roles":["{role}"],"exp":9}}"#)), 1).unwrap();
         assert!(session("admin").may(Area::Finance) && session("admin").may(Area::Operations));
         assert!(!session("fan").may(Area::Finance) && !session("fan").may(Area::Operations));
     }

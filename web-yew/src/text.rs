@@ -151,7 +151,10 @@ mod tests {
 
     #[test]
     fn counts_and_times_read_well() {
-        assert_eq!((counted(1, "event"), counted(1_234_567, "event")), ("1 event".to_owned(), "1,234,567 events".to_owned()));
+        assert_eq!(
+            (counted(1, "event"), counted(1_234_567, "event")),
+            ("1 event".to_owned(), "1,234,567 events".to_owned())
+        );
         let said = [0.0, 0.44, 9.0, 42.0, 300.0, 9000.0].map(seconds);
         assert_eq!(said, ["0 s", "0.4 s", "9.0 s", "42 s", "5 min", "2 h"]);
         assert_eq!(sentence(&words("catching_up")), "Catching up");

@@ -33,7 +33,10 @@ impl Theme {
 
     fn kept() -> Self {
         let name: Option<String> = LocalStorage::get(KEPT_AS).ok();
-        [Self::Light, Self::Dark].into_iter().find(|theme| Some(theme.name()) == name.as_deref()).unwrap_or(Self::System)
+        [Self::Light, Self::Dark]
+            .into_iter()
+            .find(|theme| Some(theme.name()) == name.as_deref())
+            .unwrap_or(Self::System)
     }
 
     fn apply(self) {

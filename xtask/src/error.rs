@@ -46,6 +46,12 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// There is no Chromium, and none can be had.
+    #[error("there is no Chromium to test the web app in ({why}); install one, Debian's package is chromium, or name one in FANLEDGER_CHROMIUM")]
+    NoChromium {
+        /// Why not.
+        why: String,
+    },
     /// The app cannot be bound to JavaScript.
     #[error("bind the web app to JavaScript")]
     Bindgen {
@@ -115,6 +121,7 @@ impl Error {
             | Self::Run { .. }
             | Self::NoWasm { .. }
             | Self::NoNode { .. }
+            | Self::NoChromium { .. }
             | Self::Bindgen { .. }
             | Self::Snippet { .. }
             | Self::NoBookkeepers { .. }

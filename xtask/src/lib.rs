@@ -3,6 +3,7 @@
 //! - [`tests`]: runs the tests against a Postgres that it starts and stops.
 //! - [`contracts`]: writes the JSON Schemas of the events under `docs/events/`, or says which differ.
 //! - [`audit`]: checks the dependencies' licences, sources and advisories with cargo-deny.
+//! - [`browser`]: walks the web app's journeys in a real Chromium.
 //! - [`web`]: builds the web app, by a compiler that `wasm` finds and tools that `npm` fetches.
 //! - [`bookkeepers`]: fetches the programs that exports are checked with.
 //! - [`reset`]: removes the private servers' data.
@@ -13,6 +14,7 @@
 
 pub mod audit;
 pub mod bookkeepers;
+pub mod browser;
 pub mod contracts;
 mod debian;
 mod error;

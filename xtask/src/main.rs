@@ -10,6 +10,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   audit                       licences, bans, sources and advisories of the dependencies
   web                         build the web app into web-yew/dist, fetching a compiler and tools if need be
   bookkeepers                 fetch hledger, beancount and pyarrow, which check exports in the tests
+  browser [arguments]         walk the web app's journeys in a real Chromium; arguments go to Node's test runner
   reset-db                    remove the data of the private Postgres and NATS";
 
 #[tokio::main]
@@ -23,6 +24,7 @@ async fn main() -> ExitCode {
         ("gen-contracts", [flag]) if flag == "--check" => xtask::contracts::check(),
         ("audit", []) => xtask::audit::run().await,
         ("web", []) => xtask::web::run().await,
+        ("browser", rest) => xtask::browser::run(rest).await,
         ("bookkeepers", []) => xtask::bookkeepers::run().await,
         ("reset-db", []) => xtask::reset::run().await,
         _ => Err(xtask::Error::Usage(USAGE.to_owned())),

@@ -54,6 +54,9 @@ pub struct RunnerStatus {
     pub error: Option<serde_json::Value>,
     /// Every generation of its tables that there is, the oldest first.
     pub generations: Vec<Generation>,
+    /// The number of the last operation that was asked of it; null where none was.
+    #[serde(default)]
+    pub operation: Option<u64>,
 }
 
 /// What a generation is for.

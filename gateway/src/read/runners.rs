@@ -18,7 +18,8 @@ pub async fn runners(pool: &PgPool) -> Result<Read<Vec<RunnerStatus>>, ReadError
         WHAT,
         "SELECT name::text AS name, version::integer AS version, generation::integer AS generation, state::text AS state,
                 position::bigint AS position, head::bigint AS head, lag_events::bigint AS lag_events,
-                lag_seconds::double precision AS lag_seconds, error::text AS error, generations::text AS generations
+                lag_seconds::double precision AS lag_seconds, error::text AS error, generations::text AS generations,
+                (SELECT max(o.id) FROM read.operations AS o WHERE o.runner = name)::bigint AS operation
          FROM read.runners ORDER BY name",
         |query| query,
     )
@@ -48,6 +49,7 @@ fn status(row: &PgRow) -> Result<RunnerStatus, sqlx::Error> {
         lag_seconds: row.try_get("lag_seconds")?,
         error: error.map(serde_json::from_str).transpose().map_err(|error| undecodable("error", error))?,
         generations: serde_json::from_str(generations).map_err(|error| undecodable("generations", error))?,
+        operation: row.try_get::<Option<i64>, _>("operation")?.map(i64::cast_unsigned),
     })
 }
 

@@ -9,6 +9,11 @@ pub fn money(minor: i128, currency: &str) -> Html {
     html! { <span class="money">{ text::amount(minor, currency) }</span> }
 }
 
+/// The same with its currency's code after it.
+pub fn money_in(minor: i128, currency: &str) -> Html {
+    html! { <span class="money">{ text::amount(minor, currency) }{ " " }<span class="unit">{ text::code(currency) }</span></span> }
+}
+
 /// An instant, in UTC; the exact one is in the mark-up.
 pub(crate) fn moment(rfc3339: &str) -> Html {
     html! { <time datetime={rfc3339.to_owned()} title={rfc3339.to_owned()}>{ text::instant(rfc3339) }</time> }

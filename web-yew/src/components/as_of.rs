@@ -14,8 +14,11 @@ enum Moment {
 }
 
 impl Moment {
-    const ALL: [(Self, &'static str, &'static str); 3] =
-        [(Self::Now, "now", "Now"), (Self::Instant, "instant", "At an instant"), (Self::Position, "position", "At a position")];
+    const ALL: [(Self, &'static str, &'static str); 3] = [
+        (Self::Now, "now", "Now"),
+        (Self::Instant, "instant", "At an instant"),
+        (Self::Position, "position", "At a position"),
+    ];
 
     fn of(view: &View) -> Self {
         match view.as_of.as_deref() {
@@ -68,7 +71,8 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
         })
     };
     let choose_axis = choose(|view, by| View { by: (by != "effective").then_some(by), ..view.clone() });
-    let choose_currency = choose(|view, currency| View { currency: (!currency.is_empty()).then_some(currency), ..view.clone() });
+    let choose_currency =
+        choose(|view, currency| View { currency: (!currency.is_empty()).then_some(currency), ..view.clone() });
     let submit = {
         let (field, moment, view, change) = (field.clone(), *moment, props.view.clone(), props.change.clone());
         Callback::from(move |event: SubmitEvent| {

@@ -17,18 +17,11 @@ pub(crate) fn heading(title: Html, under: Html, beside: Html) -> Html {
     }
 }
 
-#[derive(Clone, PartialEq, Properties)]
-pub(crate) struct LoadingProps {
-    /// What is coming.
-    pub what: AttrValue,
-}
-
 /// The place of what is coming. Its lines appear only if it takes a moment.
-#[component]
-pub(crate) fn Loading(props: &LoadingProps) -> Html {
+pub(crate) fn loading(what: &str) -> Html {
     html! {
         <div class="loading" role="status">
-            <span class="hidden">{ format!("Loading {}", props.what) }</span>
+            <span class="hidden">{ format!("Loading {what}") }</span>
             { for (0..4).map(|_| html! { <div class="loading-line" /> }) }
         </div>
     }

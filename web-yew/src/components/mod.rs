@@ -11,7 +11,7 @@ pub(crate) mod shell;
 pub mod table;
 pub(crate) mod toast;
 
-pub(crate) use amount::{account_name, money, moment};
-pub(crate) use bits::{Loading, badge, empty, fact, facts, heading, hint, pager};
+pub(crate) use amount::{account_name, moment, money, money_in};
+pub(crate) use bits::{badge, empty, fact, facts, heading, hint, loading, pager};
 pub(crate) use link::Link;
-pub(crate) use problem::{ProblemBox, stale};
+pub(crate) use problem::{problem, stale};

@@ -4,25 +4,17 @@ use yew::prelude::*;
 
 use crate::client::ApiError;
 
-#[derive(Clone, PartialEq, Properties)]
-pub(crate) struct ProblemProps {
-    pub error: ApiError,
-    /// Tries again, where that may help.
-    #[prop_or_default]
-    pub retry: Option<Callback<()>>,
-}
-
-/// The problem as the gateway tells it: its title, this occurrence, the fields that are wrong, the number to name to support.
-#[component]
-pub(crate) fn ProblemBox(props: &ProblemProps) -> Html {
-    let retry = props.retry.as_ref().map(|retry| {
+/// The problem as the gateway tells it: its title, this occurrence, the fields that are wrong, the number to name to support; and
+/// a button to try again, where that may help.
+pub(crate) fn problem(error: &ApiError, retry: Option<&Callback<()>>) -> Html {
+    let retry = retry.map(|retry| {
         let onclick = retry.reform(|_: MouseEvent| ());
         html! { <button type="button" {onclick}>{ "Try again" }</button> }
     });
     html! {
         <div class="problem" role="alert">
-            <p class="problem-title">{ props.error.to_string() }</p>
-            { more(&props.error) }
+            <p class="problem-title">{ error.to_string() }</p>
+            { more(error) }
             { for retry }
         </div>
     }

@@ -1,5 +1,7 @@
 //! What is around every page.
 
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -49,6 +51,19 @@ pub(crate) fn Shell(props: &ShellProps) -> Html {
     let page = use_route::<Route>().unwrap_or(Route::NotFound);
     let sessions = use_context::<SessionHandle>();
     let live = use_context::<Live>().unwrap_or_default();
+    {
+        // Another page: its heading is read out, and Tab goes on from there. Not at first, where the browser's own begins.
+        let is_first = use_mut_ref(|| true);
+        use_effect_with(page.clone(), move |_| {
+            if !is_first.replace(false) {
+                let heading = gloo::utils::document().get_element_by_id("heading");
+                if let Some(heading) = heading.and_then(|heading| heading.dyn_into::<HtmlElement>().ok()) {
+                    heading.focus().ok();
+                }
+                gloo::utils::window().scroll_to_with_x_and_y(0.0, 0.0);
+            }
+        });
+    }
     let leave = Callback::from(move |_: MouseEvent| {
         if let Some(sessions) = &sessions {
             sessions.dispatch(SessionAction::SignOut(None));

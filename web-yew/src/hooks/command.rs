@@ -1,11 +1,13 @@
 //! Acting.
 
+use std::rc::Rc;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
-use crate::client::{Answered, ApiError, use_client};
+use crate::client::{Answered, ApiError, Text, use_client};
 
 /// A command that a page can send.
 pub(crate) struct Command {
@@ -20,6 +22,12 @@ pub(crate) struct Command {
 /// A command whose answer is given to `done`.
 #[hook]
 pub(crate) fn use_command<T: DeserializeOwned + 'static>(done: Callback<Answered<T>>) -> Command {
+    use_anything(Rc::new(move |text| text.read::<T>().map(|answered| done.emit(answered))))
+}
+
+/// As in `query`: the same for all types.
+#[hook]
+fn use_anything(done: Rc<dyn Fn(Text) -> Result<(), ApiError>>) -> Command {
     let client = use_client();
     let running = use_state(|| false);
     let error = use_state(|| None::<ApiError>);
@@ -30,12 +38,9 @@ pub(crate) fn use_command<T: DeserializeOwned + 'static>(done: Callback<Answered
             running.set(true);
             error.set(None);
             spawn_local(async move {
-                let answer = client.post::<T>(&path, &body).await;
+                let answer = client.post(&path, &body).await;
                 running.set(false);
-                match answer {
-                    Ok(answered) => done.emit(answered),
-                    Err(refused) => error.set(Some(refused)),
-                }
+                error.set(answer.and_then(|text| done(text)).err());
             });
         })
     };

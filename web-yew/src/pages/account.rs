@@ -6,7 +6,7 @@ use yew::prelude::*;
 use crate::as_of::View;
 use crate::components::as_of::AsOfPicker;
 use crate::components::table::{self, figures, words};
-use crate::components::{Link, Loading, ProblemBox, account_name, empty, heading, moment, money, pager, stale};
+use crate::components::{Link, account_name, empty, heading, loading, moment, money, money_in, pager, problem, stale};
 use crate::hooks::{Pages, page::use_advance, use_pages, use_query, use_title, use_view};
 use crate::routes::{Route, segment};
 use crate::text;
@@ -24,11 +24,9 @@ pub(crate) fn AccountPage(props: &AccountProps) -> Html {
     let path = format!("/api/v1/ledger/accounts/{}", segment(&props.account));
     // An account is asked in all its currencies, so that the others are a click away.
     let balances = use_query::<AccountBalances>(Some(view.in_all_currencies().asked_at(&path)));
-    let lines = use_pages::<PostingLine>(Some(view.asked_at(&format!("{path}/postings"))));
+    let lines = use_pages::<PostingLine>(view.asked_at(&format!("{path}/postings")));
     let advance = {
-        let (balances, restart, pages) = (balances.refresh.clone(), lines.restart.clone(), lines.items.clone());
-        // Whoever has read on is not thrown back to the newest.
-        let at_the_top = pages.is_none_or(|items| items.len() <= 50);
+        let (balances, restart, at_the_top) = (balances.refresh.clone(), lines.restart.clone(), lines.is_at_the_top());
         Callback::from(move |()| {
             balances.emit(None);
             if at_the_top {
@@ -41,7 +39,7 @@ pub(crate) fn AccountPage(props: &AccountProps) -> Html {
     let summary = match (&balances.data, &balances.error) {
         (Some(data), error) => html! { <>{ stale(error.as_ref()) }{ summary(data, &view) }</> },
         (None, Some(_)) => html! {},
-        (None, None) => html! { <Loading what="the balances" /> },
+        (None, None) => loading("the balances"),
     };
     html! {
         <>
@@ -79,12 +77,14 @@ fn summary(data: &AccountBalances, view: &View) -> Html {
 fn statement(lines: &Pages<PostingLine>) -> Html {
     let restart = lines.restart.reform(|()| None);
     match (&lines.items, &lines.error) {
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={restart} /> },
-        (None, None) => html! { <Loading what="what moved it" /> },
-        (Some(items), _) if items.is_empty() => empty("Nothing moved it.", html! { "No posting to this account, as asked." }),
+        (None, Some(error)) => problem(error, Some(&restart)),
+        (None, None) => loading("what moved it"),
+        (Some(items), _) if items.is_empty() => {
+            empty("Nothing moved it.", html! { "No posting to this account, as asked." })
+        }
         (Some(items), error) => {
             let columns =
-                [words("What"), words("Effective"), words("Occurred"), figures("Debit"), figures("Credit"), figures("Balance after")];
+                [words("What"), words("Effective"), figures("Debit"), figures("Credit"), figures("Balance after")];
             let rows = items.iter().map(row).collect();
             html! {
                 <>
@@ -107,20 +107,19 @@ fn row(line: &PostingLine) -> Vec<Option<Html>> {
             <span class="sub">{ format!("position {}", text::count(line.position)) }</span>
         </>
     };
-    let amount = || {
-        let code = html! { <span class="unit">{ text::code(&line.currency) }</span> };
-        html! { <>{ money(line.amount_minor.0, &line.currency) }{ " " }{ code }</> }
+    let amount = || money_in(line.amount_minor.0, &line.currency);
+    // Mostly they are the same; where its month was closed already, an entry counts later than it occurred.
+    let when = html! {
+        <>
+            { moment(&line.effective_at) }
+            if line.effective_at != line.occurred_at {
+                <span class="sub">{ "occurred " }{ moment(&line.occurred_at) }</span>
+            }
+        </>
     };
     let (debit, credit) = match line.side {
         Side::Debit => (Some(amount()), None),
         Side::Credit => (None, Some(amount())),
     };
-    vec![
-        Some(what),
-        Some(moment(&line.effective_at)),
-        Some(moment(&line.occurred_at)),
-        debit,
-        credit,
-        Some(money(line.balance_minor.0, &line.currency)),
-    ]
+    vec![Some(what), Some(when), debit, credit, Some(money(line.balance_minor.0, &line.currency))]
 }

@@ -5,27 +5,32 @@ use yew::prelude::*;
 
 use crate::as_of::View;
 use crate::components::table::{self, figures, words};
-use crate::components::{Link, Loading, ProblemBox, account_name, empty, heading, moment, money, pager, stale};
+use crate::components::{Link, account_name, empty, heading, loading, moment, money_in, pager, problem, stale};
 use crate::hooks::{page::use_advance, use_pages, use_title};
 use crate::routes::Route;
-use crate::text;
 
 /// The page.
 #[component]
 pub(crate) fn AwaitedPage() -> Html {
     use_title("Awaited");
-    let pages = use_pages::<AwaitedItem>(Some("/api/v1/ledger/awaited".to_owned()));
+    let pages = use_pages::<AwaitedItem>("/api/v1/ledger/awaited".to_owned());
     let restart = pages.restart.reform(|()| None);
-    let at_the_top = pages.items.as_ref().is_none_or(|items| items.len() <= 50);
-    use_advance(at_the_top, restart.clone());
+    use_advance(pages.is_at_the_top(), restart.clone());
     let content = match (&pages.items, &pages.error) {
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={restart} /> },
-        (None, None) => html! { <Loading what="what is awaited" /> },
-        (Some(items), _) if items.is_empty() => {
-            empty("Nothing is awaited.", html! { "Every movement that was announced has its balance transaction, fee included." })
-        }
+        (None, Some(error)) => problem(error, Some(&restart)),
+        (None, None) => loading("what is awaited"),
+        (Some(items), _) if items.is_empty() => empty(
+            "Nothing is awaited.",
+            html! { "Every movement that was announced has its balance transaction, fee included." },
+        ),
         (Some(items), error) => {
-            let columns = [words("Object"), words("What is awaited"), words("Balance transaction"), words("Since"), figures("Amount")];
+            let columns = [
+                words("Object"),
+                words("What is awaited"),
+                words("Balance transaction"),
+                words("Since"),
+                figures("Amount"),
+            ];
             html! {
                 <>
                     { stale(error.as_ref()) }
@@ -52,9 +57,7 @@ fn row(item: &AwaitedItem) -> Vec<Option<Html>> {
         AwaitedPart::Movement => "its movement",
         AwaitedPart::Return => "the return of its money",
     };
-    let amount = html! {
-        <>{ money(item.amount_minor.0, &item.currency) }{ " " }<span class="unit">{ text::code(&item.currency) }</span></>
-    };
+    let amount = money_in(item.amount_minor.0, &item.currency);
     vec![
         Some(html! { <span class="id">{ item.object.clone() }</span> }),
         Some(html! { part }),

@@ -1,11 +1,11 @@
 //! One entry and what led to it.
 
-use fanledger_gateway_api::{Entry, Side};
+use fanledger_gateway_api::{CauseAct, Entry, Side};
 use yew::prelude::*;
 
 use crate::as_of::View;
 use crate::components::table::{self, figures, words};
-use crate::components::{Link, Loading, ProblemBox, account_name, empty, fact, facts, heading, moment, money};
+use crate::components::{Link, account_name, empty, fact, facts, heading, loading, moment, money_in, problem};
 use crate::hooks::{use_query, use_title};
 use crate::routes::{Route, segment};
 use crate::text;
@@ -23,8 +23,8 @@ pub(crate) fn EntryPage(props: &EntryProps) -> Html {
     let retry = query.refresh.reform(|()| None);
     let content = match (&query.data, &query.error) {
         (Some(entry), _) => shown(entry),
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} {retry} /> },
-        (None, None) => html! { <Loading what="the entry" /> },
+        (None, Some(error)) => problem(error, Some(&retry)),
+        (None, None) => loading("the entry"),
     };
     let under = query.data.as_ref().map(|entry| html! { entry.description.clone() }).unwrap_or_default();
     html! {
@@ -64,9 +64,7 @@ fn postings(entry: &Entry) -> Html {
     let rows = entry.postings.iter().map(|posting| {
         let to = Route::Account { account: posting.account.clone() };
         let account = html! { <Link {to} view={View::default().in_currency(&posting.currency)}>{ account_name(&posting.account) }</Link> };
-        let amount = html! {
-            <>{ money(posting.amount_minor.0, &posting.currency) }{ " " }<span class="unit">{ text::code(&posting.currency) }</span></>
-        };
+        let amount = money_in(posting.amount_minor.0, &posting.currency);
         let (debit, credit) = match posting.side {
             Side::Debit => (Some(amount), None),
             Side::Credit => (None, Some(amount)),
@@ -74,6 +72,19 @@ fn postings(entry: &Entry) -> Html {
         vec![Some(account), debit, credit]
     });
     table::plain(html! { "Postings" }, &[words("Account"), figures("Debit"), figures("Credit")], rows.collect())
+}
+
+/// Who booked it by hand, and why.
+fn act(act: &CauseAct) -> Html {
+    let mut said = vec![fact("Proposed by", html! { act.proposed_by.clone() })];
+    said.extend(act.approved_by.clone().map(|who| fact("Approved by", html! { who })));
+    said.push(fact("Reason", html! { act.reason.clone() }));
+    said.extend(
+        act.reverses.clone().map(|id| {
+            fact("Takes back", html! { <Link to={Route::Entry { id: id.clone() }} class="id">{ id }</Link> })
+        }),
+    );
+    facts(said)
 }
 
 fn cause(entry: &Entry) -> Html {
@@ -94,6 +105,7 @@ fn cause(entry: &Entry) -> Html {
     html! {
         <>
             { facts(vec![fact("Object", html! { <span class="id">{ cause.object.clone() }</span> })]) }
+            { for cause.act.as_ref().map(act) }
             <h3>{ "Webhooks" }</h3>
             if cause.stripe_events.is_empty() {
                 { empty("No webhook.", html! { "It was led to by something that was fetched from Stripe, or by an act of finance." }) }

@@ -3,7 +3,7 @@
 use fanledger_gateway_api::{AwaitedItem, Page, RunnerState, RunnerStatus, SuspenseItem, TrialBalance};
 use yew::prelude::*;
 
-use crate::components::{Link, Loading, ProblemBox, badge, empty, heading, money};
+use crate::components::{Link, badge, empty, heading, loading, money, problem};
 use crate::hooks::{Query, page::use_advance, use_interval, use_query, use_title};
 use crate::routes::Route;
 use crate::session::{Area, Session};
@@ -48,8 +48,8 @@ pub(crate) fn Home(props: &HomeProps) -> Html {
 fn answered<T>(query: &Query<T>, what: &'static str, show: impl Fn(&T) -> Html) -> Html {
     match (&query.data, &query.error) {
         (Some(data), _) => show(data),
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={query.refresh.reform(|()| None)} /> },
-        (None, None) => html! { <Loading {what} /> },
+        (None, Some(error)) => problem(error, Some(&query.refresh.reform(|()| None))),
+        (None, None) => loading(what),
     }
 }
 

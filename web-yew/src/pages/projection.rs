@@ -10,7 +10,7 @@ use crate::client::Answered;
 use crate::components::confirm::Confirm;
 use crate::components::table::{self, figures, words};
 use crate::components::toast::Say;
-use crate::components::{Link, Loading, ProblemBox, badge, empty, fact, facts, heading, hint, moment, stale};
+use crate::components::{Link, badge, empty, fact, facts, heading, hint, loading, moment, problem, stale};
 use crate::hooks::{Query, use_command, use_interval, use_query, use_title};
 use crate::pages::projections::state;
 use crate::proof::{Proof, generation_of_outcome};
@@ -33,7 +33,9 @@ pub(crate) fn ProjectionPage(props: &ProjectionProps) -> Html {
     use_title(&format!("Projection {}", props.name));
     let path = format!("/api/v1/ops/projections/{}", segment(&props.name));
     let runners = use_query::<Page<RunnerStatus>>(Some("/api/v1/ops/projections".to_owned()));
-    let operation = use_query::<Operation>(Some(format!("{path}/operation")));
+    let runner = runners.data.as_ref().and_then(|page| page.items.iter().find(|runner| *runner.name == *props.name));
+    let was_asked = runner.is_some_and(|runner| runner.operation.is_some());
+    let operation = use_query::<Operation>(was_asked.then(|| format!("{path}/operation")));
     let refresh = {
         let (runners, operation) = (runners.refresh.clone(), operation.refresh.clone());
         Callback::from(move |()| {
@@ -44,7 +46,6 @@ pub(crate) fn ProjectionPage(props: &ProjectionProps) -> Html {
     let is_open = operation.data.as_ref().is_some_and(|operation| operation.finished_at.is_none());
     use_interval(if is_open { WATCH_MS } else { POLL_MS }, true, refresh.clone());
 
-    let runner = runners.data.as_ref().and_then(|page| page.items.iter().find(|runner| *runner.name == *props.name));
     let content = match (runner, &runners.error) {
         (Some(runner), error) => html! {
             <>
@@ -56,11 +57,11 @@ pub(crate) fn ProjectionPage(props: &ProjectionProps) -> Html {
                 { generations(&runner.generations) }
             </>
         },
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={refresh} /> },
+        (None, Some(error)) => problem(error, Some(&refresh)),
         (None, None) if runners.data.is_some() => {
             empty("There is no such runner.", html! { <Link to={Route::Projections}>{ "All of them" }</Link> })
         }
-        (None, None) => html! { <Loading what="the runner" /> },
+        (None, None) => loading("the runner"),
     };
     let beside = runner.map(|runner| state(runner.state)).unwrap_or_default();
     html! {
@@ -79,7 +80,9 @@ fn halt(runner: &RunnerStatus) -> Html {
     let kind = said("kind");
     let advice = match kind.as_deref() {
         Some("history_changed") => "The journal is another one than it has read. Only a rebuild helps.",
-        Some("poison") => "Mend what cannot be applied and resume; or pass over the event by `fanledger projections skip` and resume.",
+        Some("poison") => {
+            "Mend what cannot be applied and resume; or pass over the event by `fanledger projections skip` and resume."
+        }
         Some("version_changed") => "The program is of another version than the tables. Rebuild.",
         Some("generation_missing") => "Its tables are gone. Rebuild.",
         Some(_) | None => "docs/runbooks/halted.md says what to do.",
@@ -106,12 +109,7 @@ const PHASES: [(&str, &str); 6] = [
 /// The last operation: how far it is, or how it ended.
 fn under_way(query: &Query<Operation>) -> Html {
     let Some(operation) = &query.data else {
-        return match &query.error {
-            // Nothing was ever asked of it.
-            Some(error) if error.kind() == Some("not-found") => html! {},
-            Some(error) => stale(Some(error)),
-            None => html! {},
-        };
+        return stale(query.error.as_ref());
     };
     let what = match operation.kind {
         OperationKind::Rebuild => "Rebuild",
@@ -170,9 +168,13 @@ fn ended(operation: &Operation) -> Html {
     let live = outcome.and_then(generation_of_outcome);
     let said = match (&operation.error, operation.kind, live) {
         (Some(error), ..) => error.clone(),
-        (None, OperationKind::Rebuild, Some(generation)) => format!("Generation {generation} is live. The one before is kept and fed, to go back to."),
+        (None, OperationKind::Rebuild, Some(generation)) => {
+            format!("Generation {generation} is live. The one before is kept and fed, to go back to.")
+        }
         (None, OperationKind::Verify, _) => "What is live is what the journal makes.".to_owned(),
-        (None, OperationKind::Rollback, Some(generation)) => format!("Generation {generation} is live again. The other is kept."),
+        (None, OperationKind::Rollback, Some(generation)) => {
+            format!("Generation {generation} is live again. The other is kept.")
+        }
         (None, OperationKind::Retire, _) => "What was kept is dropped.".to_owned(),
         (None, OperationKind::Rebuild | OperationKind::Rollback, None) => "Done.".to_owned(),
     };
@@ -201,7 +203,8 @@ fn proof_table(proof: &Proof) -> Html {
     let caption = html! {
         <>{ format!("Generation {} against {}, at position {} ", proof.new_generation, proof.live_generation, text::count(proof.position)) }{ verdict }</>
     };
-    let columns = [words("Table"), figures("Equal rows"), figures("Changed"), figures("Only before"), figures("Only new")];
+    let columns =
+        [words("Table"), figures("Equal rows"), figures("Changed"), figures("Only before"), figures("Only new")];
     table::plain(caption, &columns, rows.collect())
 }
 
@@ -275,11 +278,21 @@ impl Act {
     /// What happens, for whoever is asked whether it shall.
     const fn meaning(self) -> &'static str {
         match self {
-            Self::Rebuild => "New tables are made from the journal’s beginning, beside the live ones, which go on being read. They go live only if both hold the same, row by row; the ones before are kept, to go back to.",
-            Self::Verify => "New tables are made from the journal’s beginning, compared with the live ones, and dropped. What is live stays.",
-            Self::Rollback => "The tables that were live before go live again. They were fed all the while, so nothing is lost, and the way back is the same.",
-            Self::Retire => "The tables that are kept to go back to are dropped. After that only a rebuild makes others.",
-            Self::Pause => "It stops after what it is at. The journal goes on without it, and what is read from it stands still until it is resumed.",
+            Self::Rebuild => {
+                "New tables are made from the journal’s beginning, beside the live ones, which go on being read. They go live only if both hold the same, row by row; the ones before are kept, to go back to."
+            }
+            Self::Verify => {
+                "New tables are made from the journal’s beginning, compared with the live ones, and dropped. What is live stays."
+            }
+            Self::Rollback => {
+                "The tables that were live before go live again. They were fed all the while, so nothing is lost, and the way back is the same."
+            }
+            Self::Retire => {
+                "The tables that are kept to go back to are dropped. After that only a rebuild makes others."
+            }
+            Self::Pause => {
+                "It stops after what it is at. The journal goes on without it, and what is read from it stands still until it is resumed."
+            }
             Self::Resume => "It goes on where it stopped. What halted it is tried again.",
         }
     }
@@ -360,7 +373,7 @@ fn Actions(props: &ActionsProps) -> Html {
                 { hint("There is nothing to roll back to: a rebuild keeps the tables before it.") }
             }
             if let Some(error) = error {
-                <ProblemBox error={error.clone()} />
+                { problem(error, None) }
             }
             { for dialog }
         </section>

@@ -4,7 +4,7 @@ use fanledger_gateway_api::{Page, RunnerState, RunnerStatus};
 use yew::prelude::*;
 
 use crate::components::table::{self, figures, words};
-use crate::components::{Link, Loading, ProblemBox, badge, empty, heading, stale};
+use crate::components::{Link, badge, empty, heading, loading, problem, stale};
 use crate::hooks::{use_interval, use_query, use_title};
 use crate::routes::Route;
 use crate::text;
@@ -20,11 +20,20 @@ pub(crate) fn ProjectionsPage() -> Html {
     let refresh = query.refresh.reform(|()| None);
     use_interval(POLL_MS, true, refresh.clone());
     let content = match (&query.data, &query.error) {
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={refresh} /> },
-        (None, None) => html! { <Loading what="the runners" /> },
-        (Some(page), _) if page.items.is_empty() => empty("Nothing runs yet.", html! { "Start the roles projector and manager." }),
+        (None, Some(error)) => problem(error, Some(&refresh)),
+        (None, None) => loading("the runners"),
+        (Some(page), _) if page.items.is_empty() => {
+            empty("Nothing runs yet.", html! { "Start the roles projector and manager." })
+        }
         (Some(page), error) => {
-            let columns = [words("Name"), words("State"), figures("Lag"), figures("Events behind"), figures("Position"), figures("Generation")];
+            let columns = [
+                words("Name"),
+                words("State"),
+                figures("Lag"),
+                figures("Events behind"),
+                figures("Position"),
+                figures("Generation"),
+            ];
             html! {
                 <>
                     { stale(error.as_ref()) }
@@ -58,6 +67,8 @@ fn row(runner: &RunnerStatus) -> Vec<Option<Html>> {
         Some(html! { text::seconds(runner.lag_seconds) }),
         Some(html! { text::count(runner.lag_events) }),
         Some(html! { text::count(runner.position) }),
-        Some(html! { <>{ runner.generation }if kept { <span class="sub">{ format!("of {}", runner.generations.len()) }</span> }</> }),
+        Some(
+            html! { <>{ runner.generation }if kept { <span class="sub">{ format!("of {}", runner.generations.len()) }</span> }</> },
+        ),
     ]
 }

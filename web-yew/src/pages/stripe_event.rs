@@ -1,14 +1,15 @@
 //! One webhook: what became of it, who looked into it, and its body, which is opened by an act with a reason.
 
-use fanledger_gateway_api::{InboxItem, InboxStatus, OpenedStripeEvent};
+use fanledger_gateway_api::{InboxItem, InboxStatus, OpenedStripeEvent, Opening};
 use serde_json::json;
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
 use crate::client::{Answered, ApiError};
 use crate::components::icon::{self, Icon};
+use crate::components::table::{self, words};
 use crate::components::toast::Say;
-use crate::components::{Link, Loading, ProblemBox, badge, fact, facts, heading, hint, moment, stale};
+use crate::components::{Link, badge, fact, facts, heading, hint, loading, moment, problem, stale};
 use crate::hooks::{use_command, use_query, use_title, use_view};
 use crate::routes::{Route, segment};
 use crate::text;
@@ -38,15 +39,16 @@ pub(crate) fn StripeEventPage(props: &StripeEventProps) -> Html {
             <>
                 { stale(error.as_ref()) }
                 { envelope(item) }
+                { openings(&item.openings) }
                 if props.may_open {
-                    <Opening path={path.clone()} from={view.from.clone()} {opened} />
+                    <Body path={path.clone()} from={view.from.clone()} {opened} />
                 } else {
                     <section class="card"><h2>{ "Its body" }</h2>{ hint("It may hold personal data and is opened by finance only.") }</section>
                 }
             </>
         },
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} {retry} /> },
-        (None, None) => html! { <Loading what="the webhook" /> },
+        (None, Some(error)) => problem(error, Some(&retry)),
+        (None, None) => loading("the webhook"),
     };
     let under = query.data.as_ref().and_then(|item| item.event_type.clone()).unwrap_or_default();
     let crumbs = match &view.from {
@@ -76,7 +78,13 @@ fn envelope(item: &InboxItem) -> Html {
     let mut said = vec![
         fact("What became of it", status(item)),
         fact("Led to", html! { format!("{}, {}", text::counted(item.facts, "fact"), entries(item.entries)) }),
-        fact("Object", item.object.as_ref().map(|id| html! { <span class="id">{ id.clone() }</span> }).unwrap_or_else(|| html! { "not read" })),
+        fact(
+            "Object",
+            item.object
+                .as_ref()
+                .map(|id| html! { <span class="id">{ id.clone() }</span> })
+                .unwrap_or_else(|| html! { "not read" }),
+        ),
         fact("Made at Stripe", item.created.as_deref().map(moment).unwrap_or_else(|| html! { "not read" })),
         fact("Received", moment(&item.received_at)),
         fact("Journal position", html! { text::count(item.position) }),
@@ -96,12 +104,28 @@ fn envelope(item: &InboxItem) -> Html {
     html! { <section class="card" aria-labelledby="envelope"><h2 id="envelope">{ "What is known of it" }</h2>{ facts(said) }</section> }
 }
 
+/// Who looked, when and why.
+fn openings(openings: &[Opening]) -> Html {
+    if openings.is_empty() {
+        return html! {};
+    }
+    let rows = openings.iter().map(|opening| {
+        vec![Some(html! { opening.by.clone() }), Some(moment(&opening.at)), Some(html! { opening.reason.clone() })]
+    });
+    let columns = [words("Who"), words("When"), words("Why")];
+    html! {
+        <section class="card" aria-label="Who read its body">
+            { table::plain(html! { "Who read its body" }, &columns, rows.collect()) }
+        </section>
+    }
+}
+
 fn entries(n: u64) -> String {
     if n == 1 { "1 entry".to_owned() } else { format!("{} entries", text::count(n)) }
 }
 
 #[derive(Clone, PartialEq, Properties)]
-struct OpeningProps {
+struct BodyProps {
     path: String,
     from: Option<String>,
     opened: Callback<Option<u64>>,
@@ -109,7 +133,7 @@ struct OpeningProps {
 
 /// The body, sealed until it is opened; gone from the page when the page is left.
 #[component]
-fn Opening(props: &OpeningProps) -> Html {
+fn Body(props: &BodyProps) -> Html {
     let body = use_state(|| None::<OpenedStripeEvent>);
     let say = use_context::<Say>();
     let done = {
@@ -144,7 +168,7 @@ fn Opening(props: &OpeningProps) -> Html {
                 </label>
                 <button type="submit" class="primary" disabled={command.running}>{ if command.running { "Opening …" } else { "Open" } }</button>
                 if let Some(error) = error {
-                    <ProblemBox error={error.clone()} />
+                    { problem(error, None) }
                 }
             </form>
         },

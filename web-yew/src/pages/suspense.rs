@@ -5,22 +5,20 @@ use yew::prelude::*;
 
 use crate::as_of::View;
 use crate::components::table::{self, figures, words};
-use crate::components::{Link, Loading, ProblemBox, account_name, empty, heading, moment, money, pager, stale};
+use crate::components::{Link, account_name, empty, heading, loading, moment, money_in, pager, problem, stale};
 use crate::hooks::{page::use_advance, use_pages, use_title};
 use crate::routes::Route;
-use crate::text;
 
 /// The page.
 #[component]
 pub(crate) fn SuspensePage() -> Html {
     use_title("Suspense");
-    let pages = use_pages::<SuspenseItem>(Some("/api/v1/ledger/suspense".to_owned()));
+    let pages = use_pages::<SuspenseItem>("/api/v1/ledger/suspense".to_owned());
     let restart = pages.restart.reform(|()| None);
-    let at_the_top = pages.items.as_ref().is_none_or(|items| items.len() <= 50);
-    use_advance(at_the_top, restart.clone());
+    use_advance(pages.is_at_the_top(), restart.clone());
     let content = match (&pages.items, &pages.error) {
-        (None, Some(error)) => html! { <ProblemBox error={error.clone()} retry={restart} /> },
-        (None, None) => html! { <Loading what="suspense" /> },
+        (None, Some(error)) => problem(error, Some(&restart)),
+        (None, None) => loading("suspense"),
         (Some(items), _) if items.is_empty() => {
             empty("Nothing is in suspense.", html! { "All money that was seen has its meaning." })
         }
@@ -44,9 +42,7 @@ pub(crate) fn SuspensePage() -> Html {
 fn row(item: &SuspenseItem) -> Vec<Option<Html>> {
     let to = Route::Account { account: item.account.clone() };
     let view = View::default().in_currency(&item.currency);
-    let amount = html! {
-        <>{ money(-item.balance_minor.0, &item.currency) }{ " " }<span class="unit">{ text::code(&item.currency) }</span></>
-    };
+    let amount = money_in(-item.balance_minor.0, &item.currency);
     vec![
         Some(html! { <span class="id">{ item.object.clone() }</span> }),
         Some(html! { <Link {to} {view}>{ account_name(&item.account) }</Link> }),

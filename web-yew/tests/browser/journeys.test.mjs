@@ -1,0 +1,303 @@
+// What people do in the web app, from end to end.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+
+import { SCHEMES, SIZES, World } from './world.mjs';
+
+let world;
+before(async () => {
+  world = await World.start();
+}, { timeout: 180_000 });
+after(async () => {
+  await world?.stop();
+});
+
+/** An account whose newest line was led to by a webhook, and that webhook. */
+async function traceable() {
+  const statement = await world.json('ledger', 'account', 'assets:disputes:held', '--currency', 'usd');
+  for (const line of [...(statement.postings ?? statement[0].postings)].reverse()) {
+    if (line.cause.stripe_event) return { account: 'assets:disputes:held', line, event: line.cause.stripe_event };
+  }
+  throw new Error('the demo has a dispute');
+}
+
+test('finance goes from the trial balance to the raw event behind a cent in four clicks', async () => {
+  const { account, line, event } = await traceable();
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  await finance.open('/ledger/trial-balance?currency=usd');
+  await finance.click(page.getByRole('link', { name: account, exact: true }));
+  await finance.heading(account).waitFor();
+  await finance.click(page.locator(`a[href="/ledger/entries/${line.entry_id}"]`));
+  await finance.heading(line.entry_id).waitFor();
+  await finance.click(page.getByRole('link', { name: event }));
+  await finance.heading(event).waitFor();
+  const before = await position(page);
+  await finance.click(page.getByRole('button', { name: 'Open', exact: true }));
+  const body = page.getByLabel('The body, as Stripe sent it');
+  await body.waitFor();
+  assert.ok(finance.clicks <= 4, `${finance.clicks} clicks`);
+  assert.equal(JSON.parse(await body.textContent()).id, event);
+
+  // Who looked is on the page, for whoever comes next, and the page goes along with the journal.
+  const readers = page.getByRole('region', { name: 'Who read its body' });
+  await readers.getByText('finance:ana').waitFor();
+  await readers.getByText(`Tracing entry ${line.entry_id}`).waitFor();
+  await page.waitForFunction(
+    (before) => Number(document.querySelector('.foot').textContent.match(/position ([\d,]+)/)?.[1].replaceAll(',', '')) > before,
+    before,
+  );
+  assert.deepEqual(await finance.violations(), []);
+  await finance.leave();
+});
+
+async function position(page) {
+  const foot = page.locator('.foot', { hasText: /Live, at journal position/ });
+  return Number((await foot.textContent()).match(/position ([\d,]+)/)[1].replaceAll(',', ''));
+}
+
+test('an event that was erased says so, and is shown to nobody', async () => {
+  const entry = await traceable();
+  const finance = await world.signedIn('finance');
+  await world.sql(`SELECT vault.destroy(ARRAY['stripe_event'], ARRAY['${entry.event}'])`);
+  await finance.open(`/stripe/events/${entry.event}`);
+  await finance.page.getByLabel('Reason').fill('an auditor asks');
+  await finance.page.getByRole('button', { name: 'Open', exact: true }).click();
+  await finance.page.getByText('Erased.', { exact: true }).waitFor();
+  assert.equal(await finance.page.locator('pre').count(), 0);
+  assert.deepEqual(await finance.violations(), []);
+  // The answer is 410, which a browser notes on its console.
+  finance.errors = finance.errors.filter((error) => !error.includes('410'));
+  await finance.leave();
+});
+
+test('finance asks as of a position, and the address is the question', async () => {
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  await finance.open('/ledger/trial-balance');
+  await page.getByRole('combobox', { name: 'As of' }).selectOption('position');
+  await page.getByLabel('Journal position').fill('9000');
+  await page.getByRole('button', { name: 'Show' }).click();
+  await page.getByText('As of journal position 9,000, by effective date').waitFor();
+  await page.getByRole('combobox', { name: 'By' }).selectOption('recorded');
+  await page.getByText('As of journal position 9,000, by date of recording').waitFor();
+  await page.getByRole('combobox', { name: 'Currency' }).selectOption('kwd');
+  await page.waitForURL('**/ledger/trial-balance?as_of=9000&by=recorded&currency=kwd');
+  await page.getByText('Total, balanced').waitFor();
+  await finance.settled();
+  assert.equal(await page.getByRole('table').count(), 1);
+  const expected = await world.json('ledger', 'trial-balance', '--as-of', '9000', '--by', 'recorded', '--currency', 'kwd');
+  const shown = await page.locator('tbody tr:not(.group)').count();
+  assert.equal(shown, expected.currencies[0].accounts.length);
+  const text = await page.getByRole('table').innerText();
+  await page.reload();
+  await finance.settled();
+  assert.equal(await page.getByRole('table').innerText(), text);
+  await page.goBack();
+  await page.getByText('Total, balanced').nth(1).waitFor();
+
+  // A question about a time before the first entry is an error that says so, never an empty table.
+  await page.getByRole('combobox', { name: 'As of' }).selectOption('instant');
+  await page.getByLabel('Instant, UTC').fill('2001-01-01T00:00');
+  await page.getByRole('button', { name: 'Show' }).click();
+  await page.getByRole('alert').getByText('as_of').waitFor();
+  assert.deepEqual(await finance.violations(), []);
+  finance.errors = finance.errors.filter((error) => !error.includes('422'));
+  await finance.leave();
+});
+
+test('an operator starts a rebuild, watches it to its end, and rolls back', async () => {
+  const operator = await world.signedIn('operator');
+  const { page } = operator;
+  await operator.open('/ops/projections');
+  await page.getByRole('link', { name: 'postings' }).click();
+  await operator.heading('postings').waitFor();
+  await page.getByRole('button', { name: 'Rebuild' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Rebuild postings?' });
+  assert.deepEqual(await operator.violations(), []);
+  await dialog.getByRole('button', { name: 'Rebuild' }).click();
+
+  const operation = page.getByRole('region', { name: /^Rebuild \d+$/ });
+  await operation.getByRole('progressbar').waitFor();
+  assert.deepEqual(await operator.violations(), []);
+  await operation.getByText('succeeded').waitFor();
+  await operation.getByText('Generation 2 is live.').waitFor();
+  await operation.getByText('equal, row by row').waitFor();
+  const generations = page.getByRole('region', { name: 'Generations' });
+  await generations.getByRole('row', { name: /2 live/ }).waitFor();
+  await generations.getByRole('row', { name: /1 kept/ }).waitFor();
+  assert.deepEqual(await operator.violations(), []);
+
+  await page.getByRole('button', { name: 'Roll back' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Roll back' }).click();
+  await page.getByRole('region', { name: /^Rollback \d+$/ }).getByText('Generation 1 is live again.').waitFor();
+  await generations.getByRole('row', { name: /1 live/ }).waitFor();
+  const status = await world.json('projections', 'status');
+  assert.equal(status.find((runner) => runner.name === 'postings').generation, 1);
+  assert.deepEqual(await operator.violations(), []);
+  await operator.leave();
+});
+
+test('an operator pauses a runner and resumes it', async () => {
+  const operator = await world.signedIn('operator');
+  const { page } = operator;
+  await operator.open('/ops/projections/suspense');
+  await page.getByRole('button', { name: 'Pause' }).click();
+  // Escape leaves everything as it is, and the question can be asked again.
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Pause' }).click();
+  await page.locator('.page-heading').getByText('paused').waitFor();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Resume' }).click();
+  await page.locator('.page-heading').getByText('live').waitFor();
+  await operator.leave();
+});
+
+test('by keyboard alone one signs in and reads the trial balance', async () => {
+  const visitor = await world.visitor();
+  const { page } = visitor;
+  await page.goto(`${world.url}/ledger/trial-balance`);
+  await page.getByLabel('Token').waitFor();
+  await page.keyboard.press('Tab');
+  await page.keyboard.insertText(await world.token('finance'));
+  await page.keyboard.press('Enter');
+  // The page that was asked for, with no detour.
+  await visitor.heading('Trial balance').waitFor();
+  await visitor.settled();
+  await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press('Tab');
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the page');
+  await page.keyboard.press('Enter');
+  const link = page.locator('tbody a').first();
+  for (let presses = 0; presses < 20; presses += 1) {
+    if (await link.evaluate((link) => link === document.activeElement)) break;
+    await page.keyboard.press('Tab');
+  }
+  const account = await link.textContent();
+  await page.keyboard.press('Enter');
+  await visitor.heading(account).waitFor();
+  // The heading has the focus: a screen reader reads it, and Tab goes on from there.
+  await page.waitForFunction(() => document.activeElement?.id === 'heading');
+  await visitor.leave();
+});
+
+test('a token comes by a link and leaves no trace in it', async () => {
+  const visitor = await world.visitor();
+  await visitor.page.goto(`${world.url}/sign-in#${await world.token('finance')}`);
+  await visitor.heading('Home').waitFor();
+  assert.equal(visitor.page.url(), `${world.url}/`);
+  // Kept for this tab, and for no other place.
+  await visitor.page.reload();
+  await visitor.heading('Home').waitFor();
+  assert.deepEqual(await visitor.page.evaluate(() => [Object.keys(localStorage), document.cookie]), [[], '']);
+  await visitor.page.getByRole('button', { name: 'Sign out' }).click();
+  await visitor.heading('Sign in').waitFor();
+  assert.equal(await visitor.page.evaluate(() => sessionStorage.length), 0);
+  await visitor.leave();
+});
+
+test('a token that does not hold leads back to signing in, with the reason', async () => {
+  const visitor = await world.visitor();
+  const { page } = visitor;
+  await page.goto(`${world.url}/sign-in`);
+  await page.getByLabel('Token').fill('not a token');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('alert').getByText('This is not a token.').waitFor();
+  assert.deepEqual(await visitor.violations(), []);
+  const good = await world.token('finance');
+  const signature = good.lastIndexOf('.') + 1;
+  const bad = good.slice(0, signature) + (good[signature] === 'A' ? 'B' : 'A') + good.slice(signature + 1);
+  await page.getByLabel('Token').fill(bad);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText('Your token is not accepted any more').waitFor();
+  await visitor.heading('Sign in').waitFor();
+  // The answer is 401, which a browser notes on its console.
+  visitor.errors = visitor.errors.filter((error) => !error.includes('401'));
+  await visitor.leave();
+});
+
+test('another role has another menu, and is told so elsewhere', async () => {
+  const fan = await world.signedIn('fan');
+  await fan.page.getByText('There is nothing here for this token yet.').waitFor();
+  assert.equal(await fan.page.getByRole('navigation').getByRole('link').count(), 1);
+  for (const path of ['/ledger/trial-balance', '/ops/projections']) {
+    await fan.open(path);
+    await fan.heading('Not for this token').waitFor();
+  }
+  await fan.open('/ledger/nothing');
+  await fan.heading('No such page').waitFor();
+  await fan.leave();
+});
+
+test('the first load costs no more than it may', async () => {
+  const visitor = await world.visitor();
+  const devtools = await visitor.context.newCDPSession(visitor.page);
+  const sizes = new Map();
+  const kinds = new Map();
+  devtools.on('Network.responseReceived', ({ requestId, response }) => kinds.set(requestId, response));
+  devtools.on('Network.loadingFinished', ({ requestId, encodedDataLength }) => sizes.set(requestId, encodedDataLength));
+  await devtools.send('Network.enable');
+  await visitor.open('/sign-in');
+  let bytes = 0;
+  for (const [request, { url, mimeType, headers }] of kinds) {
+    if (!['text/javascript', 'application/wasm'].includes(mimeType)) continue;
+    assert.match(url, /\/assets\/[a-z]+-[0-9a-f]{16}\.(js|wasm)$/);
+    assert.ok(headers['content-encoding'], `${url} is not compressed`);
+    assert.match(headers['cache-control'], /immutable/);
+    bytes += sizes.get(request);
+  }
+  assert.ok(bytes > 10_000 && bytes <= 250_000, `${bytes} bytes of wasm and JavaScript`);
+  const before = kinds.size;
+  await visitor.page.reload();
+  await visitor.settled();
+  for (const [request, response] of [...kinds].slice(before)) {
+    if (response.url.includes('/assets/')) assert.ok(response.fromDiskCache || !sizes.get(request), `${response.url} is fetched again`);
+  }
+  await visitor.leave();
+});
+
+test('each page is fit for everybody, on a phone and on a desk, in light and in dark', async (t) => {
+  const { account, line } = await traceable();
+  const events = (await world.json('ledger', 'entry', line.entry_id)).cause.stripe_events;
+  const pages = {
+    finance: [
+      '/',
+      '/ledger/trial-balance',
+      `/ledger/accounts/${account}`,
+      `/ledger/entries/${line.entry_id}`,
+      `/stripe/events/${events[0].id}`,
+      '/ledger/suspense',
+      '/ledger/awaited',
+      '/ledger/nothing',
+    ],
+    operator: ['/', '/ops/projections', '/ops/projections/balances', '/ops/projections/none'],
+  };
+  for (const [device, size] of Object.entries(SIZES)) {
+    for (const scheme of SCHEMES) {
+      for (const role of Object.keys(pages)) {
+        await t.test(`${role}, ${device}, ${scheme}`, async () => {
+          const visitor = await world.signedIn(role, { size, scheme });
+          const titles = new Set();
+          for (const path of pages[role]) {
+            await visitor.open(path);
+            assert.deepEqual(await visitor.violations(), [], path);
+            assert.equal(await visitor.overflow(), 0, `${path} is wider than the window`);
+            titles.add(await visitor.page.title());
+          }
+          assert.equal(titles.size, pages[role].length, 'each page has a title of its own');
+          await visitor.leave();
+        });
+      }
+      await t.test(`sign in, ${device}, ${scheme}`, async () => {
+        const visitor = await world.visitor({ size, scheme });
+        await visitor.open('/sign-in');
+        assert.deepEqual(await visitor.violations(), []);
+        assert.equal(await visitor.overflow(), 0);
+        await visitor.leave();
+      });
+    }
+  }
+});
