@@ -7,6 +7,7 @@
 
 pub mod books;
 pub mod load;
+pub mod platform;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
