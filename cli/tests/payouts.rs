@@ -1,6 +1,6 @@
 //! Paying creators with the built program, as two persons of finance do it: webhooks, release, dry run, proposal, approval, a
 //! sender that is killed in the middle, a transfer that fails, and the run after.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod e2e;
 

@@ -26,6 +26,12 @@ const REASONS: [NotTranslatedReason; 8] = [
     NotTranslatedReason::Erased,
 ];
 
+/// How a line of a payout run ended; the `outcome` of `fanledger_payout_transfers_total`.
+pub(crate) mod transfer {
+    pub const SENT: &str = "sent";
+    pub const FAILED: &str = "failed";
+}
+
 /// Tells the process's recorder what each metric of this crate and of the journal's means, and begins their counters at zero, so
 /// that the first increment is seen as one. Once, right after the recorder is installed.
 pub fn describe() {
@@ -46,6 +52,14 @@ pub fn describe() {
         Unit::Count,
         "Facts that the ledger refused; the money stays where it was and the inbox names the event"
     );
+    describe_counter!(
+        "fanledger_payout_transfers_total",
+        Unit::Count,
+        "Transfers to creators by `outcome`: `sent`, or `failed`, whose money stays available and whose run says why"
+    );
+    for outcome in [transfer::SENT, transfer::FAILED] {
+        counter!("fanledger_payout_transfers_total", "outcome" => outcome).increment(0);
+    }
     for verdict in verdict::ALL {
         counter!("fanledger_webhooks_total", "verdict" => verdict).increment(0);
     }

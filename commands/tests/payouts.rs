@@ -76,7 +76,7 @@ async fn approved(pipeline: &Pipeline, payables: &[Payable]) -> PayoutRunId {
     let reckoned = reckoned(pipeline, payables).await;
     let executor = &pipeline.executor;
     let (proposed, _) = executor.propose_payout_run(&reckoned, &who("ada"), now()).await.unwrap();
-    executor.approve_payout_run(proposed.run, &who("grace"), now()).await.unwrap();
+    executor.approve_payout_run(proposed.run, &who("grace"), payables, now()).await.unwrap();
     proposed.run
 }
 
@@ -359,7 +359,7 @@ async fn one_run_is_open_at_a_time_and_is_reckoned_after_the_one_before() {
         matches!(refused, ProposeError::Refused(PayoutRunError::Open { run: RUN, stage: Stage::Proposed })),
         "{refused:?}"
     );
-    executor.approve_payout_run(RUN, &who("ada"), now()).await.unwrap();
+    executor.approve_payout_run(RUN, &who("ada"), &payables, now()).await.unwrap();
     let refused = propose(&first).await.unwrap_err();
     assert!(
         matches!(refused, ProposeError::Refused(PayoutRunError::Open { stage: Stage::Approved, .. })),
@@ -372,4 +372,25 @@ async fn one_run_is_open_at_a_time_and_is_reckoned_after_the_one_before() {
     let after = reckoned(&pipeline, &payables).await;
     assert_eq!(propose(&after).await.unwrap().0.run.number(), 2);
     assert!(pipeline.reader.head().await.unwrap().position > Position::START);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_reference_is_one_transfer_and_nothing_else() {
+    let pipeline = pipeline().await;
+    let api = pipeline.api.as_ref().unwrap();
+    let (destination, creator) = ("acct_crt_a".parse().unwrap(), "crt_a".parse().unwrap());
+    let of = |minor, reference| TransferRequest {
+        money: fanledger_domain::money::Money::new(minor, "usd".parse().unwrap()),
+        destination: &destination,
+        creator: &creator,
+        run: RUN,
+        reference,
+    };
+    let Created::Made(made) = api.create_transfer(&of(5_000, "one")).await.unwrap() else { panic!("it is made") };
+    assert_eq!(api.create_transfer(&of(5_000, "one")).await.unwrap(), Created::Made(made.clone()));
+    assert!(matches!(api.create_transfer(&of(5_001, "one")).await, Err(StripeApiError::KeyReused)));
+    assert_eq!(api.transfers_of_group("one").await.unwrap(), [made]);
+    assert_eq!(api.transfers_of_group("two").await.unwrap(), []);
+    let beyond = api.create_transfer(&of(995_001, "two")).await.unwrap();
+    assert_eq!(beyond, Created::Declined { code: "balance_insufficient".to_owned() });
 }

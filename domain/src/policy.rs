@@ -25,6 +25,8 @@ pub struct Policy {
     pub holding_days: u16,
     /// What one person may move alone, in minor units of a currency of two decimals; see [`Policy::approval_above`].
     pub alone_minor_max: i64,
+    /// The least that is sent to a creator, in minor units of a currency of two decimals; see [`Policy::payout_minimum`].
+    pub payout_minor_min: i64,
 }
 
 impl Policy {
@@ -32,8 +34,13 @@ impl Policy {
     /// in a currency without decimals, whose unit is worth about as much as another's cent; ten times as many where there is a
     /// third decimal.
     pub fn approval_above(&self, currency: Currency) -> Money {
-        let times = if currency.exponent() > 2 { 10 } else { 1 };
-        Money::new(self.alone_minor_max.saturating_mul(times), currency)
+        in_currency(self.alone_minor_max, currency)
+    }
+
+    /// The least that is sent to a creator: below it a transfer costs more attention than it is worth, and what is withheld stays
+    /// theirs. In other currencies as [`Policy::approval_above`].
+    pub fn payout_minimum(&self, currency: Currency) -> Money {
+        in_currency(self.payout_minor_min, currency)
     }
 
     /// Until when a charge that settled at `settled` is kept from release by the platform's own holding period.
@@ -41,6 +48,11 @@ impl Policy {
         let micros = settled.as_unix_micros() + i64::from(self.holding_days) * 86_400_000_000;
         Timestamp::from_unix_micros(micros).unwrap_or(settled)
     }
+}
+
+fn in_currency(minor: i64, currency: Currency) -> Money {
+    let times = if currency.exponent() > 2 { 10 } else { 1 };
+    Money::new(minor.saturating_mul(times), currency)
 }
 
 const DEFAULT_SHARE: BasisPoints = match BasisPoints::new(8000) {
@@ -56,6 +68,7 @@ const VERSIONS: &[(i64, Policy)] = &[(
         tax_on_lost_dispute: TaxOnLostDispute::Return,
         holding_days: 0,
         alone_minor_max: 100_000,
+        payout_minor_min: 1_000,
     },
 )];
 
@@ -70,11 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_person_may_move_a_thousand_of_a_currency_and_a_hundred_thousand_without_decimals() {
+    fn limits_are_of_the_currency() {
         let alone =
             |code: &str| in_force(Timestamp::from_unix_seconds(0).unwrap()).approval_above(code.parse().unwrap());
         assert_eq!(alone("usd").to_string(), "1000.00 usd");
         assert_eq!(alone("jpy").to_string(), "100000 jpy");
         assert_eq!(alone("kwd").to_string(), "1000.000 kwd");
+        let least =
+            |code: &str| in_force(Timestamp::from_unix_seconds(0).unwrap()).payout_minimum(code.parse().unwrap());
+        assert_eq!(["usd", "jpy", "kwd"].map(|code| least(code).to_string()), ["10.00 usd", "1000 jpy", "10.000 kwd"]);
     }
 }

@@ -225,21 +225,44 @@ fn day(days: i64) -> Timestamp {
 #[test]
 fn a_run_above_the_limit_needs_another_person_and_one_below_does_not() {
     let open = FirstOpen::default();
-    let above = known(&proposed(&[owed("crt_a", 100_001, "usd")]));
-    let refused = above.approve(RUN, who("ada"), now(), open).unwrap_err();
+    let rich = [owed("crt_a", 100_001, "usd")];
+    let above = known(&proposed(&rich));
+    let refused = above.approve(RUN, who("ada"), &rich, now(), open).unwrap_err();
     assert_eq!(refused, PayoutRunError::SecondPerson { run: RUN, by: who("ada") });
-    assert!(matches!(&above.approve(RUN, who("grace"), now(), open).unwrap()[..], [Event::PayoutRunApproved(_)]));
+    assert!(matches!(
+        &above.approve(RUN, who("grace"), &rich, now(), open).unwrap()[..],
+        [Event::PayoutRunApproved(_)]
+    ));
     let below = known(&proposed(&[owed("crt_a", 100_000, "usd")]));
-    assert!(below.approve(RUN, who("ada"), now(), open).is_ok());
+    assert!(below.approve(RUN, who("ada"), &rich, now(), open).is_ok());
+}
+
+/// Between a proposal and its approval money may go back. What was earned meanwhile does not matter.
+#[test]
+fn a_run_that_would_send_more_than_is_there_by_now_is_not_approved() {
+    let then = Payable { receivable: 1_000, ..owed("crt_a", 5_000, "usd") };
+    let run = known(&proposed(std::slice::from_ref(&then)));
+    let approve = |payables: &[Payable]| run.approve(RUN, who("ada"), payables, now(), FirstOpen::default());
+    let overtaken = Err(PayoutRunError::Overtaken { run: RUN, creator: then.creator.clone() });
+    for by_now in [
+        vec![],
+        vec![Payable { available: 4_999, ..then.clone() }],
+        vec![Payable { pending: -1, ..then.clone() }],
+        vec![Payable { currency: "eur".parse().unwrap(), ..then.clone() }],
+    ] {
+        assert_eq!(approve(&by_now), overtaken, "{by_now:?}");
+    }
+    assert!(approve(&[Payable { available: 9_000, pending: 700, ..then }]).is_ok());
 }
 
 #[test]
 fn a_run_is_decided_once_and_while_it_is_fresh() {
     let open = FirstOpen::default();
-    let mut events = proposed(&[owed("crt_a", 5_000, "usd")]);
+    let payables = [owed("crt_a", 5_000, "usd")];
+    let mut events = proposed(&payables);
     let waiting = known(&events);
     assert_eq!(
-        waiting.approve(RUN, who("grace"), day(PROPOSAL_DAYS + 1), open),
+        waiting.approve(RUN, who("grace"), &payables, day(PROPOSAL_DAYS + 1), open),
         Err(PayoutRunError::Stale { run: RUN })
     );
     assert_eq!(waiting.cancel(RUN, who("ada"), " ".to_owned(), now()), Err(PayoutRunError::Reason));
@@ -251,27 +274,27 @@ fn a_run_is_decided_once_and_while_it_is_fresh() {
     let canceled = known(&[events.clone(), canceled].concat());
     assert_eq!(canceled.check_closed(RUN), Ok(()));
     let decided = |stage| Err(PayoutRunError::Decided { run: RUN, stage });
-    assert_eq!(canceled.approve(RUN, who("grace"), now(), open), decided(Stage::Canceled));
+    assert_eq!(canceled.approve(RUN, who("grace"), &payables, now(), open), decided(Stage::Canceled));
 
-    events.extend(waiting.approve(RUN, who("grace"), now(), open).unwrap());
+    events.extend(waiting.approve(RUN, who("grace"), &payables, now(), open).unwrap());
     let approved = known(&events);
     assert_eq!(approved.cancel(RUN, who("ada"), "too late".to_owned(), now()), decided(Stage::Approved));
-    assert_eq!(approved.approve(RUN, who("ada"), now(), open), decided(Stage::Approved));
+    assert_eq!(approved.approve(RUN, who("ada"), &payables, now(), open), decided(Stage::Approved));
     assert_eq!(approved.check_closed(RUN), Err(PayoutRunError::Open { run: RUN, stage: Stage::Approved }));
     events.extend(approved.finish(RUN, 1, 0, now()));
     let finished = known(&events);
     assert_eq!((finished.stage(), finished.check_closed(RUN)), (Some(Stage::Finished), Ok(())));
     assert_eq!(finished.finish(RUN, 1, 0, now()), vec![]);
-    assert_eq!(known(&[]).approve(RUN, who("ada"), now(), open), Err(PayoutRunError::Unknown(RUN)));
+    assert_eq!(known(&[]).approve(RUN, who("ada"), &payables, now(), open), Err(PayoutRunError::Unknown(RUN)));
     assert_eq!(PayoutRun::propose(RUN, of(&[]), 1, who("ada"), now()), Err(PayoutRunError::Nothing));
 }
 
 /// What a run claims and recovers is posted with its approval, each its own entry, dated by the period.
 #[test]
 fn an_approval_posts_what_it_claims_and_recovers() {
-    let run =
-        known(&proposed(&[owed("crt_a", -700, "usd"), Payable { receivable: 300, ..owed("crt_b", 5_000, "kwd") }]));
-    let events = run.approve(RUN, who("grace"), now(), FirstOpen::at(day(30))).unwrap();
+    let payables = [owed("crt_a", -700, "usd"), Payable { receivable: 300, ..owed("crt_b", 5_000, "kwd") }];
+    let run = known(&proposed(&payables));
+    let events = run.approve(RUN, who("grace"), &payables, now(), FirstOpen::at(day(30))).unwrap();
     let entries: Vec<_> = events
         .iter()
         .filter_map(|event| match event {

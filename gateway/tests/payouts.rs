@@ -309,8 +309,13 @@ async fn a_creator_is_held_and_resumed() {
     assert_eq!(site.act("creators/crt_a/payouts/resume", "ada", &why).await.json()["held"], false);
     site.post("creators/crt_a/payouts/resume", "ada", &why).send().await.problem(409, "already-decided");
     assert_eq!(site.get("payouts/proposal").await["lines"][0]["amount_minor"], "5000");
-    // A run that nobody approves is cancelled, with a reason, and another can follow.
+    // Money that went back since the proposal is not sent.
     site.act("payout-runs", "ada", &json!({})).await;
+    site.earn("crt_a", "available", -1_000).await;
+    site.read().await;
+    let overtaken = site.post("payout-runs/por_1/approve", "ada", &json!({})).send().await.problem(422, "ledger-refused");
+    assert!(overtaken["detail"].as_str().unwrap().contains("crt_a"), "{overtaken}");
+    // A run that nobody approves is cancelled, with a reason, and another can follow.
     let canceled = site.act("payout-runs/por_1/cancel", "bob", &json!({"reason": "wrong month"})).await;
     assert_eq!(canceled.json(), json!({"run": "por_1", "state": "canceled"}));
     let run = site.get("payout-runs/por_1").await;

@@ -101,7 +101,7 @@ impl<S: Store> Executor<S> {
         }
     }
 
-    /// Approves a run: it is sent from now on.
+    /// Approves a run: it is sent from now on. `payables` is what the books say at this moment.
     ///
     /// # Errors
     /// What the run refuses, and what the journal does.
@@ -109,9 +109,10 @@ impl<S: Store> Executor<S> {
         &self,
         id: PayoutRunId,
         by: &Subject,
+        payables: &[Payable],
         now: Timestamp,
     ) -> Result<Executed, ActError<PayoutRunError>> {
-        let decide = |run: &PayoutRun, first_open| run.approve(id, by.clone(), now, first_open);
+        let decide = |run: &PayoutRun, first_open| run.approve(id, by.clone(), payables, now, first_open);
         self.act(&run_stream(id), &acted_by(by.as_str()), PayoutRun::evolve, decide).await
     }
 

@@ -34,6 +34,7 @@ use futures::future::join_all;
 use sqlx::{PgConnection, types::Uuid};
 
 use crate::executor::{ActError, ExecuteError, Executor};
+use crate::metrics::transfer;
 use crate::payouts::desk::{creator_stream, run_stream};
 use crate::store::{JournalStore, Store};
 use crate::stripe::api::{Created, StripeApi, StripeApiError, TransferRequest};
@@ -225,6 +226,11 @@ impl<S: Store> Sender<S> {
         let record =
             |known: &Line, _| Ok::<_, Infallible>(if known.end().is_some() { Vec::new() } else { vec![event.clone()] });
         self.executor.act(&stream, &sending.metadata, Line::evolve, record).await?;
+        let outcome = match end {
+            LineEnd::Sent => transfer::SENT,
+            LineEnd::Failed => transfer::FAILED,
+        };
+        metrics::counter!("fanledger_payout_transfers_total", "outcome" => outcome).increment(1);
         Ok(end)
     }
 

@@ -40,6 +40,11 @@ pub enum StripeApiError {
     /// Stripe refuses the key or the request.
     #[error("Stripe's API answered {0}: check FANLEDGER_STRIPE_API_KEY, its mode and its rights")]
     Refused(StatusCode),
+    /// Stripe knows the request's Idempotency-Key with other content.
+    #[error(
+        "Stripe's API knows this request by its Idempotency-Key, with other content: was the program changed in between?"
+    )]
+    KeyReused,
     /// The answer is not what Stripe documents.
     #[error("read the answer of Stripe's API")]
     Unreadable(#[source] Unreadable),
@@ -50,7 +55,7 @@ impl StripeApiError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Unavailable(_) => true,
-            Self::Client(_) | Self::Refused(_) | Self::Unreadable(_) => false,
+            Self::Client(_) | Self::Refused(_) | Self::KeyReused | Self::Unreadable(_) => false,
         }
     }
 }
@@ -198,7 +203,7 @@ impl HttpStripeApi {
                 let ErrorBody { error } = response.json().await.map_err(StripeApiError::Transport)?;
                 // The same key with another request: somebody else's, or a mistake of ours. Never a refusal of the transfer.
                 if error.kind == "idempotency_error" {
-                    return Err(StripeApiError::Refused(status));
+                    return Err(StripeApiError::KeyReused);
                 }
                 Ok(Posted::Declined { code: word(error.code.unwrap_or(error.kind)) })
             }

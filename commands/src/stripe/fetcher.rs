@@ -118,6 +118,7 @@ impl<S: Store> Fetcher<S> {
                 error @ (StripeApiError::Transport(_)
                 | StripeApiError::Client(_)
                 | StripeApiError::Unavailable(_)
+                | StripeApiError::KeyReused
                 | StripeApiError::Refused(_)),
             ) => return Err(error.into()),
         };

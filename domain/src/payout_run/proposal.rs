@@ -17,19 +17,6 @@ pub const RECOVERIES_MAX: usize = 1_000;
 /// Of those left out as many are named in the event; the rest are counted.
 pub const WITHHELD_MAX: usize = 1_000;
 
-/// The least that is sent, in minor units of a currency of two decimals: 10.00. Below it a transfer costs more attention than it
-/// is worth; what is withheld stays the creator's.
-const MINIMUM_MINOR: i64 = 1_000;
-
-impl Policy {
-    /// The least that is sent to a creator. As many minor units in a currency without decimals, ten times as many where there is a
-    /// third decimal, as for [`Policy::approval_above`].
-    pub fn payout_minimum(&self, currency: Currency) -> Money {
-        let times = if currency.exponent() > 2 { 10 } else { 1 };
-        Money::new(MINIMUM_MINOR * times, currency)
-    }
-}
-
 /// What the books owe one creator in one currency, in minor units, and how the creator can be paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payable {

@@ -3,8 +3,8 @@
 use crate::account::{Account, Bucket};
 use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, Side, check_postings};
 use crate::event::Event;
-use crate::id::{EntryId, IdError, StripeId, Subject};
-use crate::payout_run::proposal::Proposal;
+use crate::id::{CreatorId, EntryId, IdError, StripeId, Subject};
+use crate::payout_run::proposal::{Payable, Proposal};
 use crate::payout_run::{
     PayoutLine, PayoutRecovery, PayoutRunApproved, PayoutRunCanceled, PayoutRunFinished, PayoutRunId,
     PayoutRunProposed, Recovery, is_reason,
@@ -78,7 +78,7 @@ pub enum PayoutRunError {
         stage: Stage,
     },
     /// Two persons are needed.
-    #[error("{by} proposed {run}, which moves more than one person may: somebody else must approve it")]
+    #[error("payout run {run} moves more than one person may, and {by} proposed it: somebody else must approve it")]
     SecondPerson {
         /// The run.
         run: PayoutRunId,
@@ -90,6 +90,16 @@ pub enum PayoutRunError {
     Stale {
         /// The run.
         run: PayoutRunId,
+    },
+    /// Money went back meanwhile, and would be paid twice over.
+    #[error(
+        "payout run {run} would send {creator} more than the books hold for them by now: cancel it and propose anew"
+    )]
+    Overtaken {
+        /// The run.
+        run: PayoutRunId,
+        /// The first one of whom it is so.
+        creator: CreatorId,
     },
     /// A cancellation is told why.
     #[error("say why, in 1 to {REASON_CHARS_MAX} characters")]
@@ -181,14 +191,16 @@ impl PayoutRun {
         .into())
     }
 
-    /// The approval, and an entry for each claim and recovery.
+    /// The approval, and an entry for each claim and recovery. `payables` is what the books say by now: what was earned since the
+    /// proposal is the next run's; what went back since then is missing here.
     ///
     /// # Errors
-    /// When it is not proposed, too old, or needs somebody else.
+    /// When it is not proposed, too old, overtaken, or needs somebody else.
     pub fn approve(
         &self,
         run: PayoutRunId,
         by: Subject,
+        payables: &[Payable],
         now: Timestamp,
         first_open: FirstOpen,
     ) -> Result<Vec<Event>, PayoutRunError> {
@@ -198,6 +210,9 @@ impl PayoutRun {
         }
         if now.as_unix_micros().saturating_sub(proposed.at.as_unix_micros()) > PROPOSAL_DAYS * DAY_MICROS {
             return Err(PayoutRunError::Stale { run });
+        }
+        if let Some(line) = proposed.lines.iter().find(|line| !is_covered(line, &proposed.recoveries, payables)) {
+            return Err(PayoutRunError::Overtaken { run, creator: line.creator.clone() });
         }
         let approved = self.sequence + 1;
         let mut events: Vec<Event> = vec![PayoutRunApproved { run, at: now, by }.into()];
@@ -256,6 +271,19 @@ impl PayoutRun {
             self.stage = Some(Stage::Finished);
         }
     }
+}
+
+/// Whether the books still hold what a line sends and what is recovered of the same creator.
+fn is_covered(line: &PayoutLine, recoveries: &[PayoutRecovery], payables: &[Payable]) -> bool {
+    let key = (&line.creator, line.money.currency());
+    let recovered: i128 = recoveries
+        .iter()
+        .filter(|recovery| (&recovery.creator, recovery.money.currency()) == key)
+        .map(|recovery| i128::from(recovery.money.minor()))
+        .sum();
+    let payable = payables.iter().find(|payable| (&payable.creator, payable.currency) == key);
+    let there = payable.map_or(0, |payable| payable.available + payable.pending.min(0));
+    i128::from(line.money.minor()) + recovered <= there
 }
 
 /// The entry of one claim or recovery. All of a run occur at one instant, so each is named by its own sequence.
