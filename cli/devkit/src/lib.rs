@@ -7,7 +7,7 @@
 //! Invariants:
 //! - Everything listens on 127.0.0.1, on a port that was free; nothing assumes that a system Postgres is there or not.
 //! - Servers stop with us; what a kill left behind is noticed and mended by the next start over the same directory.
-//! - A fetched program is used only if its digest is the one written here.
+//! - A fetched server is used only if its digest is the one written here. [`bookkeepers`] are those of apt and PyPI, by version.
 //! - Histories depend on their seed alone.
 //!
 //! Not here: anything that production runs. This crate depends on nothing of ours, so that every crate's tests may

@@ -194,7 +194,7 @@ impl Format for Parquet {
         for (key, value) in [
             ("fanledger.journal_id", heading.journal_id.to_string()),
             ("fanledger.position", heading.position.to_string()),
-            ("fanledger.chain", hex::encode(heading.chain)),
+            ("fanledger.chain", heading.chain.clone()),
             ("fanledger.range", heading.lines().get(2).cloned().unwrap_or_default()),
         ] {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));

@@ -1,5 +1,7 @@
 //! A journal that a test appends to as it likes, and the settings with which the program finds it.
 
+#![allow(dead_code, reason = "each test program uses its part of this")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 

@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use fanledger_domain::entry::Side;
 use fanledger_domain::money::Currency;
+use fanledger_domain::period::Month;
 use fanledger_domain::time::Timestamp;
 use futures::{StreamExt as _, stream::BoxStream};
 use serde::Deserialize;
@@ -30,6 +31,8 @@ pub struct ExportRange {
     pub until: Option<Timestamp>,
     /// Only postings in this currency.
     pub currency: Option<Currency>,
+    /// The month that the range is: where it is closed, the books are those that its close fixed, by position and chain.
+    pub month: Option<Month>,
 }
 
 /// What a range does to one account in one currency. In minor units, debits minus credits.
@@ -105,8 +108,10 @@ pub struct ExportSnapshot {
     pub journal_id: Uuid,
     /// Everything up to here is in them.
     pub position: u64,
-    /// The journal's chain at that position, which fixes them for ever.
-    pub chain: [u8; 32],
+    /// The journal's chain at that position, in hexadecimal, which fixes them for ever.
+    pub chain: String,
+    /// Whether that is the position of the month's close.
+    pub is_closed: bool,
 }
 
 impl ExportSnapshot {
@@ -121,20 +126,22 @@ impl ExportSnapshot {
         // A statement lasts as long as its rows are being written, and who reads them may be slow.
         sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(error)?;
         let rows = sqlx::query(
-            "SELECT p.journal_id, p.position::bigint AS position, p.chain FROM read.positions AS p
+            "SELECT p.journal_id, p.position::bigint AS position, encode(p.chain, 'hex') AS chain FROM read.positions AS p
              WHERE p.name IN ('entries', 'postings') ORDER BY p.position",
         )
         .fetch_all(&mut *transaction)
         .await
         .map_err(error)?;
         let [lesser, _] = rows.as_slice() else { return Err(ReadError::NotBuilt { what: WHAT }) };
-        let read = || {
-            let chain: Vec<u8> = lesser.try_get("chain")?;
-            let chain = chain.try_into().map_err(|_| undecodable("chain", NoChain))?;
-            Ok((lesser.try_get("journal_id")?, unsigned(lesser, "position")?, chain))
-        };
-        let (journal_id, position, chain) = read().map_err(error)?;
-        Ok(Self { transaction, range, entries_sql: entries_sql(range.by), journal_id, position, chain })
+        let read = || Ok((lesser.try_get("journal_id")?, unsigned(lesser, "position")?, lesser.try_get("chain")?));
+        let (journal_id, read_position, read_chain) = read().map_err(error)?;
+        let close = close_of(range.month, &mut transaction).await.map_err(error)?;
+        let is_closed = close.is_some();
+        let (position, chain) = close.unwrap_or((read_position, read_chain));
+        if position > read_position {
+            return Err(ReadError::AsOfPositionAhead { asked: position, position: read_position });
+        }
+        Ok(Self { transaction, range, entries_sql: entries_sql(range.by), journal_id, position, chain, is_closed })
     }
 
     /// The range.
@@ -215,9 +222,26 @@ impl ExportSnapshot {
 const YEARS_4000: chrono::TimeDelta = chrono::TimeDelta::days(366 * 4000);
 const YEARS_9000: chrono::TimeDelta = chrono::TimeDelta::days(366 * 9000);
 
-#[derive(Debug, thiserror::Error)]
-#[error("a chain is 32 bytes long")]
-struct NoChain;
+/// The position and chain of a month's close, where it is closed.
+async fn close_of(
+    month: Option<Month>,
+    transaction: &mut Transaction<'static, Postgres>,
+) -> Result<Option<(u64, String)>, sqlx::Error> {
+    let Some(month) = month else { return Ok(None) };
+    let last = sqlx::query(
+        "SELECT p.act::text AS act, p.position::bigint AS position, p.chain::text AS chain FROM read.periods AS p
+         WHERE p.period = $1 ORDER BY p.position DESC LIMIT 1",
+    )
+    .bind(month.to_string())
+    .fetch_optional(&mut **transaction)
+    .await?;
+    match last {
+        Some(act) if act.try_get::<&str, _>("act")? == "closed" => {
+            Ok(Some((unsigned(&act, "position")?, act.try_get("chain")?)))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
 
 const fn column(by: By) -> &'static str {
     match by {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use fanledger_domain::money::Currency;
 use fanledger_domain::period::Month;
 use fanledger_domain::time::{Timestamp, TimestampError};
-use fanledger_gateway::read::{ExportRange, ExportSnapshot};
+use fanledger_gateway::read::{By, ExportRange, ExportSnapshot};
 use serde::Serialize;
 
 use super::{Axis, parse_currency};
@@ -31,7 +31,7 @@ pub struct ExportArgs {
     /// The file to write; `-` is standard output. It appears when it is complete.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Only this month (UTC), after a transaction with the opening balances.
+    /// Only this month (UTC), after a transaction with the opening balances; where it is closed, as its close fixed it.
     #[arg(long, value_parser = parse_month, value_name = "YYYY-MM", conflicts_with_all = ["from", "to"])]
     period: Option<Month>,
     /// Only from here on, after a transaction with the opening balances: a date (UTC), or an instant (RFC 3339).
@@ -148,7 +148,10 @@ impl ExportArgs {
         {
             return Err(UsageError::Backwards { from, until });
         }
-        Ok(ExportRange { by: self.by.into(), from, until, currency: self.currency })
+        let by = self.by.into();
+        // A close fixes what is booked in the month; what happened in it may still be told later.
+        let month = self.period.filter(|_| by == By::Effective);
+        Ok(ExportRange { by, from, until, currency: self.currency, month })
     }
 }
 
@@ -242,7 +245,12 @@ fn tell(
                     through.bytes,
                     args.out.display()
                 ),
-                format!("position {}, chain {}", written.position, written.chain),
+                format!(
+                    "position {}{}, chain {}",
+                    written.position,
+                    if written.is_closed { ", which closed the month" } else { "" },
+                    written.chain
+                ),
                 format!("sha256 {}", through.sha256),
             ];
             for line in lines {
