@@ -134,6 +134,10 @@ async fn what_is_against_the_rules_is_refused(platform: &Platform) {
         ("ada", &["ledger", "reopen", "2026-01", "--reason", "why not"], 2, "closed by ada"),
         ("bel", &["ledger", "reopen", "2026-02", "--reason", "why not"], 2, "2026-01"),
         ("bel", &["ledger", "reopen", "2026-01", "--reason", " "], 2, "reason"),
+        ("ada", &["ledger", "trial-balance", "--period", "2026-01", "--as-of", "1"], 2, "cannot be used with"),
+        ("ada", &["ledger", "trial-balance", "--period", "2026-01", "--close", "2"], 2, "its last is 1"),
+        ("ada", &["ledger", "account", "assets:bank", "--from", "2026-02-02", "--to", "2026-02-01"], 2, "after"),
+        ("ada", &["ledger", "awaited", "--as-of", "1"], 2, "unexpected argument"),
     ] {
         let refused = platform.as_finance(person, arguments).await;
         assert_eq!(refused.code, code, "{arguments:?}: {}{}", refused.stdout, refused.stderr);

@@ -54,6 +54,7 @@ impl Simulation {
                 runner.into_iter().for_each(|runner| self.start_rebuild(runner));
             }
             87..91 => self.start_sync(),
+            91..95 => self.start_close(),
             _ => {
                 let mut world = self.world();
                 world.skew = world.random.random_range(-3 * SECOND..3 * SECOND);

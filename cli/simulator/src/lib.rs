@@ -45,6 +45,8 @@ pub enum Bug {
     CheckpointApart,
     /// A runner takes whatever message comes next, whether or not it follows on the one before.
     GapsTaken,
+    /// A posting is appended whatever was closed since it was dated.
+    GuardsIgnored,
     /// A manager's row does not say where the journal ended, so one that is restored without it loses what the manager had sent.
     HeadForgotten,
     /// The relay publishes without saying where the stream must end.
@@ -55,10 +57,11 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AcknowledgedFirst,
         Self::CheckpointApart,
         Self::GapsTaken,
+        Self::GuardsIgnored,
         Self::HeadForgotten,
         Self::NoExpectedSequence,
         Self::WholePosted,
@@ -70,6 +73,7 @@ impl Bug {
             Self::AcknowledgedFirst => "acknowledged-first",
             Self::CheckpointApart => "checkpoint-apart",
             Self::GapsTaken => "gaps-taken",
+            Self::GuardsIgnored => "guards-ignored",
             Self::HeadForgotten => "head-forgotten",
             Self::NoExpectedSequence => "no-expected-sequence",
             Self::WholePosted => "whole-posted",

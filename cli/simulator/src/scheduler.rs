@@ -8,15 +8,20 @@ use std::task::{Context, Poll, Waker};
 
 use fanledger_commands::executor::Executor;
 use fanledger_commands::operations;
+use fanledger_commands::periods;
 use fanledger_commands::stripe::fetcher::{self, Fetcher};
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature::{BlankSecret, Secret};
 use fanledger_commands::stripe::translator::{self, Translator};
+use fanledger_domain::event::Event;
+use fanledger_domain::period::{Month, PeriodCommand};
+use fanledger_journal::event::Metadata;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::invariants::{Checker, check_rest, unrest};
+use crate::journal::Recorded;
 use crate::runner::{Worker, rebuild, run as run_worker};
 use crate::stripe::{Api, SECRET, Stripe, handle};
 use crate::tables::{BALANCES, INBOX};
@@ -29,6 +34,9 @@ use crate::{Failure, Options, Report, broker, expectation};
 const STEPS_PER_PAYMENT: u64 = 250;
 /// A run that is not at rest after so many quiet steps never will be.
 const QUIET_STEPS_MAX: u64 = 60_000;
+
+/// Histories are of the ninety days from here on.
+const FIRST_MONTH: &str = "2026-01";
 
 type Body = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -74,6 +82,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let chain = world.journal.head().chain;
     world.trace.mix(&chain.0);
     world.counts.events = world.journal.position().get();
+    let is_close = |recorded: &&Arc<Recorded>| matches!(recorded.event, Event::PeriodClosed(_));
+    world.counts.closes = world.journal.events().iter().filter(is_close).count() as u64;
     let failure = world.broken.clone().map(|what| Failure { step: world.trace.steps, what, last: world.trace.lines() });
     Report { seed, steps: world.trace.steps, trace: world.trace.digest(), counts: world.counts, failure }
 }
@@ -322,6 +332,23 @@ impl Simulation {
         let body = async move {
             // What fails is tried again by whoever started it; in the end it is run once with nothing failing.
             let _: Result<operations::Synced, _> = operations::sync(&executor, &api, None, |_| {}).await;
+        };
+        self.spawn(id, Box::pin(body), None, true);
+        self.spawn(id, Box::pin(write(node.named("operator's writer"))), None, false);
+    }
+
+    /// `fanledger ledger close` of the month that is next.
+    pub(crate) fn start_close(&mut self) {
+        let (id, node) = self.new_process(Role::Operator);
+        let executor = Executor::over(SimulatedStore::new(node.named("close")));
+        let body = async move {
+            // Refused, or lost with its process: then the month stays open.
+            let Ok(first_open) = executor.first_open().await else { return };
+            let (Ok(first), Ok(by)) = (FIRST_MONTH.parse(), "finance".parse()) else { return };
+            let period = first_open.instant().map_or(first, Month::of);
+            let Ok(now) = period.end() else { return };
+            let command = PeriodCommand::Close { period, by };
+            let _: Result<_, _> = periods::act(&executor, command, now, &Metadata::default()).await;
         };
         self.spawn(id, Box::pin(body), None, true);
         self.spawn(id, Box::pin(write(node.named("operator's writer"))), None, false);

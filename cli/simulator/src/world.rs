@@ -158,6 +158,8 @@ pub struct Counts {
     pub restores: u64,
     /// Times that the relay filled the stream anew.
     pub refills: u64,
+    /// Months that are closed in the journal at the end.
+    pub closes: u64,
     /// Rebuilds of a projection or manager that were completed.
     pub rebuilds: u64,
 }

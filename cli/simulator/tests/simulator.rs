@@ -67,6 +67,7 @@ fn nothing_is_found_where_nothing_is_planted() {
     assert!(sum(|report| report.counts.restores) > 50);
     assert!(sum(|report| report.counts.refills) > 200);
     assert!(sum(|report| report.counts.rebuilds) > 200);
+    assert!(sum(|report| report.counts.closes) > 50);
 }
 
 #[test]
@@ -101,6 +102,12 @@ fn a_checkpoint_committed_apart_from_its_rows_is_found() {
 #[test]
 fn a_runner_that_takes_gaps_is_found() {
     assert!(found(Bug::GapsTaken).failure.unwrap().what.contains("is not what the journal up to there adds up to"));
+}
+
+#[test]
+fn a_posting_that_takes_no_notice_of_a_close_is_found() {
+    let what = found(Bug::GuardsIgnored).failure.unwrap().what;
+    assert!(what.contains("the book was closed"), "{what}");
 }
 
 #[test]

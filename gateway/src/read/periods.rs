@@ -31,7 +31,7 @@ pub enum PeriodError {
     #[error("{0} was never closed by itself; ask as of its end instead, or see `fanledger ledger periods`")]
     NeverClosed(Month),
     /// It was not closed so often.
-    #[error("{period} was closed {closes} times: there is no close {close} of it")]
+    #[error("there is no close {close} of {period}: its last is {closes}")]
     NoSuchClose {
         /// The month.
         period: Month,
