@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use fanledger_commands::Dependencies;
 use fanledger_commands::executor::Executor;
-use fanledger_commands::finance::Finance;
 use fanledger_commands::stripe::api::{DEFAULT_BASE, HttpStripeApi, StripeApi};
+use fanledger_commands::finance::Finance;
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
@@ -430,14 +430,14 @@ async fn gateway_state(
     config.web_dir = settings.web_dir.clone();
     let query_pool = connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?;
     let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
-    let reader = Reader::new(commands.pool.clone());
-    let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
-    let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
-    let desks = Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };
     let mut runners = fanledger_projections::all();
     runners.extend(fanledger_commands::managers(&commands.dependencies(settings)));
     let skips = Skips::new(&runners, query_pool.clone(), commands.executor.writer().clone());
     let operators: Arc<dyn Operators> = Arc::new(skips);
+    let reader = Reader::new(commands.pool.clone());
+    let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
+    let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
+    let desks = Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),

@@ -27,11 +27,7 @@ impl FromRequest<Commands> for Fields {
 
 impl Fields {
     /// A field that may be left out, or be null.
-    pub(crate) fn optional<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(&Value) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(crate) fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
         match self.given.remove(name) {
             None | Some(Value::Null) => None,
             Some(value) => parse(&value).map_err(|fault| self.fault(name, fault)).ok(),
@@ -39,11 +35,7 @@ impl Fields {
     }
 
     /// A field that must be there.
-    pub(crate) fn required<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(&Value) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(crate) fn required<T>(&mut self, name: &str, parse: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
         if matches!(self.given.get(name), None | Some(Value::Null)) {
             self.given.remove(name);
             self.fault(name, "is missing".to_owned());

@@ -30,12 +30,12 @@ impl From<ActRefusal> for Problem {
             ActRefusal::SecondPersonNeeded(text) => told(Kind::SecondPersonNeeded, text),
             ActRefusal::AlreadyDecided(text) => told(Kind::AlreadyDecided, text),
             ActRefusal::AlreadyReversed(text) => told(Kind::AlreadyReversed, text),
-            ActRefusal::PayoutRunOpen(text) => told(Kind::PayoutRunOpen, text),
-            ActRefusal::Behind(text) => told(Kind::PositionNotReached, text).retry_after_seconds(1),
             ActRefusal::PeriodNotEnded(text) => told(Kind::PeriodNotEnded, text),
             ActRefusal::PeriodNotNext(text) => told(Kind::PeriodNotNext, text),
             ActRefusal::PeriodClosedAlready(text) => told(Kind::PeriodClosedAlready, text),
             ActRefusal::PeriodNotLast(text) => told(Kind::PeriodNotLast, text),
+            ActRefusal::PayoutRunOpen(text) => told(Kind::PayoutRunOpen, text),
+            ActRefusal::Behind(text) => told(Kind::PositionNotReached, text).retry_after_seconds(1),
             ActRefusal::NotByHand(text) => told(Kind::NotByHand, text),
             ActRefusal::KeyReused(text) => told(Kind::IdempotencyKeyReused, text),
             ActRefusal::LedgerRefused(text) => told(Kind::LedgerRefused, text),
@@ -82,9 +82,7 @@ fn refused_entry(error: ManualEntriesError) -> ActRefusal {
             match refused {
                 ManualEntryError::Unknown { .. } => ActRefusal::Unknown(text),
                 ManualEntryError::SamePerson { .. } => ActRefusal::SecondPersonNeeded(text),
-                ManualEntryError::Posted { .. } | ManualEntryError::Rejected { .. } => {
-                    ActRefusal::AlreadyDecided(text)
-                }
+                ManualEntryError::Posted { .. } | ManualEntryError::Rejected { .. } => ActRefusal::AlreadyDecided(text),
                 ManualEntryError::Other { .. } => ActRefusal::KeyReused(text),
                 ManualEntryError::ReversedAlready { .. } => ActRefusal::AlreadyReversed(text),
                 ManualEntryError::Reason => field("reason", text),
@@ -140,8 +138,7 @@ impl FinanceDesk for Finance {
         attribution: Attribution,
         reason: String,
     ) -> Result<Acted<AttributionReceipt>, ActRefusal> {
-        let executed =
-            Self::attribute(self, by, &object, attribution, reason).await.map_err(refused_attribution)?;
+        let executed = Self::attribute(self, by, &object, attribution, reason).await.map_err(refused_attribution)?;
         let position = match executed.last {
             Some(last) => last,
             None => self.head().await.map_err(|error| ActRefusal::Unavailable(Box::new(error)))?,

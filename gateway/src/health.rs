@@ -29,6 +29,7 @@ pub(crate) const PROJECTIONS: &[&str] = &[
     "creator_activity",
     "entries",
     "manual_entries",
+    "payouts",
     "periods",
     "postings",
     "stripe_inbox",

@@ -11,7 +11,10 @@ use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::payout_run::hold::Say;
 use fanledger_domain::period::PeriodCommand;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway_api::{AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent, PayoutHoldReceipt, PayoutRunReceipt, PeriodActed};
+use fanledger_gateway_api::{
+    AttributionReceipt, FieldProblem, ManualEntryReceipt, OpenedStripeEvent, PayoutHoldReceipt, PayoutRunReceipt,
+    PeriodActed,
+};
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,6 +226,13 @@ pub trait FinanceDesk: Send + Sync + 'static {
     async fn open(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<OpenedStripeEvent>, ActRefusal>;
 }
 
+/// Where months are closed, and opened again.
+#[async_trait]
+pub trait PeriodDesk: Send + Sync + 'static {
+    /// Closes or reopens one, now.
+    async fn act(&self, command: PeriodCommand) -> Result<Acted<PeriodActed>, ActRefusal>;
+}
+
 /// Who is paid, and when. `by` is the token's subject.
 #[async_trait]
 pub trait PayoutDesk: Send + Sync + 'static {
@@ -250,20 +260,13 @@ pub trait PayoutDesk: Send + Sync + 'static {
     ) -> Result<Acted<PayoutHoldReceipt>, ActRefusal>;
 }
 
-/// Where months are closed, and opened again.
-#[async_trait]
-pub trait PeriodDesk: Send + Sync + 'static {
-    /// Closes or reopens one, now.
-    async fn act(&self, command: PeriodCommand) -> Result<Acted<PeriodActed>, ActRefusal>;
-}
-
 /// Where people act.
 #[derive(Clone)]
 pub struct Desks {
-    /// Closing months.
-    pub periods: Arc<dyn PeriodDesk>,
     /// Runs of transfers to creators, and holds.
     pub payouts: Arc<dyn PayoutDesk>,
+    /// Closing months.
+    pub periods: Arc<dyn PeriodDesk>,
     /// Attribution, manual entries, reversals, opening webhooks.
     pub finance: Arc<dyn FinanceDesk>,
 }

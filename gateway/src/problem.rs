@@ -52,6 +52,7 @@ kinds! {
     RequestTimeout REQUEST_TIMEOUT "request-timeout" "The request's body did not arrive in time.";
     IdempotencyInFlight CONFLICT "idempotency-in-flight" "The first request with this Idempotency-Key is still running.";
     OperationUnderWay CONFLICT "operation-under-way" "Another operation on this runner is under way.";
+    AlreadyApplied CONFLICT "already-applied" "The runner has applied this event already.";
     SecondPersonNeeded CONFLICT "second-person-needed" "Somebody else must agree to this.";
     PeriodNotEnded CONFLICT "period-not-ended" "The month has not ended.";
     PeriodNotNext CONFLICT "period-not-next" "An earlier month is still open.";
@@ -60,7 +61,6 @@ kinds! {
     AlreadyDecided CONFLICT "already-decided" "This was decided before.";
     AlreadyReversed CONFLICT "already-reversed" "The entry is taken back already.";
     PayoutRunOpen CONFLICT "payout-run-open" "Another payout run is open.";
-    AlreadyApplied CONFLICT "already-applied" "The runner has applied this event already.";
     NothingKept CONFLICT "nothing-kept" "No generation is kept to go back to.";
     BodyErased GONE "body-erased" "The body of the webhook was erased.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body-too-large" "The request's body is too large.";

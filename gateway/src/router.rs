@@ -52,13 +52,13 @@ fn acts() -> OpenApiRouter<Commands> {
         .routes(routes!(ledger::manual_entries::reject_manual_entry))
         .routes(routes!(ledger::reversal::reverse_entry))
         .routes(routes!(ledger::open::open_stripe_event))
-        .routes(routes!(ledger::periods::close_period))
-        .routes(routes!(ledger::periods::reopen_period))
         .routes(routes!(ledger::payouts::propose_run))
         .routes(routes!(ledger::payouts::approve_run))
         .routes(routes!(ledger::payouts::cancel_run))
         .routes(routes!(ledger::payouts::hold_payouts))
         .routes(routes!(ledger::payouts::resume_payouts))
+        .routes(routes!(ledger::periods::close_period))
+        .routes(routes!(ledger::periods::reopen_period))
 }
 
 fn inbox() -> OpenApiRouter<Queries> {

@@ -31,9 +31,9 @@ async fn real(app: &TestApp) -> Router {
         config: app.state.config().clone(),
         query_pool: app.query_pool.clone(),
         command_pool: app.command_pool.clone(),
-        desks: app.desks.clone(),
         intake: Arc::new(Intake::new(executor, vault, vec![Secret::new(SECRET).unwrap()])),
         operators: app.operators.clone(),
+        desks: app.desks.clone(),
         schema_version: 1,
         probes: Vec::new(),
     };

@@ -47,9 +47,9 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(awaited::Awaited),
         Box::new(suspense::Suspense),
         Box::new(balance_transactions::BalanceTransactions),
-        Box::new(manual_entries::ManualEntries),
-        Box::new(payouts::Payouts),
         Box::new(creator_activity::CreatorActivity),
         Box::new(periods::Periods),
+        Box::new(manual_entries::ManualEntries),
+        Box::new(payouts::Payouts),
     ]
 }

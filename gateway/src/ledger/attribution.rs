@@ -54,8 +54,7 @@ pub(crate) async fn attribute_charge(
     let tax_minor = fields.optional("tax_minor", tax_minor);
     let tax_jurisdiction = fields.optional("tax_jurisdiction", parsed);
     let reason = fields.required("reason", reason);
-    let attribution =
-        creator.map(|creator| Attribution { creator, fan, kind, share, tax_minor, tax_jurisdiction });
+    let attribution = creator.map(|creator| Attribution { creator, fan, kind, share, tax_minor, tax_jurisdiction });
     let (attribution, reason) = fields.finish(attribution.zip(reason))?;
     attribute(&commands, &caller, object("charge", &charge, StripeKind::Charge)?, attribution, reason).await
 }
@@ -118,7 +117,10 @@ fn object(name: &str, text: &str, kind: StripeKind) -> Result<StripeId, Problem>
     if id.kind() == kind {
         return Ok(id);
     }
-    Err(invalid([(name.to_owned(), format!("expected the id of a {} at Stripe", name.replace("fee", "application fee")))]))
+    Err(invalid([(
+        name.to_owned(),
+        format!("expected the id of a {} at Stripe", name.replace("fee", "application fee")),
+    )]))
 }
 
 fn share(value: &Value) -> Result<BasisPoints, String> {
