@@ -3,6 +3,7 @@
 
 use cqrs_es::test::TestFramework;
 use fanledger_domain::aggregate::Addressed;
+use fanledger_domain::books::Standing;
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::entry::{
     Activity, Cause, EntryPosted, FactReference, Posting, Side, StatementLine, check_postings,
@@ -112,8 +113,22 @@ fn attribution(creator: &str) -> Attribution {
 }
 
 fn attributed(seconds: i64, creator: &str) -> Event {
-    CreatorAttributed { at: at(seconds), by: None, attribution: attribution(creator), reason: "asked".to_owned() }
-        .into()
+    attributed_as(seconds, creator, None)
+}
+
+fn attributed_as(seconds: i64, creator: &str, kind: Option<PaymentKind>) -> Event {
+    let attribution = Attribution { kind, ..attribution(creator) };
+    CreatorAttributed { at: at(seconds), by: None, attribution, reason: "asked".to_owned() }.into()
+}
+
+/// An invoice that says nothing, but that it is one: what it paid for is a subscription.
+fn invoice(seconds: i64) -> Event {
+    AttributionOffered {
+        stamp: stamp(seconds, "evt_invoice"),
+        from: "in_1".parse().unwrap(),
+        offer: SourceOffer { rank: OfferRank::Invoice, offer: Offer::Silent, tax_minor: None },
+    }
+    .into()
 }
 
 fn any_fact() -> impl Strategy<Value = Event> {
@@ -141,6 +156,7 @@ fn any_fact() -> impl Strategy<Value = Event> {
         ("dp_1", Category::Dispute, -1),
         ("dp_1", Category::DisputeReversal, 1),
     ]);
+    let paid_for = prop::sample::select(vec![None, Some(PaymentKind::Tip), Some(PaymentKind::Unlock)]);
     let (event, seconds, amount) = (0_u8..40, 0_i64..1000, 1_i64..5000);
     prop_oneof![
         (event.clone(), seconds.clone(), amount.clone(), charge_status, any::<bool>())
@@ -154,8 +170,9 @@ fn any_fact() -> impl Strategy<Value = Event> {
                 transaction(id, owner, category, seconds, currency, sign * amount)
             }
         ),
-        (seconds, prop::sample::select(vec!["crt_ada", "crt_bel"]))
-            .prop_map(|(seconds, creator)| attributed(seconds, creator)),
+        (seconds.clone(), prop::sample::select(vec!["crt_ada", "crt_bel"]), paid_for)
+            .prop_map(|(seconds, creator, kind)| attributed_as(seconds, creator, kind)),
+        seconds.prop_map(invoice),
     ]
 }
 
@@ -196,6 +213,9 @@ proptest! {
         for event in &stream {
             if let Event::EntryPosted(entry) = event {
                 prop_assert!(check_postings(&entry.postings).is_ok());
+                let mut alone = Standing::default();
+                alone.post(entry);
+                prop_assert!(alone.unexplained().is_empty(), "{:?}", entry);
             }
         }
     }
