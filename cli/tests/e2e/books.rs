@@ -64,6 +64,24 @@ pub async fn every_acknowledged_event_is_there_once(pool: &PgPool, acknowledged:
     assert_eq!(stored, expected);
 }
 
+/// Positions are dense, and every acknowledged event is at the position that was answered. Others may be there too: they were
+/// committed, and nobody heard of it.
+pub async fn every_acknowledged_event_is_there(pool: &PgPool, acknowledged: &Acknowledged) {
+    let (count, last): (i64, i64) =
+        sqlx::query_as("SELECT count(*), max(position) FROM journal.events").fetch_one(pool).await.unwrap();
+    assert_eq!(last, count, "positions are dense");
+    for (id, position) in &acknowledged.positions {
+        let there: Option<i64> = sqlx::query_scalar(
+            "SELECT position FROM journal.events WHERE aggregate_type = 'stripe_event' AND aggregate_id = $1 AND sequence = 1",
+        )
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+        .unwrap();
+        assert_eq!(there, Some(position.cast_signed()), "{id} was acknowledged at {position}");
+    }
+}
+
 /// Builds every projection and process manager anew and compares each of its tables, row by row, with what was there.
 /// Returns how many rows were compared. Nothing may be appended by that.
 pub async fn equal_a_fresh_rebuild(site: &Site) -> i64 {

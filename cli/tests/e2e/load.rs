@@ -87,6 +87,12 @@ impl Load {
         }
     }
 
+    /// Sends no more: what was not answered by now is not acknowledged.
+    pub async fn abandon(mut self) -> Acknowledged {
+        self.workers.shutdown().await;
+        std::mem::take(&mut *self.shared.acknowledged.lock().unwrap())
+    }
+
     /// Waits until everything is acknowledged.
     pub async fn finish(mut self) -> Acknowledged {
         while let Some(ended) = self.workers.join_next().await {

@@ -1,13 +1,15 @@
 //! The running system, for tests: the built program as processes of the operating system, over a Postgres, a NATS and a
 //! stand-in for Stripe's API of the test's own.
 //!
-//! Read [`Site`] first, then [`Process`], [`load`] (webhooks, sent as Stripe sends them) and [`books`] (what must be equal).
+//! Read [`Site`] first, then [`Process`], [`load`] (webhooks, sent as Stripe sends them) and [`books`] (what must be equal);
+//! [`volume`] is a disk whose power can be cut.
 
 #![allow(dead_code, reason = "each test program uses its part of this")]
 
 pub mod books;
 pub mod load;
 pub mod platform;
+pub mod volume;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -28,6 +30,7 @@ use sqlx::PgPool;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use volume::Volume;
 
 /// What webhooks are signed with.
 pub const SECRET: &str = "whsec_end_to_end_end_to_end";
@@ -199,14 +202,26 @@ pub struct Site {
     pub servers: Servers,
     pub stand_in: StandIn,
     settings: BTreeMap<&'static str, String>,
+    /// What Postgres's files lie on, where a test wants to cut its power.
+    pub volume: Option<Volume>,
     // Dropped last: the servers write into it.
     directory: Directory,
 }
 
 impl Site {
     pub async fn start() -> Self {
-        rustls::crypto::ring::default_provider().install_default().ok();
+        Self::start_in(Directory::new("e2e"), None).await
+    }
+
+    /// With Postgres's files on a disk of their own, whose power can be cut; or what this machine lacks for that.
+    pub async fn start_on_a_volume() -> Result<Self, String> {
         let directory = Directory::new("e2e");
+        let volume = Volume::mount(directory.path(), "postgres")?;
+        Ok(Self::start_in(directory, Some(volume)).await)
+    }
+
+    async fn start_in(directory: Directory, volume: Option<Volume>) -> Self {
+        rustls::crypto::ring::default_provider().install_default().ok();
         let mut options = StartOptions::new(directory.path());
         options.nats_authorization = Some(|passwords| permissions_config(&passwords.relay, &passwords.reader));
         let servers = Servers::start(options).await.unwrap();
@@ -225,7 +240,7 @@ impl Site {
             ("DATA_DIR", directory.path().join("cli").to_str().unwrap().to_owned()),
             ("LOG", "warn,fanledger_cli=info,fanledger_journal=info,async_nats=error".to_owned()),
         ]);
-        let site = Self { servers, stand_in, settings, directory };
+        let site = Self { servers, stand_in, settings, volume, directory };
         site.run("migrate").await.json(0);
         site
     }
