@@ -62,8 +62,8 @@ properties: cargo ## the property tests at their full counts (make test runs few
 simulate: build ## ten thousand seeds of the simulator (make test plays 200)
 	@$(RELEASE) simulate --seeds 0..10000
 
-chaos: cargo ## kill, wipe and restart everything under load, the full count (make test runs a short form)
-	@$(FULL) cargo xtask test --show -p fanledger-journal -p fanledger --test chaos
+chaos: cargo ## kill, wipe, restart and cut the power of everything under load, the full count (make test runs a short form)
+	@$(FULL) cargo xtask test --show -p fanledger-journal -p fanledger --test chaos --test power
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2; exit 3; }
