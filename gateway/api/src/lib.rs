@@ -3,7 +3,7 @@
 //! Read in this order:
 //! 1. [`minor`]: how an amount is written.
 //! 2. [`ledger`]: balances, statements, entries; [`inbox`]: webhooks and what became of them, and what finance waits for.
-//! 3. [`payouts`]: who is paid; [`periods`]: closed months; [`ops`]: runners and the journal.
+//! 3. [`acts`]: what finance does; [`payouts`]: who is paid; [`periods`]: closed months; [`ops`]: runners and the journal.
 //! 4. [`page`], [`problem`]: lists and errors; [`pages`]: where the web app is.
 //!
 //! Invariants:
