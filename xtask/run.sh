@@ -28,4 +28,15 @@ demo() {
     "$FANLEDGER" seed && "$FANLEDGER" stripe sync && "$FANLEDGER" ledger release --through 2026-10-25
 }
 demo || echo "the demo is not complete; the servers go on, and \`make seed\` tries again" >&2
+
+# A link for each who has pages, good for a day's work. What is after `#` stays in the browser.
+if [ -f web-yew/dist/index.html ]; then
+    url=$("$FANLEDGER" dev env --json | sed -n 's/.*"gateway_url": *"\([^"]*\)".*/\1/p')
+    echo
+    echo "  Sign in by a link:"
+    for role in finance operator; do
+        printf '    %-9s %s/sign-in#%s\n' "$role" "$url" "$("$FANLEDGER" token mint --role "$role" --subject "$role:dev" --ttl 12h)"
+    done
+    echo
+fi
 wait "$dev"

@@ -4,10 +4,10 @@ use fanledger_devkit::TestCluster;
 use fanledger_devkit::servers::{Binaries, default_bin_dir};
 use tokio::process::Command;
 
-use crate::{Error, bookkeepers, cargo, root};
+use crate::{Error, bookkeepers, browser, cargo, root};
 
 /// Starts the Postgres that the tests share, migrates its template, runs the tests and stops it again, also on
-/// Ctrl-C. A cluster that somebody else runs (or that `FANLEDGER_TEST_POSTGRES` names) is used and left running.
+/// Ctrl-C; then, of the whole workspace, the web app's journeys. A cluster that somebody else runs (or that `FANLEDGER_TEST_POSTGRES` names) is used and left running.
 ///
 /// # Errors
 /// When the servers cannot be had, or a test fails.
@@ -21,7 +21,19 @@ pub async fn run(arguments: &[String]) -> Result<(), Error> {
     let cluster = TestCluster::shared().await.map_err(Error::Servers)?;
     let tested = run_on(&cluster, arguments).await;
     let stopped = cluster.stop().await.map_err(Error::Servers);
-    tested.and(stopped)
+    tested.and(stopped)?;
+    if arguments.is_empty() { in_browser().await } else { Ok(()) }
+}
+
+/// The web app's journeys. Where Chromium or the app's tools cannot be had nothing is wrong with the code.
+async fn in_browser() -> Result<(), Error> {
+    match browser::run(&[]).await {
+        Err(error) if error.exit_code() == 3 => {
+            eprintln!("the journeys in the browser: SKIPPED, {error}");
+            Ok(())
+        }
+        walked => walked,
+    }
 }
 
 async fn run_on(cluster: &TestCluster, arguments: &[String]) -> Result<(), Error> {

@@ -196,10 +196,11 @@ impl Dev {
         }
         output.line("")?;
         output.line(format_args!("  Fanledger is up at   {gateway_url}"))?;
+        output.line(format_args!("  Web app              {gateway_url}/"))?;
         output.line(format_args!("  API documentation    {gateway_url}/docs"))?;
         output.line(format_args!("  Metrics              {metrics_url}/metrics"))?;
         output.line("")?;
-        output.line("  Sign in with a token, as finance for instance:")?;
+        output.line("  Sign in with a token, as finance for instance (in the web app, paste it):")?;
         output.line("    TOKEN=$(fanledger token mint --role finance)")?;
         output.line(format_args!(
             "    curl -H \"authorization: Bearer $TOKEN\" {gateway_url}/api/v1/ledger/trial-balance"

@@ -36,7 +36,8 @@ pub(super) const NAMES: [&str; 27] = [
 ];
 
 /// Variables of the build, of tests and their harness, which have nothing to say to a running program.
-const OF_TESTS: [&str; 10] = [
+const OF_TESTS: [&str; 11] = [
+    "CHROMIUM",
     "DEVKIT_OWNED",
     "FULL",
     "FULL_COUNTS",

@@ -1,22 +1,19 @@
-//! A question before something is done. The browser's own dialog: it keeps the focus, and Escape closes it.
+//! Questions before something is done. The browser's own dialog: it keeps the focus, and Escape closes it.
 
 use web_sys::HtmlDialogElement;
 use yew::prelude::*;
 
 #[derive(Clone, PartialEq, Properties)]
-pub(crate) struct ConfirmProps {
+pub(crate) struct ModalProps {
     pub title: AttrValue,
-    /// What happens, and how it is undone.
     pub children: Html,
-    /// What the button says: the act, not "yes".
-    pub act: AttrValue,
-    pub agreed: Callback<()>,
+    /// It was closed by Escape.
     pub declined: Callback<()>,
 }
 
-/// Shown as long as it is rendered.
+/// A dialog, shown as long as it is rendered.
 #[component]
-pub(crate) fn Confirm(props: &ConfirmProps) -> Html {
+pub(crate) fn Modal(props: &ModalProps) -> Html {
     let dialog = use_node_ref();
     {
         let dialog = dialog.clone();
@@ -27,17 +24,32 @@ pub(crate) fn Confirm(props: &ConfirmProps) -> Html {
             }
         });
     }
-    let agreed = props.agreed.reform(|_: MouseEvent| ());
-    let declined = props.declined.reform(|_: MouseEvent| ());
     let oncancel = props.declined.reform(|_: Event| ());
     html! {
-        <dialog ref={dialog} aria-labelledby="confirm-title" {oncancel}>
-            <h2 id="confirm-title">{ props.title.clone() }</h2>
+        <dialog ref={dialog} aria-labelledby="dialog-title" {oncancel}>
+            <h2 id="dialog-title">{ props.title.clone() }</h2>
             { props.children.clone() }
-            <div class="actions">
-                <button type="button" onclick={declined}>{ "Cancel" }</button>
-                <button type="button" class="primary" onclick={agreed}>{ props.act.clone() }</button>
-            </div>
         </dialog>
+    }
+}
+
+/// Asks whether an act shall be done. `meaning` says what happens and how it is undone; the button says the act, not "yes".
+pub(crate) fn confirm(
+    title: String,
+    meaning: &'static str,
+    act: &'static str,
+    agreed: &Callback<()>,
+    declined: &Callback<()>,
+) -> Html {
+    let agree = agreed.reform(|_: MouseEvent| ());
+    let decline = declined.reform(|_: MouseEvent| ());
+    html! {
+        <Modal {title} declined={declined.clone()}>
+            <p>{ meaning }</p>
+            <div class="actions">
+                <button type="button" onclick={decline}>{ "Cancel" }</button>
+                <button type="button" class="primary" onclick={agree}>{ act }</button>
+            </div>
+        </Modal>
     }
 }

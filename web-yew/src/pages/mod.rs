@@ -1,6 +1,7 @@
 //! One file per page.
 
 pub(crate) mod account;
+pub(crate) mod attribution;
 pub(crate) mod awaited;
 pub(crate) mod entry;
 pub(crate) mod home;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use yew::prelude::*;
 
 use crate::client::Answered;
-use crate::components::confirm::Confirm;
+use crate::components::confirm::confirm;
 use crate::components::table::{self, figures, words};
 use crate::components::toast::Say;
 use crate::components::{Link, badge, empty, fact, facts, heading, hint, loading, moment, problem, stale};
@@ -356,7 +356,7 @@ fn Actions(props: &ActionsProps) -> Html {
             })
         };
         let title = format!("{} {}?", act.name(), props.runner.name);
-        html! { <Confirm {title} act={act.name()} {agreed} {declined}><p>{ act.meaning() }</p></Confirm> }
+        confirm(title, act.meaning(), act.name(), &agreed, &declined)
     });
     let error = operations.error.as_ref().or(controls.error.as_ref());
     html! {

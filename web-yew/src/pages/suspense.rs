@@ -7,6 +7,7 @@ use crate::as_of::View;
 use crate::components::table::{self, figures, words};
 use crate::components::{Link, account_name, empty, heading, loading, moment, money_in, pager, problem, stale};
 use crate::hooks::{page::use_advance, use_pages, use_title};
+use crate::pages::attribution::{self, AttributionForm};
 use crate::routes::Route;
 
 /// The page.
@@ -16,6 +17,26 @@ pub(crate) fn SuspensePage() -> Html {
     let pages = use_pages::<SuspenseItem>("/api/v1/ledger/suspense".to_owned());
     let restart = pages.restart.reform(|()| None);
     use_advance(pages.is_at_the_top(), restart.clone());
+    let asked = use_state(|| None::<String>);
+    let ask = {
+        let asked = asked.clone();
+        Callback::from(move |object: String| asked.set(Some(object)))
+    };
+    let form = asked.as_ref().and_then(|object| Some((object.clone(), attribution::path(object)?)));
+    let form = form.map(|(object, path)| {
+        let declined = {
+            let asked = asked.clone();
+            Callback::from(move |()| asked.set(None))
+        };
+        let done = {
+            let (asked, restart) = (asked.clone(), pages.restart.clone());
+            Callback::from(move |position: Option<u64>| {
+                asked.set(None);
+                restart.emit(position);
+            })
+        };
+        html! { <AttributionForm {object} {path} {done} {declined} /> }
+    });
     let content = match (&pages.items, &pages.error) {
         (None, Some(error)) => problem(error, Some(&restart)),
         (None, None) => loading("suspense"),
@@ -23,12 +44,18 @@ pub(crate) fn SuspensePage() -> Html {
             empty("Nothing is in suspense.", html! { "All money that was seen has its meaning." })
         }
         (Some(items), error) => {
-            let columns = [words("Object"), words("Why it waits"), words("Since"), figures("Amount")];
+            let columns = [
+                words("Object"),
+                words("Why it waits"),
+                words("Since"),
+                figures("Amount"),
+                figures("What can be done"),
+            ];
             html! {
                 <>
                     { stale(error.as_ref()) }
                     <section class="card" aria-label="In suspense">
-                        { table::plain(html! { "In suspense, oldest first" }, &columns, items.iter().map(row).collect()) }
+                        { table::plain(html! { "In suspense, oldest first" }, &columns, items.iter().map(|item| row(item, &ask)).collect()) }
                     </section>
                     { pager(items.len(), "item", pages.has_more, pages.asking, &pages.more) }
                 </>
@@ -36,10 +63,10 @@ pub(crate) fn SuspensePage() -> Html {
         }
     };
     let under = "Money whose owner, charge or creator is not known yet. It is nobody's income while it is here.";
-    html! { <>{ heading(html! { "Suspense" }, html! { under }, html! {}) }{ content }</> }
+    html! { <>{ heading(html! { "Suspense" }, html! { under }, html! {}) }{ content }{ for form }</> }
 }
 
-fn row(item: &SuspenseItem) -> Vec<Option<Html>> {
+fn row(item: &SuspenseItem, ask: &Callback<String>) -> Vec<Option<Html>> {
     let to = Route::Account { account: item.account.clone() };
     let view = View::default().in_currency(&item.currency);
     let amount = money_in(-item.balance_minor.0, &item.currency);
@@ -48,5 +75,11 @@ fn row(item: &SuspenseItem) -> Vec<Option<Html>> {
         Some(html! { <Link {to} {view}>{ account_name(&item.account) }</Link> }),
         Some(moment(&item.since)),
         Some(amount),
+        attribution::path(&item.object).map(|_| {
+            let object = item.object.clone();
+            let label = format!("Attribute {object}");
+            let onclick = ask.reform(move |_: MouseEvent| object.clone());
+            html! { <button type="button" {onclick} aria-label={label}>{ "Attribute" }</button> }
+        }),
     ]
 }

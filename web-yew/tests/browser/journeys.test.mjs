@@ -107,6 +107,29 @@ test('finance asks as of a position, and the address is the question', async () 
   await finance.leave();
 });
 
+test('finance says whose money it is, and it leaves suspense', async () => {
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  const waiting = (await world.json('ledger', 'suspense')).filter((item) => item.object.startsWith('ch_'));
+  const { object } = waiting[0];
+  await finance.open('/ledger/suspense');
+  await page.getByRole('button', { name: `Attribute ${object}` }).click();
+  const dialog = page.getByRole('dialog', { name: 'Whose money is it?' });
+  assert.deepEqual(await finance.violations(), []);
+  // What makes no sense is not sent; what the gateway refuses is said in the form.
+  await dialog.getByLabel('Creator').fill('somebody');
+  await dialog.getByRole('button', { name: 'Attribute' }).click();
+  assert.ok(await dialog.getByLabel('Creator').evaluate((field) => !field.validity.valid));
+  await dialog.getByLabel('Creator').fill('crt_aurora');
+  await dialog.getByLabel('Paid for').selectOption('tip');
+  await dialog.getByLabel('Reason').fill('the creator sent the receipt');
+  await dialog.getByRole('button', { name: 'Attribute' }).click();
+  await page.getByText(`${object} is attributed`).waitFor();
+  await page.getByRole('row', { name: object }).waitFor({ state: 'detached' });
+  assert.ok(!(await world.json('ledger', 'suspense')).some((item) => item.object === object));
+  await finance.leave();
+});
+
 test('an operator starts a rebuild, watches it to its end, and rolls back', async () => {
   const operator = await world.signedIn('operator');
   const { page } = operator;
