@@ -172,8 +172,14 @@ fn without_zeros(mut balances: Balances) -> Balances {
 
 async fn theirs(format: &str, path: &std::path::Path) -> Balances {
     let balances = match format {
-        "hledger" => bookkeepers::hledger_balances(path).await,
-        "beancount" => bookkeepers::beancount_balances(path).await,
+        "hledger" => match bookkeepers::hledger_check(path).await {
+            Ok(()) => bookkeepers::hledger_balances(path).await,
+            Err(refused) => Err(refused),
+        },
+        "beancount" => match bookkeepers::bean_check(path).await {
+            Ok(()) => bookkeepers::beancount_balances(path).await,
+            Err(refused) => Err(refused),
+        },
         "csv" => bookkeepers::csv_balances(path).await,
         _ => bookkeepers::parquet_balances(path).await,
     };
@@ -292,8 +298,8 @@ async fn they_notice_a_changed_amount() {
             .collect();
         std::fs::write(&path, doctored).unwrap();
         let refused = match format {
-            "hledger" => bookkeepers::hledger_balances(&path).await,
-            _ => bookkeepers::beancount_balances(&path).await,
+            "hledger" => bookkeepers::hledger_check(&path).await,
+            _ => bookkeepers::bean_check(&path).await,
         };
         assert!(matches!(refused, Err(BookkeeperError::Refused { .. })), "{format}: {refused:?}");
     }

@@ -127,16 +127,13 @@ pub async fn run(mut command: Command) -> Result<String, BookkeeperError> {
     Err(BookkeeperError::Refused { program, errors: format!("{} {}", text(&ran.stderr), text(&ran.stdout)) })
 }
 
-/// hledger's own checks, strict ones and the order of dates among them, and its balances. Those that are zero it does not list.
+/// hledger's balances, after its strict checks. Those that are zero it does not list.
 ///
 /// # Errors
 /// When it is not here, or refuses the books.
 pub async fn hledger_balances(journal: &Path) -> Result<Balances, BookkeeperError> {
-    let mut check = hledger()?;
-    check.arg("-f").arg(journal).args(["check", "--strict", "ordereddates"]);
-    run(check).await?;
     let mut balance = hledger()?;
-    balance.arg("-f").arg(journal).args(["balance", "--flat", "--no-total", "--layout=bare", "-O", "csv"]);
+    balance.arg("-f").arg(journal).args(["balance", "--strict", "--flat", "--no-total", "--layout=bare", "-O", "csv"]);
     let answer = run(balance).await?;
     // Every field stands in quotes, and no name or number of ours holds one.
     let mut balances = Balances::new();
@@ -150,15 +147,32 @@ pub async fn hledger_balances(journal: &Path) -> Result<Balances, BookkeeperErro
     Ok(balances)
 }
 
-/// `bean-check`, and beancount's own sums by our names of the accounts.
+/// beancount's sums, by our names of the accounts, of books that it loads without an error.
 ///
 /// # Errors
 /// When it is not here, or refuses the books.
 pub async fn beancount_balances(ledger: &Path) -> Result<Balances, BookkeeperError> {
+    read_by_python("beancount", ledger).await
+}
+
+/// `hledger check`, strict checks and the order of dates among them.
+///
+/// # Errors
+/// As [`hledger_balances`].
+pub async fn hledger_check(journal: &Path) -> Result<(), BookkeeperError> {
+    let mut check = hledger()?;
+    check.arg("-f").arg(journal).args(["check", "--strict", "ordereddates"]);
+    run(check).await.map(drop)
+}
+
+/// `bean-check`.
+///
+/// # Errors
+/// As [`beancount_balances`].
+pub async fn bean_check(ledger: &Path) -> Result<(), BookkeeperError> {
     let mut check = python()?;
     check.args(["-m", "beancount.scripts.check", "--no-cache"]).arg(ledger);
-    run(check).await?;
-    read_by_python("beancount", ledger).await
+    run(check).await.map(drop)
 }
 
 /// The sums of a CSV export's rows, by Python's reader.

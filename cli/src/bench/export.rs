@@ -134,7 +134,7 @@ impl Bench<'_> {
         match theirs {
             Ok(theirs) => {
                 compare(name, &self.ours, &theirs)?;
-                let what = format!("{name}, checked and summed up by the other program, twice");
+                let what = format!("{name}, checked and summed up by the other program");
                 self.raw.push(Raw { round: 1, what, value: took, unit: "s" });
                 self.notes.push(format!("{name}: all {} balances are the trial balance's.", self.ours.len()));
             }
