@@ -5,10 +5,11 @@ use yew::prelude::*;
 
 use crate::as_of::View;
 use crate::components::table::{self, figures, words};
-use crate::components::{Link, account_name, empty, heading, loading, moment, money_in, pager, problem, stale};
+use crate::components::{Link, empty, heading, loading, moment, money_in, pager, problem, stale};
 use crate::hooks::{page::use_advance, use_pages, use_title};
 use crate::pages::attribution::{self, AttributionForm};
 use crate::routes::Route;
+use crate::text;
 
 /// The page.
 #[component]
@@ -44,13 +45,8 @@ pub(crate) fn SuspensePage() -> Html {
             empty("Nothing is in suspense.", html! { "All money that was seen has its meaning." })
         }
         (Some(items), error) => {
-            let columns = [
-                words("Object"),
-                words("Why it waits"),
-                words("Since"),
-                figures("Amount"),
-                figures("What can be done"),
-            ];
+            let columns =
+                [words("Object"), words("Why it waits"), words("Since"), figures("Amount"), figures("Action")];
             html! {
                 <>
                     { stale(error.as_ref()) }
@@ -69,10 +65,12 @@ pub(crate) fn SuspensePage() -> Html {
 fn row(item: &SuspenseItem, ask: &Callback<String>) -> Vec<Option<Html>> {
     let to = Route::Account { account: item.account.clone() };
     let view = View::default().in_currency(&item.currency);
+    // The account's last part is the reason: `unknown-charge`.
+    let why = item.account.rsplit(':').next().unwrap_or_default().replace('-', " ");
     let amount = money_in(-item.balance_minor.0, &item.currency);
     vec![
         Some(html! { <span class="id">{ item.object.clone() }</span> }),
-        Some(html! { <Link {to} {view}>{ account_name(&item.account) }</Link> }),
+        Some(html! { <Link {to} {view}>{ text::sentence(&why) }</Link> }),
         Some(moment(&item.since)),
         Some(amount),
         attribution::path(&item.object).map(|_| {
