@@ -117,9 +117,10 @@ impl Site {
         self.append(StreamId::new("manual_entry", object), entry).await;
     }
 
-    /// Projections read everything.
+    /// The projections that answers here are made from read everything.
     async fn read(&self) {
-        for mut projection in fanledger_projections::all() {
+        let asked = |name| ["awaited", "balances", "payouts"].contains(&name);
+        for mut projection in fanledger_projections::all().into_iter().filter(|projection| asked(projection.name())) {
             catch_up(&self.context, projection.as_mut()).await.unwrap();
         }
     }
