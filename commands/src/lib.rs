@@ -55,6 +55,9 @@ pub struct Dependencies {
     pub livemode: bool,
 }
 
+/// The name of every process manager.
+pub const MANAGERS: [&str; 3] = [stripe::translator::NAME, stripe::fetcher::NAME, payouts::sender::NAME];
+
 /// Every process manager, for the runner.
 pub fn managers(dependencies: &Dependencies) -> Vec<Box<dyn Projection>> {
     vec![

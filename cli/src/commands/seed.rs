@@ -133,12 +133,15 @@ async fn teach(stripe_api_base: &str, transactions: &[serde_json::Value]) -> Res
         .map_err(SeedError::Teach)
 }
 
-/// Waits until every runner has read everything from `position` on, including what the process managers add meanwhile.
+/// Waits until every runner has read everything from `position` on, including what the process managers add meanwhile. One that
+/// has not begun yet, as right after a start, has read nothing.
 ///
 /// # Errors
 /// When one stands still, or none progresses for a minute.
 pub async fn wait_until_read(pool: &PgPool, position: u64, output: Output) -> Result<u64, SeedError> {
     let bar = output.bar(position, "reading the journal");
+    let mut names: Vec<&str> = fanledger_projections::all().iter().map(|projection| projection.name()).collect();
+    names.extend(fanledger_commands::MANAGERS);
     let mut least_seen = None;
     let mut progressed = Instant::now();
     let mut quiet = 0;
@@ -149,7 +152,8 @@ pub async fn wait_until_read(pool: &PgPool, position: u64, output: Output) -> Re
             return Err(SeedError::StandsStill { name: runner.name.clone(), state, position: runner.position.get() });
         }
         let head = runners.iter().map(|runner| runner.head.get()).max().unwrap_or_default();
-        let least = runners.iter().map(|runner| runner.position.get()).min();
+        let position_of = |name: &&str| runners.iter().find(|runner| runner.name == **name).map(|it| it.position.get());
+        let least = names.iter().map(|name| position_of(name).unwrap_or_default()).min();
         bar.set_length(head.max(position));
         bar.set_position(least.unwrap_or_default());
         // Twice in a row: between a manager's last command and its checkpoint everything may look read for a moment.

@@ -132,7 +132,10 @@ impl Builder {
         let (settings, projector) = (site.settings(), site.pool(Role::Projector).await);
         let commands = Commands::connect(&settings).await.map_err(|failure| failure.error().to_string()).unwrap();
         let mut projections = fanledger_projections::all();
-        projections.extend(fanledger_commands::managers(&commands.dependencies(&settings)));
+        let managers = fanledger_commands::managers(&commands.dependencies(&settings));
+        let names: Vec<&str> = managers.iter().map(|manager| manager.name()).collect();
+        assert_eq!(names, fanledger_commands::MANAGERS);
+        projections.extend(managers);
         Self { projector, commands, projections }
     }
 
