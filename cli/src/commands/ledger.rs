@@ -46,9 +46,9 @@ pub enum LedgerCommand {
     /// What each creator has: pending, available, held, and what they owe
     Creators,
     /// A creator's statement: what they had, what came to it line by line, what they have
-    #[command(after_help = "The opening balance and the lines add up to the closing balance. The entries behind any of its figures are\n\
-        listed by `fanledger ledger activity` with the same times.\n\n\
-        Examples:\n  fanledger ledger statement crt_aurora --period 2026-10   # as its close fixed it; an open month as it is\n  \
+    #[command(after_help = "The opening balance and the lines add up to the closing balance. `fanledger ledger activity`\n\
+        lists the entries behind any of its figures, with the same times.\n\n\
+        Examples:\n  fanledger ledger statement crt_aurora --period 2026-10   # as closed; an open month so far\n  \
         fanledger ledger statement crt_aurora --from 2026-01-01 --to 2026-12-31 --currency usd --by occurred")]
     Statement(statement::StatementArgs),
     /// The entries behind a creator's statement, each with what it contributes

@@ -113,10 +113,22 @@ pub(super) async fn statement(args: &StatementArgs, settings: &Settings, output:
     }
     for currency in &statement.currencies {
         output.line("")?;
+        if is_cancelled(currency) {
+            // As where a charge stood in its own currency until its settlement in another was known.
+            output.line(format_args!("{}: {} entries, which cancel", currency.currency, currency.entries))?;
+            continue;
+        }
         let columns = [(currency.currency.as_str(), Align::Left), ("entries", Align::Right), ("amount", Align::Right)];
         output.table(&columns, rows(currency))?;
     }
     Ok(Outcome::Fine)
+}
+
+fn is_cancelled(currency: &CreatorCurrency<MinorNumber>) -> bool {
+    let closing = &currency.closing;
+    let buckets = [closing.pending_minor, closing.available_minor, closing.held_minor, closing.receivable_minor];
+    let lines = currency.lines.iter().map(|line| line.amount_minor);
+    lines.chain(buckets).chain([currency.opening_minor]).all(|minor| minor.0 == 0)
 }
 
 fn title(statement: &CreatorStatement<MinorNumber>) -> String {
