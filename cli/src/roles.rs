@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use fanledger_commands::Dependencies;
 use fanledger_commands::executor::Executor;
-use fanledger_commands::stripe::api::{DEFAULT_BASE, HttpStripeApi, StripeApi};
 use fanledger_commands::finance::Finance;
+use fanledger_commands::stripe::api::{DEFAULT_BASE, HttpStripeApi, StripeApi};
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
@@ -437,7 +437,8 @@ async fn gateway_state(
     let reader = Reader::new(commands.pool.clone());
     let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
     let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
-    let desks = Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };
+    let desks =
+        Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };
     let parts = || Parts {
         config: config.clone(),
         query_pool: query_pool.clone(),

@@ -45,7 +45,9 @@ fn refused_run(error: PayoutRunError) -> ActRefusal {
     match error {
         PayoutRunError::Unknown(_) => ActRefusal::Unknown(text),
         PayoutRunError::Open { .. } => ActRefusal::PayoutRunOpen(text),
-        PayoutRunError::Nothing | PayoutRunError::Stale { .. } | PayoutRunError::Overtaken { .. } => ActRefusal::LedgerRefused(text),
+        PayoutRunError::Nothing | PayoutRunError::Stale { .. } | PayoutRunError::Overtaken { .. } => {
+            ActRefusal::LedgerRefused(text)
+        }
         PayoutRunError::Decided { .. } => ActRefusal::AlreadyDecided(text),
         PayoutRunError::SecondPerson { .. } => ActRefusal::SecondPersonNeeded(text),
         PayoutRunError::Reason => reason(text),
@@ -91,7 +93,8 @@ impl PayoutDesk for Payouts {
 
     async fn approve(&self, by: Subject, run: PayoutRunId) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
         let Read { value, .. } = read::payables(&self.queries).await.map_err(unread)?;
-        let executed = self.executor.approve_payout_run(run, &by, &value.payables, now()?).await.map_err(refused_act)?;
+        let executed =
+            self.executor.approve_payout_run(run, &by, &value.payables, now()?).await.map_err(refused_act)?;
         Ok(receipt(run, PayoutRunState::Approved, &executed))
     }
 

@@ -314,7 +314,8 @@ async fn a_creator_is_held_and_resumed() {
     site.act("payout-runs", "ada", &json!({})).await;
     site.earn("crt_a", "available", -1_000).await;
     site.read().await;
-    let overtaken = site.post("payout-runs/por_1/approve", "ada", &json!({})).send().await.problem(422, "ledger-refused");
+    let overtaken =
+        site.post("payout-runs/por_1/approve", "ada", &json!({})).send().await.problem(422, "ledger-refused");
     assert!(overtaken["detail"].as_str().unwrap().contains("crt_a"), "{overtaken}");
     // A run that nobody approves is cancelled, with a reason, and another can follow.
     let canceled = site.act("payout-runs/por_1/cancel", "bob", &json!({"reason": "wrong month"})).await;

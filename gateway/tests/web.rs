@@ -34,20 +34,23 @@ async fn each_page_is_the_app_and_is_asked_for_again_each_time() {
     let directory = tempfile::tempdir().unwrap();
     built(directory.path());
     let app = app(directory.path()).await;
-    for path in ["/", "/sign-in", "/ledger/trial-balance", "/ledger/entries/ch_1:1:20260101T000000Z", "/ops/projections"] {
+    for path in
+        ["/", "/sign-in", "/ledger/trial-balance", "/ledger/entries/ch_1:1:20260101T000000Z", "/ops/projections"]
+    {
         let answer = app.get(path).send().await;
         assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, PAGE.as_bytes()), "{path}");
         assert_eq!(answer.header("content-type"), Some("text/html"), "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-cache"), "{path}");
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-        assert!(policy.contains("script-src 'self' 'wasm-unsafe-eval'") && policy.contains("style-src 'self'"), "{policy}");
+        assert!(
+            policy.contains("script-src 'self' 'wasm-unsafe-eval'") && policy.contains("style-src 'self'"),
+            "{policy}"
+        );
         assert!(!policy.contains("unsafe-inline") && !policy.contains("'unsafe-eval'"), "{policy}");
-        for (header, value) in [
-            ("x-content-type-options", "nosniff"),
-            ("referrer-policy", "no-referrer"),
-            ("x-frame-options", "DENY"),
-        ] {
+        for (header, value) in
+            [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("x-frame-options", "DENY")]
+        {
             assert_eq!(answer.header(header), Some(value), "{path}");
         }
     }

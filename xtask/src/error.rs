@@ -47,7 +47,9 @@ pub enum Error {
         why: String,
     },
     /// There is no Chromium, and none can be had.
-    #[error("there is no Chromium to test the web app in ({why}); install one, Debian's package is chromium, or name one in FANLEDGER_CHROMIUM")]
+    #[error(
+        "there is no Chromium to test the web app in ({why}); install one, Debian's package is chromium, or name one in FANLEDGER_CHROMIUM"
+    )]
     NoChromium {
         /// Why not.
         why: String,

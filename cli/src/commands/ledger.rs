@@ -5,9 +5,9 @@ mod acts;
 mod asked;
 mod attribute;
 mod export;
+mod payouts;
 mod periods;
 mod reconcile;
-mod payouts;
 mod show;
 mod statement;
 
@@ -37,19 +37,23 @@ pub enum LedgerCommand {
         fanledger ledger trial-balance --period 2026-10         # as the close of October fixed it, for ever")]
     TrialBalance(AskedArgs),
     /// One account's statement: what stood before, every posting with the balance after it, what stands
-    #[command(after_help = "Lines are in the order of their time on the axis of --by, and where that is the same of their position.\n\n\
+    #[command(
+        after_help = "Lines are in the order of their time on the axis of --by, and where that is the same of their position.\n\n\
         Examples:\n  fanledger ledger account assets:stripe:clearing --currency usd\n  \
         fanledger ledger account income:platform-fees --from 2026-10-01 --to 2026-10-31\n  \
         fanledger ledger account income:platform-fees --period 2026-10   # as the close of October fixed it\n  \
-        fanledger ledger account liabilities:creators:crt_aurora:pending")]
+        fanledger ledger account liabilities:creators:crt_aurora:pending"
+    )]
     Account(AccountArgs),
     /// What each creator has: pending, available, held, and what they owe
     Creators,
     /// A creator's statement: what they had, what came to it line by line, what they have
-    #[command(after_help = "The opening balance and the lines add up to the closing balance. `fanledger ledger activity`\n\
+    #[command(
+        after_help = "The opening balance and the lines add up to the closing balance. `fanledger ledger activity`\n\
         lists the entries behind any of its figures, with the same times.\n\n\
         Examples:\n  fanledger ledger statement crt_aurora --period 2026-10   # as closed; an open month so far\n  \
-        fanledger ledger statement crt_aurora --from 2026-01-01 --to 2026-12-31 --currency usd --by occurred")]
+        fanledger ledger statement crt_aurora --from 2026-01-01 --to 2026-12-31 --currency usd --by occurred"
+    )]
     Statement(statement::StatementArgs),
     /// The entries behind a creator's statement, each with what it contributes
     #[command(after_help = "Examples:\n  fanledger ledger activity crt_aurora --period 2026-10 --line refunds\n  \
@@ -58,27 +62,37 @@ pub enum LedgerCommand {
     /// One entry: its postings, and the Stripe object, facts and webhooks that caused it
     Entry(EntryArgs),
     /// Balance transactions that objects imply and that were not seen yet
-    #[command(after_help = "This is as of now. What stood unconfirmed as of then is `fanledger ledger account assets:stripe:unconfirmed \
-        --as-of <TIME>`.")]
+    #[command(
+        after_help = "This is as of now. What stood unconfirmed as of then is `fanledger ledger account assets:stripe:unconfirmed \
+        --as-of <TIME>`."
+    )]
     Awaited,
     /// Money in suspense, by reason and object, oldest first
-    #[command(after_help = "Examples:\n  fanledger ledger suspense\n  fanledger ledger suspense --as-of 2026-09-30T23:59:59Z")]
+    #[command(
+        after_help = "Examples:\n  fanledger ledger suspense\n  fanledger ledger suspense --as-of 2026-09-30T23:59:59Z"
+    )]
     Suspense(AskedArgs),
     /// What months were closed, when and by whom, and which is next
     Periods,
     /// Close a month: nothing more is booked into it, and its balances are fixed
-    #[command(after_help = "What is open by the end of the month is shown first; it does not stop the close. Position, chain and digest\n\
+    #[command(
+        after_help = "What is open by the end of the month is shown first; it does not stop the close. Position, chain and digest\n\
         name the closing balances: whoever has the same digest has the same balances.\n\n\
-        Examples:\n  fanledger ledger close 2026-10 --dry-run\n  fanledger ledger close 2026-10")]
+        Examples:\n  fanledger ledger close 2026-10 --dry-run\n  fanledger ledger close 2026-10"
+    )]
     Close(periods::CloseArgs),
     /// Open the last closed month again: by another person than who closed it
-    #[command(after_help = "Example:\n  fanledger ledger reopen 2026-10 --reason 'the bank statement of October came late'")]
+    #[command(
+        after_help = "Example:\n  fanledger ledger reopen 2026-10 --reason 'the bank statement of October came late'"
+    )]
     Reopen(periods::ReopenArgs),
     /// The ledger as a file for hledger, beancount, a spreadsheet or whatever reads Parquet
-    #[command(after_help = "hledger and beancount check the closing balances that the file asserts. docs/export.md has columns and names.\n\n\
+    #[command(
+        after_help = "hledger and beancount check the closing balances that the file asserts. docs/export.md has columns and names.\n\n\
         Examples:\n  fanledger ledger export --format hledger --out books.journal && hledger -f books.journal check -s\n  \
         fanledger ledger export --format csv --out october.csv --period 2026-10 --currency usd\n  \
-        fanledger ledger export --format beancount --out - --to 2026-06-30 | bean-check /dev/stdin")]
+        fanledger ledger export --format beancount --out - --to 2026-06-30 | bean-check /dev/stdin"
+    )]
     Export(export::ExportArgs),
     /// Our balance transactions beside Stripe's list of them; exit code 1 if they differ
     #[command(after_help = "Nothing is written. What is missing here is taken in by `fanledger stripe sync`.\n\n\
@@ -93,11 +107,13 @@ pub enum LedgerCommand {
         fanledger ledger attribute ch_1Q2w3e --creator crt_aurora --kind tip --share-bps 9000 --tax 87 --jurisdiction us-ny --reason 'as invoiced'")]
     Attribute(attribute::AttributeArgs),
     /// Book an entry by hand, for what Stripe does not know; above a limit it waits for a second person
-    #[command(after_help = "Up to 1,000.00 of a currency (100,000 of one without decimals) is posted at once. Clearing and unconfirmed follow Stripe\n\
+    #[command(
+        after_help = "Up to 1,000.00 of a currency (100,000 of one without decimals) is posted at once. Clearing and unconfirmed follow Stripe\n\
         alone and are never moved by hand.\n\n\
         Examples:\n  fanledger ledger post --debit assets:bank=10000 --credit income:other=10000 --currency usd \\\n    \
         --description 'interest of October' --reason 'bank statement of 31 October' --occurred 2026-10-31T00:00:00Z\n  \
-        fanledger ledger post --file entry.json")]
+        fanledger ledger post --file entry.json"
+    )]
     Post(acts::PostArgs),
     /// Agree to an entry by hand that somebody else proposed, and so post it
     #[command(after_help = "Example:\n  fanledger ledger manual-entries --state proposed\n  \

@@ -34,8 +34,10 @@ pub enum StripeCommand {
     /// List balance transactions from Stripe and take in those that are not known: Stripe's own fees and reserves
     Sync(SyncArgs),
     /// Open a stored webhook and print what Stripe sent; who opened it and why stays in the journal
-    #[command(after_help = "Example:\n  export FANLEDGER_TOKEN=$(fanledger token mint --role finance --subject ada)\n  \
-        fanledger stripe show evt_1Q2w3e --reason 'the fan asks about the amount' | jq .data.object.amount")]
+    #[command(
+        after_help = "Example:\n  export FANLEDGER_TOKEN=$(fanledger token mint --role finance --subject ada)\n  \
+        fanledger stripe show evt_1Q2w3e --reason 'the fan asks about the amount' | jq .data.object.amount"
+    )]
     Show(show::ShowArgs),
 }
 

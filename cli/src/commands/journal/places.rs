@@ -114,8 +114,7 @@ impl CheckpointStore {
         let opened = |source| PlaceError::Store { url: url.to_owned(), source };
         let (store, base, prefix): (Arc<dyn ObjectStore>, String, &str) = match url.split_once("://") {
             Some(("file", folder)) => {
-                std::fs::create_dir_all(folder)
-                    .map_err(|source| DraftError { place: url.to_owned(), source })?;
+                std::fs::create_dir_all(folder).map_err(|source| DraftError { place: url.to_owned(), source })?;
                 let store = LocalFileSystem::new_with_prefix(folder).map_err(opened)?;
                 (Arc::new(store), format!("file://{}", folder.trim_end_matches('/')), "")
             }

@@ -24,7 +24,9 @@ pub(super) async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
 /// A question without an answer is usage; a database that does not answer is not.
 pub(super) fn failed(error: ReadError) -> Failure {
     match error {
-        ReadError::Query { .. } | ReadError::NotBuilt { .. } | ReadError::StatementDiffers { .. } => Failure::from(error),
+        ReadError::Query { .. } | ReadError::NotBuilt { .. } | ReadError::StatementDiffers { .. } => {
+            Failure::from(error)
+        }
         ReadError::BeforeFirstEntry { .. }
         | ReadError::AsOfPositionAhead { .. }
         | ReadError::Period(_)
@@ -52,7 +54,8 @@ pub(super) async fn trial_balance(args: &AskedArgs, settings: &Settings, output:
     }
     output.line(format_args!("Trial balance at position {}{}", balance.position, args.text()))?;
     if let Some(closing) = &balance.closing {
-        output.line(format_args!("closed    {} by {} (close {})", closing.closed_at, closing.closed_by, closing.close))?;
+        output
+            .line(format_args!("closed    {} by {} (close {})", closing.closed_at, closing.closed_by, closing.close))?;
         show_closing(closing, output)?;
     }
     if balance.currencies.is_empty() {
@@ -214,8 +217,9 @@ pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outco
 
 pub(super) async fn suspense(args: &AskedArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let page =
-        async |after: Option<_>| Ok(read::suspense::<MinorNumber>(&pool, args.asked(), after.as_ref(), PAGE).await?.value);
+    let page = async |after: Option<_>| {
+        Ok(read::suspense::<MinorNumber>(&pool, args.asked(), after.as_ref(), PAGE).await?.value)
+    };
     let mut items = in_pages(page).await?;
     if let Some(currency) = args.currency() {
         items.retain(|item| item.currency == currency.as_str());
@@ -239,7 +243,9 @@ pub(super) async fn suspense(args: &AskedArgs, settings: &Settings, output: Outp
 }
 
 /// Everything that `page` gives, from the first page to the last.
-pub(super) async fn in_pages<T, K>(page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, ReadError>) -> Result<Vec<T>, Failure> {
+pub(super) async fn in_pages<T, K>(
+    page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, ReadError>,
+) -> Result<Vec<T>, Failure> {
     let mut items = Vec::new();
     let mut after = None;
     loop {
