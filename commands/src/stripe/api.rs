@@ -199,7 +199,7 @@ impl HttpStripeApi {
             {
                 Err(StripeApiError::Unavailable(status))
             }
-            status @ (StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED) => {
+            StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED => {
                 let ErrorBody { error } = response.json().await.map_err(StripeApiError::Transport)?;
                 // The same key with another request: somebody else's, or a mistake of ours. Never a refusal of the transfer.
                 if error.kind == "idempotency_error" {
