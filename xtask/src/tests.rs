@@ -6,8 +6,9 @@ use tokio::process::Command;
 
 use crate::{Error, bookkeepers, browser, cargo, root};
 
-/// Starts the Postgres that the tests share, migrates its template, runs the tests and stops it again, also on
-/// Ctrl-C; then, of the whole workspace, the web app's journeys. A cluster that somebody else runs (or that `FANLEDGER_TEST_POSTGRES` names) is used and left running.
+/// Starts the Postgres that the tests share, migrates its template, runs the tests and stops it again, also on Ctrl-C. A
+/// cluster that somebody else runs (or that `FANLEDGER_TEST_POSTGRES` names) is used and left running. Of the whole workspace the
+/// web app's journeys come after that.
 ///
 /// # Errors
 /// When the servers cannot be had, or a test fails.

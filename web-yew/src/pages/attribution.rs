@@ -30,7 +30,8 @@ fn is_payment(object: &str) -> bool {
     object.starts_with("ch_") || object.starts_with("py_")
 }
 
-/// What was paid for; nothing where it is not known.
+/// What was paid for; nothing where it is not known, which has to be said to be selected: yew adds options from the last to the
+/// first, and a browser keeps the one that came first.
 const KINDS: [(&str, &str); 4] =
     [("", "Not known"), ("subscription", "Subscription"), ("tip", "Tip"), ("unlock", "Unlock")];
 
@@ -104,7 +105,7 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
                         <input ref={fan} type="text" pattern="fan_[A-Za-z0-9_\\-]{1,64}" placeholder="fan_…" autocomplete="off" spellcheck="false" />
                     </label>
                     <label><span>{ "Paid for" }</span>
-                        <select ref={kind}>{ for KINDS.into_iter().map(|(value, name)| html! { <option {value}>{ name }</option> }) }</select>
+                        <select ref={kind}>{ for KINDS.into_iter().map(|(value, name)| html! { <option {value} selected={value.is_empty()}>{ name }</option> }) }</select>
                     </label>
                 }
                 <label><span>{ "Reason" }</span>

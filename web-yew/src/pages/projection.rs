@@ -96,13 +96,14 @@ fn halt(runner: &RunnerStatus) -> Html {
     }
 }
 
-/// The phases that take a while, in their order; the others are passed at once.
-const PHASES: [(&str, &str); 6] = [
+/// The phases in their order.
+const PHASES: [(&str, &str); 7] = [
     ("queued", "Queued"),
     ("loading", "Reading the journal"),
     ("indexing", "Making indexes"),
     ("catching_up", "Catching up"),
     ("proving", "Proving"),
+    ("waiting", "Waiting for readers"),
     ("switching", "Switching"),
 ];
 
@@ -142,13 +143,18 @@ fn progress(operation: &Operation) -> Html {
         html! { <li class={class} aria-current={(class == "now").then_some("step")}>{ *name }</li> }
     });
     let left = operation.seconds_left.map(|left| format!(", {left} s left")).unwrap_or_default();
-    let said = format!(
-        "{}: position {} of {}, {} events a second{left}.",
-        text::sentence(&text::words(&operation.phase)),
-        text::count(operation.position),
-        text::count(operation.target),
-        text::count(operation.events_per_second),
-    );
+    let phase = text::sentence(&text::words(&operation.phase));
+    // Before it has begun there is nothing to be told.
+    let said = if operation.target == 0 {
+        format!("{phase}.")
+    } else {
+        format!(
+            "{phase}: position {} of {}, {} events a second{left}.",
+            text::count(operation.position),
+            text::count(operation.target),
+            text::count(operation.events_per_second),
+        )
+    };
     let steps = match operation.kind {
         OperationKind::Rebuild | OperationKind::Verify => html! { <ol class="steps">{ for steps }</ol> },
         OperationKind::Rollback | OperationKind::Retire => html! {},

@@ -1,5 +1,6 @@
 //! Signing in with a token that was minted: pasted, or brought by a link's fragment, which no server sees.
 
+use gloo::events::EventListener;
 use web_sys::HtmlTextAreaElement;
 use yew::prelude::*;
 use yew_router::prelude::*;
@@ -50,9 +51,11 @@ pub(crate) fn SignIn() -> Html {
     {
         let sign_in = sign_in.clone();
         use_effect_with((), move |()| {
-            if let Some(token) = token_of_fragment() {
-                sign_in.emit(token);
-            }
+            let take = move || token_of_fragment().into_iter().for_each(|token| sign_in.emit(token));
+            take();
+            // A link that is followed while this page is open changes nothing but the fragment.
+            let listener = EventListener::new(&gloo::utils::window(), "hashchange", move |_| take());
+            move || drop(listener)
         });
     }
     let onsubmit = {

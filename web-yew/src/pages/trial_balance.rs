@@ -194,6 +194,16 @@ mod tests {
         serde_json::from_value(json!({"position": 7, "as_of": null, "currencies": [kwd]})).unwrap()
     }
 
+    /// The tags without their attributes, whose order is not ours.
+    fn bare(html: &str) -> String {
+        let tags = html.split('<').map(|part| {
+            let (tag, text) = part.split_once('>').unwrap_or(("", part));
+            let name = tag.split(' ').next().unwrap_or_default();
+            if tag.is_empty() { text.to_owned() } else { format!("<{name}>{text}") }
+        });
+        tags.collect()
+    }
+
     #[tokio::test]
     async fn an_empty_ledger_says_so() {
         let html = rendered(TrialBalance { position: 0, as_of: None, currencies: vec![], closing: None }).await;
@@ -205,10 +215,9 @@ mod tests {
         let html =
             rendered(of(vec![account("assets:stripe:clearing", 12_340), account("income:platform-fees", -12_340)]))
                 .await;
-        let debit = "data-label=\"Debit\"><span class=\"money\">12.340</span></td><td role=\"cell\" class=\"none\">";
-        let credit = "<td role=\"cell\" class=\"none\"></td><td role=\"cell\" class=\"figures\" data-label=\"Credit\"><span class=\"money\">12.340</span>";
-        assert!(html.contains(debit), "{html}");
-        assert!(html.contains(credit), "{html}");
+        let cells = bare(&html);
+        assert!(cells.contains("<td><span>12.340</span></td><td></td></tr>"), "{cells}");
+        assert!(cells.contains("<td></td><td><span>12.340</span></td></tr>"), "{cells}");
         assert!(html.contains("At journal position 7."), "{html}");
         assert!(html.contains("Total, balanced"), "{html}");
         assert!(html.contains("href=\"/ledger/accounts/assets:stripe:clearing?currency=kwd\""), "{html}");

@@ -116,6 +116,7 @@ test('finance says whose money it is, and it leaves suspense', async () => {
   await page.getByRole('button', { name: `Attribute ${object}` }).click();
   const dialog = page.getByRole('dialog', { name: 'Whose money is it?' });
   assert.deepEqual(await finance.violations(), []);
+  assert.equal(await dialog.getByLabel('Paid for').inputValue(), '', 'nothing is said that nobody chose');
   // What makes no sense is not sent; what the gateway refuses is said in the form.
   await dialog.getByLabel('Creator').fill('somebody');
   await dialog.getByRole('button', { name: 'Attribute' }).click();
@@ -209,6 +210,8 @@ test('by keyboard alone one signs in and reads the trial balance', async () => {
 
 test('a token comes by a link and leaves no trace in it', async () => {
   const visitor = await world.visitor();
+  // Followed where the form is open already, it loads no new page.
+  await visitor.open('/sign-in');
   await visitor.page.goto(`${world.url}/sign-in#${await world.token('finance')}`);
   await visitor.heading('Home').waitFor();
   assert.equal(visitor.page.url(), `${world.url}/`);
