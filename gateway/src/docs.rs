@@ -43,6 +43,7 @@ pub(crate) fn frame() -> OpenApi {
     let tags = [
         ("ledger", "The books, for finance."),
         ("finance", "What finance does: each act is remembered with who did it, when and why."),
+        ("payouts", "Who is paid, and when: runs of transfers, and holds."),
         ("inbox", "Webhooks and what became of them."),
         ("operations", "Runners and the journal, for operators."),
         ("live", "Following along."),
