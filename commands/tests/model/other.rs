@@ -118,12 +118,19 @@ fn application_fee(seen: &Seen, id: &str, instant: i64) -> Lines {
     lines
 }
 
-/// Money of the platform's bank, from when an event says that it succeeded.
+/// Money of the platform's bank: by its balance transactions; until there is one, from when an event says that it succeeded.
 fn topup(seen: &Seen, id: &str, instant: i64) -> Lines {
     let mut lines = Lines::default();
     own_cash(seen, id, "expenses:processing-fees:products", instant, &mut lines);
     let topup = seen.newest("topup", id).unwrap();
-    if seen.newest_at("topup", id, instant).is_some_and(|topup| topup["status"] == "succeeded") {
+    let moved = seen.transactions_of(id, instant).into_iter().filter(|transaction| category(transaction) != "fee");
+    let mut is_confirmed = false;
+    for transaction in moved {
+        lines.cr("assets:bank", &text(transaction, "currency").unwrap(), minor(transaction, "amount"));
+        is_confirmed = true;
+    }
+    let succeeded = seen.newest_at("topup", id, instant).is_some_and(|topup| topup["status"] == "succeeded");
+    if succeeded && !is_confirmed {
         lines.cr("assets:bank", &text(topup, "currency").unwrap(), minor(topup, "amount"));
     }
     lines
@@ -169,7 +176,9 @@ fn alone(seen: &Seen, instant: i64) -> Lines {
         if of_an_object && object_is_here {
             continue;
         }
-        let counter = if of_an_object { UNCONFIRMED.to_owned() } else { account(transaction) };
+        // A top-up can only be the bank's money, whether or not its object was seen.
+        let waits = of_an_object && !category(transaction).starts_with("topup");
+        let counter = if waits { UNCONFIRMED.to_owned() } else { account(transaction) };
         let fee_account = match category(transaction).as_str() {
             "charge" | "charge_failure" | "partial_capture_reversal" | "refund" | "refund_failure" => PROCESSING,
             "dispute" | "dispute_reversal" => "expenses:dispute-fees",
