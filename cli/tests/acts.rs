@@ -92,7 +92,7 @@ const ATTRIBUTE: [&str; 12] = [
     "--json",
 ];
 
-fn attribute<'a>(reason: &'a str) -> Vec<&'a str> {
+fn attribute(reason: &str) -> Vec<&str> {
     [ATTRIBUTE.as_slice(), &["--reason", reason]].concat()
 }
 
