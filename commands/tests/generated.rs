@@ -170,11 +170,12 @@ fn full() -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_histories_end_as_the_model_says() {
-    let seeds = if full() { 100..160 } else { 100..106 };
-    for seed in seeds.clone() {
-        a_history_ends_as_the_model_says(seed).await;
+    // Of what the full count found: a top-up and a partial capture of which no event came.
+    let seeds: Vec<u64> = if full() { (100..160).collect() } else { (100..106).chain([107, 121]).collect() };
+    for seed in &seeds {
+        a_history_ends_as_the_model_says(*seed).await;
     }
-    println!("model: {} generated histories, at many instants, fetched, listed and released", seeds.count());
+    println!("model: {} generated histories, at many instants, fetched, listed and released", seeds.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

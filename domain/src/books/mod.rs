@@ -245,7 +245,9 @@ pub(crate) fn confirm<'a>(
 ) {
     let (here, elsewhere): (Vec<_>, Vec<_>) =
         transactions.into_iter().partition(|transaction| transaction.currency == currency);
-    let is_round_trip = elsewhere.iter().any(|t| t.amount > 0) && elsewhere.iter().any(|t| t.amount < 0);
+    // What a partial capture leaves out was never there: without a capture that is known, the rest of it still waits.
+    let went_back = |t: &&BalanceTransaction| t.amount < 0 && t.category != Category::PartialCaptureReversal;
+    let is_round_trip = elsewhere.iter().any(|t| t.amount > 0) && elsewhere.iter().any(went_back);
     let mut is_confirmed_elsewhere = false;
     for transaction in elsewhere {
         let amount = i128::from(transaction.amount);
