@@ -8,9 +8,6 @@ RELEASE := $(TARGET_DIR)/release/fanledger
 # Full counts, and the patience that they need.
 FULL := FANLEDGER_FULL=1 FANLEDGER_FULL_COUNTS=1 NEXTEST_PROFILE=full
 
-# Where the app's tools cannot be had (exit code 3, and it has said why) the rest works without it.
-WEB := cargo xtask web || { test $$? -eq 3 && echo "the web app is left out; make web tries again" >&2; }
-
 .DEFAULT_GOAL := help
 .PHONY: help run web test check build migrate seed reset-db gen-contracts audit bench conformance properties simulate chaos cargo
 
@@ -20,7 +17,7 @@ help: ## list the targets
 
 run: cargo ## everything on this machine: servers, migrations, demo data, http://127.0.0.1:8080; Ctrl-C stops it
 	@cargo build --locked -p fanledger
-	@$(WEB)
+	@cargo xtask web || echo "the web app is not up to date; everything else goes on, and make web tries again" >&2
 	@FANLEDGER=$(FANLEDGER) ./xtask/run.sh
 
 test: cargo ## all tests, against a real Postgres and NATS of their own
@@ -34,7 +31,7 @@ web: cargo ## the web app, web-yew/dist; a running `make run` serves the new one
 
 build: cargo ## the release binary, target/release/fanledger, and the web app
 	@cargo build --locked --release -p fanledger
-	@$(WEB)
+	@cargo xtask web || { test $$? -eq 3 && echo "the web app is left out; make web tries again" >&2; }
 
 migrate: cargo ## migrate the database of the running `make run`, or the one that FANLEDGER_DATABASE_URL names
 	@cargo run --locked --quiet -p fanledger -- migrate

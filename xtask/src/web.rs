@@ -85,13 +85,14 @@ pub async fn run() -> Result<(), Error> {
         }
     }
     write_compressed(&part.join("index.html"), page.as_bytes())?;
-    write(&part.join(STAMP), built_from.as_bytes())?;
+    remove(&dist)?;
+    std::fs::rename(&part, &dist).map_err(|source| Error::File { path: dist.clone(), source })?;
     println!("web: first load {first_load} of {BUDGET_BYTES} bytes (wasm and JavaScript, brotli)");
     if first_load > BUDGET_BYTES {
+        // It is there to be looked at. With no stamp the next build says so again.
         return Err(Error::TooLarge { bytes: first_load, budget: BUDGET_BYTES });
     }
-    remove(&dist)?;
-    std::fs::rename(&part, &dist).map_err(|source| Error::File { path: dist, source })
+    write(&dist.join(STAMP), built_from.as_bytes())
 }
 
 fn stamp(parts: &[Vec<u8>]) -> String {
