@@ -94,7 +94,9 @@ async fn site_with_money() -> (Process, Finance) {
     let sent = finance.json("", &format!("stripe replay {}", file.display())).await;
     assert_eq!((&sent["accepted"], &sent["refused"]), (&json!(6), &json!(0)), "{sent}");
     finance.read().await;
-    let released = finance.json("", "ledger release --through 2026-12-31").await;
+    let early = finance.run("", "ledger release --through 9999-10-31").await;
+    assert!(early.code == 2 && early.stderr.contains("is not over"), "{}", early.stderr);
+    let released = finance.json("", "ledger release --through 2026-10-31").await;
     assert_eq!(released["released"], 3, "{released}");
     finance.read().await;
     (all, finance)

@@ -6,7 +6,7 @@
 use crate::books::Books;
 use crate::event::{CreatorAttributed, Event};
 use crate::facts::Attribution;
-use crate::id::{StripeId, Subject};
+use crate::id::{CreatorId, StripeId, Subject};
 use crate::ledgered::{LedgerCommand, LedgerError, Ledgered};
 use crate::money::Money;
 use crate::period::{FirstOpen, REASON_CHARS_MAX};
@@ -19,6 +19,11 @@ pub trait Attributable: Books {
 
     /// The most that the tax in it can be: what was captured, else what was asked for. `None` where nothing is known of it yet.
     fn taxable(&self) -> Option<Money>;
+
+    /// Whose it is by its own metadata, where that is not for finance to say otherwise: a transfer that was sent to somebody.
+    fn stated(&self) -> Option<&CreatorId> {
+        None
+    }
 }
 
 /// What is said, by whom, when and why.
@@ -55,6 +60,14 @@ pub enum AttributionError {
         /// What was captured.
         captured: Money,
     },
+    /// Money that was sent to one creator would be taken from another, and the first could be paid again.
+    #[error("{object} was sent to {creator}, as its metadata says: book what is wrong about it by hand")]
+    Stated {
+        /// Which.
+        object: StripeId,
+        /// To whom it was sent.
+        creator: CreatorId,
+    },
     /// An act is told why.
     #[error("expected why, in 1 to {REASON_CHARS_MAX} characters")]
     Reason,
@@ -81,6 +94,11 @@ pub fn decide<B: Attributable>(
         return Err(AttributionError::Reason);
     }
     let books = aggregate.books();
+    if let Some(creator) = books.stated()
+        && *creator != attribution.creator
+    {
+        return Err(AttributionError::Stated { object: object.clone(), creator: creator.clone() });
+    }
     if let Some(captured) = books.taxable()
         && attribution.tax_minor.is_some_and(|tax| tax > captured.minor())
     {

@@ -206,6 +206,13 @@ fn a_transfer_and_a_fee_learn_whose_they_are() {
     assert_eq!(transfer.balance("liabilities:creators:crt_a:available"), 700);
     assert_eq!(transfer.say(saying("crt_a", 6000)), Ok(0));
 
+    let Event::TransferObserved(mut sent) = self::transfer() else { panic!("a transfer is one") };
+    sent.transfer.offer = Offer::Valid(saying("crt_a", 0).attribution);
+    let mut sent = Object::<Transfer>::seen("tr_1", sent.into());
+    let elsewhere = sent.say(saying("crt_b", 5000));
+    assert!(matches!(elsewhere, Err(AttributionError::Stated { .. })), "crt_a could be paid again: {elsewhere:?}");
+    assert_eq!(sent.balance("liabilities:creators:crt_a:available"), 700);
+
     let mut fee = Object::<ApplicationFee>::seen("fee_1", application_fee());
     assert_eq!(fee.balance("liabilities:suspense:unknown-creator"), -300);
     fee.say(saying("crt_a", 5000)).unwrap();

@@ -249,6 +249,9 @@ fn a_run_that_would_send_more_than_is_there_by_now_is_not_approved() {
         vec![Payable { available: 4_999, ..then.clone() }],
         vec![Payable { pending: -1, ..then.clone() }],
         vec![Payable { currency: "eur".parse().unwrap(), ..then.clone() }],
+        vec![Payable { accounts: vec![account("crt_a", 2)], ..then.clone() }],
+        vec![Payable { accounts: vec![account("crt_a", 1), account("crt_a", 2)], ..then.clone() }],
+        vec![Payable { receivable: 999, ..then.clone() }],
     ] {
         assert_eq!(approve(&by_now), overtaken, "{by_now:?}");
     }

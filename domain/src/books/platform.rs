@@ -183,7 +183,7 @@ impl Books for Transfer {
 }
 
 macro_rules! attributable {
-    ($($object:ident $observations:ident;)*) => { $(
+    ($($object:ident $observations:ident { $($more:tt)* })*) => { $(
         impl Attributable for $object {
             fn said_by_finance(&self) -> Option<(Timestamp, &Attribution)> {
                 self.by_finance.as_ref().map(|(at, attribution)| (*at, attribution))
@@ -193,13 +193,22 @@ macro_rules! attributable {
             fn taxable(&self) -> Option<Money> {
                 self.$observations.newest().map(|newest| Money::new(0, newest.currency))
             }
+
+            $($more)*
         }
     )* };
 }
 
 attributable! {
-    Transfer transfer;
-    ApplicationFee fee;
+    Transfer transfer {
+        fn stated(&self) -> Option<&CreatorId> {
+            self.transfer.newest().and_then(|newest| match &newest.offer {
+                Offer::Valid(attribution) => Some(&attribution.creator),
+                Offer::Silent | Offer::Invalid(_) => None,
+            })
+        }
+    }
+    ApplicationFee fee {}
 }
 
 fn missing_of_reversals(transactions: &Transactions, reversals: &[Reversal]) -> Vec<Awaited> {

@@ -93,7 +93,7 @@ pub enum PayoutRunError {
     },
     /// Money went back meanwhile, and would be paid twice over.
     #[error(
-        "payout run {run} would send {creator} more than the books hold for them by now: cancel it and propose anew"
+        "payout run {run} is no longer what the books hold for {creator}, or what they owe, or goes to an account that is no longer theirs: cancel it and propose anew"
     )]
     Overtaken {
         /// The run.
@@ -214,6 +214,9 @@ impl PayoutRun {
         if let Some(line) = proposed.lines.iter().find(|line| !is_covered(line, &proposed.recoveries, payables)) {
             return Err(PayoutRunError::Overtaken { run, creator: line.creator.clone() });
         }
+        if let Some(recovery) = proposed.recoveries.iter().find(|recovery| !is_recoverable(recovery, payables)) {
+            return Err(PayoutRunError::Overtaken { run, creator: recovery.creator.clone() });
+        }
         let approved = self.sequence + 1;
         let mut events: Vec<Event> = vec![PayoutRunApproved { run, at: now, by }.into()];
         for (recovery, sequence) in proposed.recoveries.iter().zip(approved + 1..) {
@@ -273,7 +276,7 @@ impl PayoutRun {
     }
 }
 
-/// Whether the books still hold what a line sends and what is recovered of the same creator.
+/// Whether the books still hold what a line sends and what is recovered of the same creator, and the account is still theirs.
 fn is_covered(line: &PayoutLine, recoveries: &[PayoutRecovery], payables: &[Payable]) -> bool {
     let key = (&line.creator, line.money.currency());
     let recovered: i128 = recoveries
@@ -281,9 +284,24 @@ fn is_covered(line: &PayoutLine, recoveries: &[PayoutRecovery], payables: &[Paya
         .filter(|recovery| (&recovery.creator, recovery.money.currency()) == key)
         .map(|recovery| i128::from(recovery.money.minor()))
         .sum();
-    let payable = payables.iter().find(|payable| (&payable.creator, payable.currency) == key);
-    let there = payable.map_or(0, |payable| payable.available + payable.pending.min(0));
-    i128::from(line.money.minor()) + recovered <= there
+    let Some(payable) = payables.iter().find(|payable| (&payable.creator, payable.currency) == key) else {
+        return false;
+    };
+    let is_theirs = matches!(payable.accounts.as_slice(), [account] if account.id == line.destination);
+    is_theirs && i128::from(line.money.minor()) + recovered <= payable.available + payable.pending.min(0)
+}
+
+/// Whether what is recovered is still owed, and still there to recover it from; a claim only says what is owed.
+fn is_recoverable(recovery: &PayoutRecovery, payables: &[Payable]) -> bool {
+    let amount = i128::from(recovery.money.minor());
+    match recovery.recovery {
+        Recovery::Claimed => true,
+        Recovery::Recovered => payables.iter().any(|payable| {
+            (&payable.creator, payable.currency) == (&recovery.creator, recovery.money.currency())
+                && payable.receivable >= amount
+                && payable.available >= amount
+        }),
+    }
 }
 
 /// The entry of one claim or recovery. All of a run occur at one instant, so each is named by its own sequence.

@@ -17,8 +17,8 @@ use fanledger_commands::finance::Finance;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_devkit::TestDatabase;
 use fanledger_gateway::{
-    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Operators, Parts, Payouts, Probe, Receipt,
-    Role, Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, router,
+    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Operators, Parts, Payouts, Probe, RateLimit,
+    Receipt, Role, Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, router,
 };
 use fanledger_journal::database::{self, MIGRATIONS};
 use fanledger_journal::reader::Reader;
@@ -170,6 +170,8 @@ impl TestAppBuilder {
         let operators = Arc::new(FakeOperators::default());
         let desks = desks(&database, &command_pool, &query_pool).await;
         let mut config = GatewayConfig::new(([127, 0, 0, 1], 0).into(), JwtKey::new(&KEY).unwrap());
+        // Tests come faster than any client may.
+        config.rate_limit = RateLimit { per_second: 100_000, burst: 100_000 };
         self.configure.into_iter().for_each(|configure| configure(&mut config));
         let migrated = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap();
         let parts = Parts {

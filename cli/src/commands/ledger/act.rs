@@ -5,6 +5,7 @@ use fanledger_journal::database::Role;
 use fanledger_journal::reader::Reader;
 
 use super::{ConvergeArgs, ReleaseArgs};
+use crate::clock;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::roles::Commands;
@@ -52,6 +53,13 @@ pub(super) async fn converge(args: &ConvergeArgs, settings: &Settings, output: O
 }
 
 pub(super) async fn release(args: &ReleaseArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    // What is released is payable at once, whatever date it is released through.
+    if args.through.to_chrono() > clock::now() {
+        return Err(Failure::usage(format!(
+            "{} is not over: release through a day that is, or through an instant",
+            args.through
+        )));
+    }
     let (commands, reader) = connect(settings).await?;
     let bar = output.spinner("charges looked at");
     let done =
