@@ -263,7 +263,6 @@ fn decode_error(column: &str, message: &'static str) -> sqlx::Error {
 pub(crate) struct Moved {
     pub live: bool,
     pub stage: Stage,
-    pub paused: bool,
 }
 
 /// Whose checkpoint moves.
@@ -276,8 +275,8 @@ pub(crate) struct Mover {
 }
 
 /// Moves the checkpoint, in the transaction of the rows that it stands for. `None`: it is not where we left it, so another
-/// runner took over, or the journal has lost its end as the row knows it; the transaction must be given up, and whoever opens
-/// the generation next finds out which.
+/// runner took over; or an operator paused it, from which moment on it does not move; or the journal has lost its end as the row
+/// knows it. The transaction must be given up, and whoever opens the generation next finds out which.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     mover: Mover,
@@ -290,10 +289,10 @@ pub(crate) async fn advance(
            FROM (SELECT) AS always \
                 LEFT JOIN (SELECT last_position, chain FROM journal.batches WHERE $7 ORDER BY last_position DESC LIMIT 1) AS head \
                 ON true \
-          WHERE r.name = $1 AND r.generation = $2 AND r.position = $3 \
+          WHERE r.name = $1 AND r.generation = $2 AND r.position = $3 AND NOT r.paused \
             AND (r.head_position = 0 \
                  OR EXISTS (SELECT FROM journal.batches AS b WHERE b.last_position = r.head_position AND b.chain = r.head_chain)) \
-         RETURNING r.live, r.stage, r.paused",
+         RETURNING r.live, r.stage",
     )
     .bind(mover.name)
     .bind(mover.generation)
@@ -304,8 +303,7 @@ pub(crate) async fn advance(
     .bind(mover.sends_commands)
     .fetch_optional(connection)
     .await?;
-    row.map(|row| Ok(Moved { live: row.try_get("live")?, stage: Stage::read(&row)?, paused: row.try_get("paused")? }))
-        .transpose()
+    row.map(|row| Ok(Moved { live: row.try_get("live")?, stage: Stage::read(&row)? })).transpose()
 }
 
 /// Records why a generation halted.

@@ -150,8 +150,8 @@ pub(crate) struct Target<'a> {
 
 /// Why a load stops. What was committed before stays.
 pub(crate) enum LoadError {
-    /// Another runner moved the checkpoint.
-    TakenOver,
+    /// The checkpoint is not where it was left, or not to be moved.
+    NotMoved,
     /// What comes next does not follow on the checkpoint.
     HistoryChanged,
     /// Some event of the transaction cannot be applied; a runner, from the checkpoint on, finds out which.
@@ -238,7 +238,7 @@ impl Load {
         let moved = advance(&mut transaction, mover, checkpoint.position, &end)
             .await
             .map_err(RunnerError::Checkpoint)?
-            .ok_or(LoadError::TakenOver)?;
+            .ok_or(LoadError::NotMoved)?;
         transaction.commit().await.map_err(RunnerError::Transaction)?;
         *checkpoint = end;
         Ok(Some(moved))

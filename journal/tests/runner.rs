@@ -164,21 +164,47 @@ async fn an_operator_pauses_and_resumes() {
     let paused_at = world.append(10).await;
     world.reached("tally", paused_at).await;
     assert!(pause(&operator, "tally").await.unwrap());
-    eventually("it is paused", || async { world.status_of("tally").await.unwrap().state == RunnerState::Paused }).await;
     let mut beside = tally!("beside");
-    let head = world.append(10).await;
-    catch_up(&world.context(), &mut beside).await.unwrap();
-    // The runner may have been in the middle of one last batch when the pause came, and of none since.
-    let stands = world.status_of("tally").await.unwrap().position;
     let later = world.append(10).await;
     catch_up(&world.context(), &mut beside).await.unwrap();
     let status = world.status_of("tally").await.unwrap();
-    assert!(status.position == stands || stands < head, "a paused runner moved from {stands} to {}", status.position);
+    assert_eq!(status.position, paused_at, "from the pause on, nothing is applied");
     assert_eq!(status.state, RunnerState::Paused);
     assert!(resume(&operator, "tally").await.unwrap());
     world.reached("tally", later).await;
     assert_eq!(world.tally("tally").await, expected(&world.projector).await);
     runner.stop().await;
+}
+
+#[tokio::test]
+async fn a_pause_in_the_middle_of_a_batch_takes_the_batch_back() {
+    let world = World::new().await;
+    let operator = world.pool("fanledger_operator").await;
+    let before = world.append(10).await;
+    catch_up(&world.context(), &mut tally!("tally")).await.unwrap();
+    let shown = world.tally("tally").await;
+    let head = world.append(10).await;
+
+    let mut holder = world.projector.begin().await.unwrap();
+    sqlx::query("LOCK TABLE tally_g1.tally_seen IN SHARE MODE").execute(&mut *holder).await.unwrap();
+    let context = world.context();
+    let under_way = tokio::spawn(async move { catch_up(&context, &mut tally!("tally")).await });
+    eventually("the batch waits for its table", || async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock' \
+                     AND relation = 'tally_g1.tally_seen'::regclass)";
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(&world.projector).await.unwrap()
+    })
+    .await;
+    assert!(pause(&operator, "tally").await.unwrap());
+    holder.rollback().await.unwrap();
+
+    let outcome = under_way.await.unwrap();
+    assert!(matches!(outcome, Err(CatchUpError::Paused("tally"))), "{outcome:?}");
+    assert_eq!(world.status_of("tally").await.unwrap().position, before);
+    assert_eq!(world.tally("tally").await, shown);
+    assert!(resume(&operator, "tally").await.unwrap());
+    assert_eq!(catch_up(&world.context(), &mut tally!("tally")).await.unwrap(), head);
+    assert_eq!(world.tally("tally").await, expected(&world.projector).await);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ pub enum ProjectionsCommand {
     Rollback(Named),
     /// Drop the generation that is kept to go back to, and what a broken-off rebuild left
     Retire(Named),
-    /// Make a runner stand still after the batch under way
+    /// Make a runner stand still; a batch under way is taken back
     Pause(Named),
     /// End a pause or a halt; what halted the runner is tried again
     Resume(Named),

@@ -463,7 +463,7 @@ impl<'a> Session<'a> {
                 }
             }
         };
-        let Some(Moved { live, stage, paused }) = moved else { return Err(CommitError::Stop(Stop::SteppedDown)) };
+        let Some(Moved { live, stage }) = moved else { return Err(CommitError::Stop(self.why_it_stays().await)) };
         self.checkpoint = to;
         self.reached.store(to.position.get(), Ordering::Relaxed);
         self.measure(last, wanted.len(), started);
@@ -473,10 +473,16 @@ impl<'a> Session<'a> {
         if !self.feeding.is_of(live, stage) {
             return Err(CommitError::Stop(Stop::SteppedDown));
         }
-        if paused {
-            return Err(CommitError::Stop(Stop::Paused));
-        }
         Ok(())
+    }
+
+    /// What kept the checkpoint from moving: a pause, or somebody else.
+    pub(super) async fn why_it_stays(&mut self) -> Stop {
+        match self.row().await {
+            Ok(Some(row)) if row.paused && self.feeding.is_of(row.live, row.stage) => Stop::Paused,
+            Ok(_) => Stop::SteppedDown,
+            Err(error) => Stop::Failed(error),
+        }
     }
 
     fn measure(&self, last: &RecordedEvent, applied: usize, started: Instant) {

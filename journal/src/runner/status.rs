@@ -112,7 +112,7 @@ fn unknown(column: &str, error: serde_json::Error) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) }
 }
 
-/// Makes a runner stand still after the batch under way; `false` if there is no such runner. Role: `fanledger_operator`.
+/// Makes a runner stand still from this moment on; a batch under way is taken back. `false` if there is no such runner. Role: `fanledger_operator`.
 ///
 /// # Errors
 /// If Postgres cannot be asked.

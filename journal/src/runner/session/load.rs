@@ -36,7 +36,7 @@ impl Session<'_> {
             }
             match self.load_to(to).await {
                 Ok(()) => {}
-                Err(LoadError::TakenOver) => return Err(Stop::SteppedDown),
+                Err(LoadError::NotMoved) => return Err(self.why_it_stays().await),
                 Err(LoadError::HistoryChanged) => return Err(self.history_changed()),
                 Err(LoadError::Failed(error)) => return Err(Stop::Failed(error)),
                 Err(LoadError::Stopped(stop)) => return Err(stop),
@@ -62,13 +62,10 @@ impl Session<'_> {
             };
             // The journal ends before its own head: its tail was cut.
             let moved = load.step(target, &mut self.checkpoint).await?.ok_or(LoadError::HistoryChanged)?;
-            let Moved { live, stage, paused } = moved;
+            let Moved { live, stage } = moved;
             self.reached.store(self.checkpoint.position.get(), Ordering::Relaxed);
             if !self.feeding.is_of(live, stage) {
                 return Err(LoadError::Stopped(Stop::SteppedDown));
-            }
-            if paused {
-                return Err(LoadError::Stopped(Stop::Paused));
             }
         }
         Ok(())
