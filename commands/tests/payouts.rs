@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use fanledger_commands::payouts::desk::{ProposeError, Reckoned};
 use fanledger_commands::payouts::sender::{HELD, Sender};
 use fanledger_commands::stripe::api::{Created, HttpStripeApi, Page, StripeApi, StripeApiError, TransferRequest};
-use fanledger_devkit::stripe::Failure;
+use fanledger_devkit::stripe::{Call, Failure};
 use fanledger_domain::event::Event;
 use fanledger_domain::facts::{BalanceTransaction, ConnectedAccountSnapshot, TransferSnapshot};
 use fanledger_domain::id::{StripeId, Subject};
@@ -83,6 +83,17 @@ async fn approved(pipeline: &Pipeline, payables: &[Payable]) -> PayoutRunId {
 async fn reckoned(pipeline: &Pipeline, payables: &[Payable]) -> Reckoned {
     let position = pipeline.reader.head().await.unwrap().position.get();
     Reckoned { position, payables: payables.to_vec(), last_run: None }
+}
+
+/// Has Stripe make a transfer under a line's name, as another life of this journal did.
+async fn at_stripe(pipeline: &Pipeline, line: &str, minor: i64, creator: &str) {
+    let journal = pipeline.reader.head().await.unwrap().journal_id;
+    let reference = format!("fanledger-payout-{journal}-{line}");
+    let money = fanledger_domain::money::Money::new(minor, "usd".parse().unwrap());
+    let (destination, creator) = (format!("acct_{creator}").parse().unwrap(), creator.parse().unwrap());
+    let request =
+        TransferRequest { money, destination: &destination, creator: &creator, run: RUN, reference: &reference };
+    assert!(matches!(pipeline.api.as_ref().unwrap().create_transfer(&request).await, Ok(Created::Made(_))));
 }
 
 /// What became of each line: its transfer, or why it failed.
@@ -328,18 +339,48 @@ async fn without_a_key_or_with_a_wrong_one_the_sender_halts_and_nothing_is_lost(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_is_not_what_was_approved_halts_the_sender() {
     let pipeline = pipeline().await;
-    let journal = pipeline.reader.head().await.unwrap().journal_id;
-    let reference = format!("fanledger-payout-{journal}-prl_1_1");
-    let money = fanledger_domain::money::Money::new(4_999, "usd".parse().unwrap());
-    let (destination, creator) = ("acct_crt_a".parse().unwrap(), "crt_a".parse().unwrap());
-    let other =
-        TransferRequest { money, destination: &destination, creator: &creator, run: RUN, reference: &reference };
-    pipeline.api.as_ref().unwrap().create_transfer(&other).await.unwrap();
+    at_stripe(&pipeline, "prl_1_1", 4_999, "crt_a").await;
     approved(&pipeline, &[owed("crt_a", 5_000)]).await;
     let mut sender = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
     let halted = pipeline.catch_up(&mut sender).await.unwrap_err().to_string();
     assert!(halted.contains("another amount") && halted.contains("prl_1_1"), "{halted}");
     assert_eq!((ends(&pipeline).await.len(), pipeline.stand_in.as_ref().unwrap().transfers().len()), (0, 1));
+}
+
+/// Restored to before a run that was sent: Stripe knows the transfers of a future that this journal has lost. Wherever one of them
+/// stands (under a line far behind, one that this run has not, or the next run's), nothing is made before a person has looked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_of_a_future_that_was_lost_halts_the_sender_before_the_first_is_made() {
+    let payables: Vec<Payable> = (0..20).map(|n| owed(&format!("crt_{n:02}"), 5_000)).collect();
+    for lost in ["prl_1_20", "prl_1_21", "prl_2_1", "prl_3_2"] {
+        let pipeline = pipeline().await;
+        at_stripe(&pipeline, lost, 4_999, "crt_19").await;
+        approved(&pipeline, &payables).await;
+        let mut sender = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
+        let halted = pipeline.catch_up(&mut sender).await.unwrap_err();
+        assert!(matches!(halted, CatchUpError::Halted { .. }), "{lost}: {halted}");
+        assert!(halted.to_string().contains(lost), "{halted}");
+        let made = pipeline.stand_in.as_ref().unwrap().transfers();
+        assert_eq!((made.len(), ends(&pipeline).await.len()), (1, 0), "{lost}: {made:?}");
+    }
+}
+
+/// Restored to the middle of a run: what was made since is what was approved, and is found before anything else is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_already_is_found_before_the_rest_is_made() {
+    let mut pipeline = pipeline().await;
+    at_stripe(&pipeline, "prl_1_10", 5_000, "crt_09").await;
+    pipeline.stand_in.as_ref().unwrap().forget_keys();
+    let payables: Vec<Payable> = (0..10).map(|n| owed(&format!("crt_{n:02}"), 5_000)).collect();
+    approved(&pipeline, &payables).await;
+    pipeline.settle().await;
+    let stand_in = pipeline.stand_in.as_ref().unwrap();
+    assert_eq!((stand_in.transfers().len(), finished(&pipeline).await), (10, vec![(1, 10, 0)]));
+    let calls = stand_in.calls();
+    let first_made = calls.iter().skip(1).position(|call| call.method == "POST").unwrap() + 1;
+    let looked_up = |calls: &[Call]| calls.iter().filter(|call| call.target.starts_with("/v1/transfers?")).count();
+    assert!(looked_up(&calls[..first_made]) >= 10, "all are looked up first");
+    assert_eq!(looked_up(&calls[first_made..]), 0, "and once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

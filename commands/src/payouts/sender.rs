@@ -1,13 +1,21 @@
 //! Sends the transfers of approved runs, each once, whatever breaks off where.
 //!
-//! For each line, in this order: it has ended → nothing. Else Stripe is asked whether the transfer is there already, by its
-//! transfer group; else the creator's hold is looked at; else it is asked to make it. The answer is recorded first as the
-//! transfer's own fact, so that the books hold it at once, then as the line's end.
+//! First the transfer groups of all lines that have not ended are looked up at Stripe, then those of a few lines that this journal
+//! has not: beyond the run's last, and of the runs after it. A transfer that is not what was approved, or of a line that is not there,
+//! is the trace of a future that this journal has lost (it was restored to an earlier moment). Then nothing is made at all, since what
+//! is made beside it may be paid twice. Only after that the transfers are asked for, eight at a time. For each line, in this order: it
+//! has ended → nothing. Else it was found → that is it; else the creator's hold is looked at; else Stripe is asked to make it. The
+//! answer is recorded first as the transfer's own fact, so that the books hold it at once, then as the line's end.
 //!
 //! The transfer group and the `Idempotency-Key` are the same text, unique to journal, run and line. The key makes a request that
 //! is sent twice within a day one transfer, also while the first is still under way; Stripe forgets keys after 24 hours at the
 //! earliest, and from then on the group finds what was made. Asked always, so that there is one way through here: a request more
 //! for each line, and no clock that has to be right.
+//!
+//! A line is not looked up a second time right before it is asked for. What was made before this attempt was there to be found. What
+//! was still under way then is young, so its key is known for a day, and an attempt is over in three hours at most: 500 lines by
+//! eights, twice, each for as long as its tries take. Whoever was suspended for longer is kept from going on by looking at the run,
+//! and at each line, again before each eight: another has ended them by then. A kill begins the whole attempt anew.
 //!
 //! What may pass (no answer, 409, 429, 5xx) records nothing and is tried again for as long as it takes. What Stripe refuses ends
 //! the line as failed; the money stays available and the next run takes it. A refusal of the key, an answer that cannot be read,
@@ -46,8 +54,13 @@ pub const NAME: &str = "payout_sender";
 pub const ACTOR: &str = "system:payout_sender";
 /// How a line ends whose creator is held between proposal and sending.
 pub const HELD: &str = "payouts_held";
-/// Transfers under way at once; Stripe allows 100 writes a second in live mode, 25 in test mode.
+/// Requests under way at once; Stripe allows 100 reads and 100 writes a second in live mode, 25 in test mode.
 const CONCURRENCY: usize = 8;
+/// Of lines that are not there, as many are looked up: beyond the last of the run, and the first ones of each run after it. More than
+/// one, since a line may have failed; and 16 look-ups in all, which is nothing beside the run's own.
+const AHEAD_LINES: usize = 4;
+/// Of so many runs after it: one may have been cancelled, or have claimed only.
+const AHEAD_RUNS: usize = 3;
 
 /// See the module.
 pub struct Sender<S = JournalStore> {
@@ -125,6 +138,27 @@ struct Sending<'a> {
     metadata: Metadata,
 }
 
+impl Sending<'_> {
+    /// What Stripe knows a line's transfer by: its group and its key.
+    fn reference(&self, line: &str) -> String {
+        format!("fanledger-payout-{}-{line}", self.journal)
+    }
+
+    /// The transfers at Stripe under a line's name.
+    async fn transfers_of(&self, line: &str) -> Result<Vec<TransferSnapshot>, SendError> {
+        let there = self.stripe.transfers_of_group(&self.reference(line)).await;
+        there.map_err(|source| SendError::Stripe { line: line.to_owned(), source })
+    }
+}
+
+/// What a line was found to be before anything was asked for.
+enum Look {
+    /// It has ended.
+    Ended(LineEnd),
+    /// It has not, and these are at Stripe under its name.
+    Open(Vec<TransferSnapshot>),
+}
+
 impl<S: Store> Sender<S> {
     /// A sender that asks `stripe`, where there is a key for it.
     pub const fn new(executor: Executor<S>, stripe: Option<Arc<dyn StripeApi>>) -> Self {
@@ -142,12 +176,26 @@ impl<S: Store> Sender<S> {
         let metadata =
             Metadata { actor: Some(ACTOR.to_owned()), correlation_id: Some(run.to_string()), ..Metadata::default() };
         let sending = Sending { stripe, journal, run, metadata };
+        let looks = self.look_up(&sending, known.lines(), connection).await?;
+        let mut is_complete = true;
+        for (line, look) in known.lines().iter().zip(&looks) {
+            if let Look::Open(there) = look {
+                is_complete &= approved_one(&run.line(line.line), line, there)?.is_some();
+            }
+        }
+        if !is_complete {
+            check_ahead(&sending, known.lines().len(), connection).await?;
+        }
         let (mut sent, mut failed, mut first_error) = (0, 0, None);
-        for lines in known.lines().chunks(CONCURRENCY) {
+        for lines in known.lines().iter().zip(&looks).collect::<Vec<_>>().chunks(CONCURRENCY) {
+            let known: PayoutRun = self.executor.known(&run_stream(run), PayoutRun::evolve).await?;
+            if known.stage() != Some(Stage::Approved) {
+                return Ok(());
+            }
             // Each is let come to its end, so that what was asked of Stripe is not dropped half-way for want of another.
             let mut asked = Vec::new();
-            for line in lines {
-                asked.push(self.send_line(&sending, line));
+            for (line, look) in lines {
+                asked.push(self.send_line(&sending, line, look));
             }
             let mut ended = 0;
             for end in join_all(asked).await {
@@ -177,22 +225,49 @@ impl<S: Store> Sender<S> {
         Ok(())
     }
 
-    async fn send_line(&self, sending: &Sending<'_>, line: &PayoutLine) -> Result<LineEnd, SendError> {
+    /// Looks all lines up, before anything is asked for.
+    async fn look_up(
+        &self,
+        sending: &Sending<'_>,
+        lines: &[PayoutLine],
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Look>, SendError> {
+        let mut looks = Vec::with_capacity(lines.len());
+        for lines in lines.chunks(CONCURRENCY) {
+            let mut asked = Vec::new();
+            for line in lines {
+                asked.push(self.look(sending, line));
+            }
+            for look in join_all(asked).await {
+                looks.push(look?);
+            }
+            journal_id(connection).await?;
+        }
+        Ok(looks)
+    }
+
+    async fn look(&self, sending: &Sending<'_>, line: &PayoutLine) -> Result<Look, SendError> {
         let name = sending.run.line(line.line);
-        let stream = StreamId::new(Line::STREAM, name.clone());
+        let known: Line = self.executor.known(&line_stream(&name), Line::evolve).await?;
+        match known.end() {
+            Some(end) => Ok(Look::Ended(end)),
+            None => Ok(Look::Open(sending.transfers_of(&name).await?)),
+        }
+    }
+
+    async fn send_line(&self, sending: &Sending<'_>, line: &PayoutLine, look: &Look) -> Result<LineEnd, SendError> {
+        let there = match look {
+            Look::Ended(end) => return Ok(*end),
+            Look::Open(there) => there,
+        };
+        let name = sending.run.line(line.line);
+        let stream = line_stream(&name);
         let known: Line = self.executor.known(&stream, Line::evolve).await?;
         if let Some(end) = known.end() {
             return Ok(end);
         }
-        let failed = |source| SendError::Stripe { line: name.clone(), source };
-        let reference = format!("fanledger-payout-{}-{name}", sending.journal);
-        let mut there = sending.stripe.transfers_of_group(&reference).await.map_err(failed)?;
-        if there.len() > 1 {
-            let transfer = there.iter().map(|transfer| transfer.id.as_str()).collect::<Vec<_>>().join(" and ");
-            return Err(SendError::Mismatch { line: name, transfer, what: "there are several" });
-        }
-        let made = match there.pop() {
-            Some(transfer) => Created::Made(transfer),
+        let made = match approved_one(&name, line, there)? {
+            Some(transfer) => Created::Made(transfer.clone()),
             None if self.is_held(line).await? => Created::Declined { code: HELD.to_owned() },
             None => {
                 let request = TransferRequest {
@@ -200,9 +275,10 @@ impl<S: Store> Sender<S> {
                     destination: &line.destination,
                     creator: &line.creator,
                     run: sending.run,
-                    reference: &reference,
+                    reference: &sending.reference(&name),
                 };
-                sending.stripe.create_transfer(&request).await.map_err(failed)?
+                let made = sending.stripe.create_transfer(&request).await;
+                made.map_err(|source| SendError::Stripe { line: name.clone(), source })?
             }
         };
         let (end, event) = match made {
@@ -237,6 +313,52 @@ impl<S: Store> Sender<S> {
     async fn is_held(&self, line: &PayoutLine) -> Result<bool, ExecuteError> {
         let known: CreatorPayouts = self.executor.known(&creator_stream(&line.creator), CreatorPayouts::evolve).await?;
         Ok(known.is_held())
+    }
+}
+
+fn line_stream(name: &str) -> StreamId {
+    StreamId::new(Line::STREAM, name.to_owned())
+}
+
+/// Refuses to make anything where Stripe knows lines that this journal has not.
+async fn check_ahead(sending: &Sending<'_>, lines: usize, connection: &mut PgConnection) -> Result<(), SendError> {
+    let last = u32::try_from(lines).unwrap_or(u32::MAX);
+    let mut names: Vec<String> =
+        (last.saturating_add(1)..).take(AHEAD_LINES).map(|line| sending.run.line(line)).collect();
+    let mut run = sending.run;
+    for _ in 0..AHEAD_RUNS {
+        run = run.next();
+        names.extend((1..).take(AHEAD_LINES).map(|line| run.line(line)));
+    }
+    for names in names.chunks(CONCURRENCY) {
+        let mut asked = Vec::new();
+        for name in names {
+            asked.push(sending.transfers_of(name));
+        }
+        for (name, there) in names.iter().zip(join_all(asked).await) {
+            if let Some(transfer) = there?.first() {
+                let transfer = transfer.id.to_string();
+                return Err(SendError::Mismatch { line: name.clone(), transfer, what: "there is no such line yet" });
+            }
+        }
+        journal_id(connection).await?;
+    }
+    Ok(())
+}
+
+/// The line's transfer among those that were found under its name, where there is one.
+fn approved_one<'a>(
+    name: &str,
+    line: &PayoutLine,
+    there: &'a [TransferSnapshot],
+) -> Result<Option<&'a TransferSnapshot>, SendError> {
+    match there {
+        [] => Ok(None),
+        [transfer] => check(name, line, transfer).map(|()| Some(transfer)),
+        several => {
+            let transfer = several.iter().map(|transfer| transfer.id.as_str()).collect::<Vec<_>>().join(" and ");
+            Err(SendError::Mismatch { line: name.to_owned(), transfer, what: "there are several" })
+        }
     }
 }
 
