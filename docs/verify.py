@@ -296,7 +296,7 @@ class Books:
                 self.entry(stream, payload)
                 return payload["entry_id"]
             if kind in ("PeriodClosed", "PeriodReopened"):
-                self.first_open = instant(payload["first_open"])
+                self.first_open = instant(payload["first_open"]) if payload["first_open"] is not None else None
             elif kind == "BalanceTransactionObserved":
                 transaction = payload["transaction"]
                 self.seen(stream, is_satellite, transaction["id"], transaction["currency"], transaction["net"])

@@ -4,8 +4,8 @@
 
 mod e2e;
 
-use e2e::load::{Gateways, Load};
-use e2e::{Finished, Process, Site, finish, gateway_url};
+use e2e::finish;
+use e2e::platform::Platform;
 use fanledger_devkit::history;
 use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::database::Role;
@@ -13,47 +13,6 @@ use fanledger_journal::event::{Metadata, NewEvent, StreamId};
 use fanledger_journal::writer::{Writer, WriterOptions};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-
-/// A running system, and people with tokens.
-struct Platform {
-    site: Site,
-    all: Process,
-    url: String,
-}
-
-impl Platform {
-    async fn start(balance_transactions: &[Value]) -> Self {
-        let site = Site::start().await;
-        site.stand_in.put_all(balance_transactions.iter().cloned());
-        let mut all = site.role("all");
-        let url = gateway_url(&mut all).await;
-        Self { site, all, url }
-    }
-
-    async fn token(&self, role: &str, person: &str) -> String {
-        let minted = finish(self.site.command(["token", "mint", "--role", role, "--subject", person])).await;
-        assert_eq!(minted.code, 0, "{}", minted.stderr);
-        minted.stdout.trim().to_owned()
-    }
-
-    /// Runs a tool as a person of finance.
-    async fn as_finance(&self, person: &str, arguments: &[&str]) -> Finished {
-        let mut command = self.site.command(arguments);
-        command.env("FANLEDGER_GATEWAY_URL", &self.url).env("FANLEDGER_TOKEN", self.token("finance", person).await);
-        finish(command).await
-    }
-
-    /// What a tool answers to somebody who needs no token.
-    async fn json(&self, line: &str) -> Value {
-        self.site.run(line).await.json(0)
-    }
-
-    /// Sends webhooks, and waits until all that follows from them is read.
-    async fn receive(&self, events: &[Value]) {
-        let sent = Load::start(events, Gateways::new(vec![self.url.clone()].into())).finish().await;
-        self.site.read(sent.positions.values().copied().max().unwrap()).await;
-    }
-}
 
 const CLOSE: [&str; 4] = ["ledger", "close", "2026-01", "--json"];
 const JANUARY: &str = "ledger trial-balance --period 2026-01";
@@ -150,6 +109,10 @@ async fn reopened_and_closed_again(platform: &Platform, pool: &PgPool, january: 
     let reopen = ["ledger", "reopen", "2026-01", "--reason", "a charge is whose?", "--json"];
     let reopened = platform.as_finance("bel", &reopen).await.json(0);
     assert_eq!(reopened["state"], "open");
+    platform.site.read(platform.site.head().await).await;
+    let refused = platform.run(JANUARY).await;
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("was reopened and is open"), "{}", refused.stderr);
     let charge: String = sqlx::query_scalar(
         "SELECT object FROM read.suspense WHERE since < '2026-02-01Z' AND account LIKE '%:unattributed' ORDER BY object LIMIT 1",
     )

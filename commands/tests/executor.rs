@@ -186,7 +186,7 @@ async fn nothing_recorded_after_a_close_counts_inside_what_it_closed() {
     for (_, event) in pipeline.events().await {
         match event {
             Event::PeriodClosed(closed) => first_open = Some(closed.first_open),
-            Event::PeriodReopened(reopened) => first_open = Some(reopened.first_open),
+            Event::PeriodReopened(reopened) => first_open = reopened.first_open,
             Event::EntryPosted(entry) => {
                 posted += 1;
                 assert_eq!(

@@ -1,7 +1,8 @@
 //! Periods of the book: calendar months in UTC, closed one after the other. Stream `period/platform`.
 //!
 //! The first close may be of any month that has ended, and closes everything before it, too; each later one is of the month after
-//! the last. Only the last closed month can be opened again, by another person than who closed it.
+//! the last. Only the last closed month can be opened again, by another person than who closed it; with the first one, everything
+//! that it closed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -106,8 +107,8 @@ payload! {
     pub struct PeriodReopened {
         /// The month.
         pub period: Month,
-        /// The first instant that is open: the start of the month.
-        pub first_open: Timestamp,
+        /// The first instant that is open: the start of the month. None where nothing is closed any more.
+        pub first_open: Option<Timestamp>,
         /// When it was reopened.
         pub at: Timestamp,
         /// Who reopened it; another than who closed it.
@@ -293,7 +294,11 @@ impl Period {
         if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
             return Err(PeriodError::Reason);
         }
-        let first_open = period.start().map_err(|source| PeriodError::OutOfRange { period, source })?;
+        // The first close also closed what was before its month.
+        let first_open = match self.closed.as_slice() {
+            [_] => None,
+            _ => Some(period.start().map_err(|source| PeriodError::OutOfRange { period, source })?),
+        };
         Ok(PeriodReopened { period, first_open, at: now, by, reason })
     }
 
@@ -305,7 +310,7 @@ impl Period {
             self.first_open = FirstOpen::at(closed.first_open);
         } else if let Event::PeriodReopened(reopened) = event {
             self.closed.pop();
-            self.first_open = FirstOpen::at(reopened.first_open);
+            self.first_open = FirstOpen(reopened.first_open);
         }
     }
 }

@@ -94,7 +94,7 @@ fn the_last_closed_month_is_reopened_by_somebody_else_and_closed_again() {
     let reopened = period.decide(reopen("2026-10", "ada"), at(NOW)).unwrap();
     let expected = PeriodReopened {
         period: month("2026-10"),
-        first_open: at("2026-10-01T00:00:00Z"),
+        first_open: Some(at("2026-10-01T00:00:00Z")),
         at: at(NOW),
         by: "ada".parse().unwrap(),
         reason: "an invoice was missing".to_owned(),
@@ -108,6 +108,16 @@ fn the_last_closed_month_is_reopened_by_somebody_else_and_closed_again() {
         given(&[close("2026-09", "ada"), close("2026-10", "bel"), reopen("2026-10", "ada"), close("2026-10", "cy")]);
     assert_eq!(closed.first_open(), FirstOpen::at(at("2026-11-01T00:00:00Z")));
     assert!(closed.decide(reopen("2026-10", "bel"), at(NOW)).is_ok(), "who counts is who closed it last");
+}
+
+#[test]
+fn with_the_first_closed_month_everything_is_open_again() {
+    // A slip of the pen closes two millennia; taken back, any month can be the first.
+    let period = given(&[close("0026-10", "ada"), reopen("0026-10", "bel")]);
+    assert_eq!((period.first_open(), period.sequence()), (FirstOpen::default(), 2));
+    let closed = period.decide(close("2026-10", "ada"), at(NOW)).unwrap();
+    let Event::PeriodClosed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.first_open, at("2026-11-01T00:00:00Z"));
 }
 
 #[test]
@@ -186,9 +196,8 @@ proptest! {
             } else if let Event::PeriodReopened(event) = &event {
                 prop_assert_eq!(closed.pop(), Some(event.period));
             }
-            if let Some(last) = closed.last() {
-                prop_assert_eq!(period.first_open(), FirstOpen::at(last.end().unwrap()));
-            }
+            let ends = closed.last().map(|last| last.end().unwrap());
+            prop_assert_eq!(period.first_open().instant(), ends);
             stream.push(event);
         }
         let mut replayed = Period::default();

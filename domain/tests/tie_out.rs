@@ -162,7 +162,7 @@ fn an_entry_that_is_booked_into_a_closed_period_is_found_at_its_position() {
     };
     let reopened = |period: &str| {
         let period: Month = period.parse().unwrap();
-        let (first_open, reason) = (period.start().unwrap(), "a test".to_owned());
+        let (first_open, reason) = (Some(period.start().unwrap()), "a test".to_owned());
         (PERIOD, Event::from(PeriodReopened { period, first_open, at: now(), by: "bel".parse().unwrap(), reason }))
     };
     // Booked at `now`, in February: before the close of that month, and after that of the month before.

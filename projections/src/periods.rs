@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fanledger_domain::event::Event;
 use fanledger_domain::period::{PeriodClosed, PeriodReopened};
+use fanledger_domain::time::Timestamp;
 use fanledger_journal::event::RecordedEvent;
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use sqlx::PgConnection;
@@ -16,13 +17,13 @@ use crate::decode;
 pub struct Periods;
 
 const CREATE: &str = r#"
--- One row per act, a few a month: what is closed now, and a close's number, follow from them. `chain` is the journal's at
--- `position`, in hex.
+-- One row per act, a few a month: what is closed now, and a close's number, follow from them. `first_open` is null where
+-- everything is open; `chain` is the journal's at `position`, in hex.
 CREATE TABLE periods (
     position    bigint PRIMARY KEY,
     act         text COLLATE "C" NOT NULL CHECK (act IN ('closed', 'reopened')),
     period      text COLLATE "C" NOT NULL,
-    first_open  timestamptz NOT NULL,
+    first_open  timestamptz,
     chain       text COLLATE "C" NOT NULL,
     at          timestamptz NOT NULL,
     by          text COLLATE "C" NOT NULL,
@@ -39,7 +40,7 @@ impl Projection for Periods {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
@@ -59,7 +60,7 @@ impl Projection for Periods {
         for recorded in batch {
             let event = decode::event(recorded)?;
             let (act, period, first_open, at, by, reason) = if let Event::PeriodClosed(closed) = &event {
-                ("closed", closed.period, closed.first_open, closed.at, &closed.by, None)
+                ("closed", closed.period, Some(closed.first_open), closed.at, &closed.by, None)
             } else if let Event::PeriodReopened(reopened) = &event {
                 let PeriodReopened { period, first_open, at, by, reason } = reopened;
                 ("reopened", *period, *first_open, *at, by, Some(reason))
@@ -73,7 +74,7 @@ impl Projection for Periods {
             .bind(recorded.position.as_i64())
             .bind(act)
             .bind(period.to_string())
-            .bind(first_open.to_chrono())
+            .bind(first_open.map(Timestamp::to_chrono))
             .bind(recorded.chain.0.as_slice())
             .bind(at.to_chrono())
             .bind(by.as_str())

@@ -33,7 +33,7 @@ pub struct CreatorSpan {
 }
 
 impl CreatorSpan {
-    /// From and to any instants, or a month: as its close fixed it, or, while it was never closed, by effective date as it is.
+    /// From and to any instants, or a month: as its close fixed it, or, while it is open, by effective date as it is.
     ///
     /// # Errors
     /// When the month was not closed so often, or lies beyond what times can hold; or Postgres.
@@ -44,7 +44,7 @@ impl CreatorSpan {
         };
         match asked.resolve(pool).await {
             Ok((from, as_of, by)) => Ok(Self { span: Span { from, as_of, by }, period: Some((month, true)) }),
-            Err(ReadError::Period(PeriodError::NeverClosed(_))) if is_last => {
+            Err(ReadError::Period(PeriodError::NeverClosed(_) | PeriodError::Reopened { .. })) if is_last => {
                 let unheld = |error| ReadError::Query { what: STATEMENT, source: sqlx::Error::Encode(Box::new(error)) };
                 let end = month.end().map_err(unheld)?.as_unix_micros();
                 let last = Timestamp::from_unix_micros(end - 1).map_err(unheld)?;

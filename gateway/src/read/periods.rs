@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::query::{decoding, fetch, parsed, time, unsigned};
+use super::query::{decoding, fetch, optional_time, parsed, time, unsigned};
 use super::{AsOf, By, Read, ReadError};
 
 const WHAT: &str = "periods";
@@ -30,6 +30,17 @@ pub enum PeriodError {
     /// It was never closed, or only together with a later one.
     #[error("{0} was never closed by itself; ask as of its end instead, or see `fanledger ledger periods`")]
     NeverClosed(Month),
+    /// It was closed, and is open again.
+    #[error(
+        "{period} was reopened and is open: ask as of its end, or for what close {closes} fixed (`close={closes}`, on the command \
+         line `--close {closes}`)"
+    )]
+    Reopened {
+        /// The month.
+        period: Month,
+        /// How often it was closed.
+        closes: u32,
+    },
     /// It was not closed so often.
     #[error("there is no close {close} of {period}: its last is {closes}")]
     NoSuchClose {
@@ -90,7 +101,7 @@ struct Act {
     period: Month,
     position: u64,
     chain: String,
-    first_open: Timestamp,
+    first_open: Option<Timestamp>,
     at: Timestamp,
     by: String,
     reason: Option<String>,
@@ -104,7 +115,7 @@ impl Act {
             period: parsed(row, "period")?,
             position: unsigned(row, "position")?,
             chain: row.try_get("chain")?,
-            first_open: time(row, "first_open")?,
+            first_open: optional_time(row, "first_open")?,
             at: time(row, "at")?,
             by: row.try_get("by")?,
             reason: row.try_get("reason")?,
@@ -134,7 +145,7 @@ async fn acts(pool: &PgPool, period: Option<Month>) -> Result<(u64, Vec<Act>), R
 /// Postgres.
 pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
     let (position, acts) = acts(pool, None).await?;
-    let first_open = acts.last().map(|act| act.first_open);
+    let first_open = acts.last().and_then(|act| act.first_open);
     let mut by_period: BTreeMap<Month, Vec<PeriodAct>> = BTreeMap::new();
     for act in acts {
         let known = by_period.entry(act.period).or_default();
@@ -167,30 +178,37 @@ pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
     Ok(Read { position, value })
 }
 
-/// A close, and its number among those of its month.
+/// A close, its number among those of its month, and the first instant after the month.
 struct Closed {
     act: Act,
     close: u32,
+    end: Timestamp,
 }
 
 impl Closed {
+    /// The close of a number; without one, that which the month is closed by.
     async fn find(pool: &PgPool, period: Month, close: Option<u32>) -> Result<Self, ReadError> {
+        let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source })?;
         let (_, acts) = acts(pool, Some(period)).await?;
+        let is_open = acts.last().is_some_and(|act| act.kind == PeriodActKind::Reopened);
         let mut closes: Vec<Act> = acts.into_iter().filter(|act| act.kind == PeriodActKind::Closed).collect();
         let count = u32::try_from(closes.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return Err(PeriodError::NeverClosed(period).into());
         }
+        if is_open && close.is_none() {
+            return Err(PeriodError::Reopened { period, closes: count }.into());
+        }
         let close = close.unwrap_or(count);
         if !(1..=count).contains(&close) {
             return Err(PeriodError::NoSuchClose { period, close, closes: count }.into());
         }
-        Ok(Self { act: closes.swap_remove(close as usize - 1), close })
+        Ok(Self { act: closes.swap_remove(close as usize - 1), close, end })
     }
 
     /// Up to the month's last microsecond, as it was known at the close.
     fn as_of(&self) -> AsOf {
-        AsOf::Known { instant: before(self.act.first_open), position: self.act.position }
+        AsOf::Known { instant: before(self.end), position: self.act.position }
     }
 }
 
@@ -212,7 +230,7 @@ pub async fn closed_balance<M: From<i128> + Display>(
 ) -> Result<Read<TrialBalance<M>>, ReadError> {
     let closed = Closed::find(pool, period, close).await?;
     let balance = super::trial_balance::<M>(pool, closed.as_of(), By::Effective, None).await?;
-    let Closed { act, close } = closed;
+    let Closed { act, close, end } = closed;
     let digest = digest(period, &act, &balance.value);
     let mut value = TrialBalance { position: act.position, ..balance.value };
     if let Some(currency) = currency {
@@ -223,7 +241,7 @@ pub async fn closed_balance<M: From<i128> + Display>(
         close,
         position: act.position,
         chain: act.chain,
-        first_open: act.first_open.to_string(),
+        first_open: end.to_string(),
         closed_at: act.at.to_string(),
         closed_by: act.by,
         digest,

@@ -6,7 +6,7 @@ use fanledger_domain::entry::{Activity, StatementLine};
 use fanledger_domain::event::Event;
 use fanledger_domain::facts::PaymentKind;
 use fanledger_domain::id::CreatorId;
-use fanledger_domain::period::{Month, PeriodClosed};
+use fanledger_domain::period::{Month, PeriodClosed, PeriodReopened};
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read::{
     self, ActivityFilter, AsOf, Asked, By, CreatorSpan, ReadError, creator_activity, creator_statement,
@@ -293,6 +293,23 @@ async fn a_closed_month_is_as_it_was_closed_and_an_open_one_as_it_is() {
     let now = ask(&books, "crt_1", Some(start), Asked::AsOf(AsOf::Instant(last), By::Effective)).await.1.unwrap();
     check(&now, &within(&made).iter().collect::<Vec<_>>(), Some(start), By::Effective, "now");
     assert_ne!(now.currencies, closed.currencies);
+
+    // Opened again it is as it is, and its close is asked for by number.
+    let reopened = PeriodReopened {
+        period: month,
+        first_open: None,
+        at: end,
+        by: "bel".parse().unwrap(),
+        reason: "a statement came late".to_owned(),
+    };
+    let (at, reopened) = (made[made.len() - 1].clone(), Event::PeriodReopened(reopened));
+    let reopened = recorded(at.position + 1, at.recorded_at.to_chrono(), "period", "platform", None, &reopened);
+    books.apply(&[reopened], is_creators).await;
+    let open = ask(&books, "crt_1", None, Asked::Period(month, None)).await.1.unwrap();
+    assert!(!open.closed);
+    assert_eq!(open.currencies, now.currencies);
+    let first = ask(&books, "crt_1", None, Asked::Period(month, Some(1))).await.1.unwrap();
+    assert_eq!((first.closed, first.currencies), (true, closed.currencies));
 }
 
 #[tokio::test]

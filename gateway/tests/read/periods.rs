@@ -34,7 +34,7 @@ fn closed(position: u64, by: &str) -> Arc<RecordedEvent> {
 
 fn reopened(position: u64, by: &str) -> Arc<RecordedEvent> {
     let at = "2024-03-03T09:00:00Z".parse().unwrap();
-    let (first_open, reason) = (month().start().unwrap(), "a statement came late".to_owned());
+    let (first_open, reason) = (None, "a statement came late".to_owned());
     let event = PeriodReopened { period: month(), first_open, at, by: by.parse().unwrap(), reason };
     recorded(position, at.to_chrono(), "period", "platform", None, &Event::PeriodReopened(event))
 }
@@ -155,6 +155,24 @@ async fn closes_are_told_with_who_and_why() {
     let empty = Books::empty().await;
     let none = read::periods(&empty.pool).await.unwrap().value;
     assert_eq!((none.first_open, none.next, none.periods.len()), (None, None, 0));
+}
+
+#[tokio::test]
+async fn a_month_that_is_open_again_is_not_shown_as_closed() {
+    let books = Books::empty().await;
+    let made = history(&mut Dice(24), 20);
+    let events: Vec<_> = made.iter().map(Made::event).collect();
+    books.apply(&events, |_| true).await;
+    let close = made[19].position + 1;
+    books.apply(&[closed(close, "ada")], |_| true).await;
+    let fixed = closing(&books.pool, None).await;
+    books.apply(&[reopened(close + 1, "bel")], |_| true).await;
+
+    let refused = read::closed_balance::<MinorNumber>(&books.pool, month(), None, None).await.unwrap_err();
+    assert!(matches!(refused, ReadError::Period(PeriodError::Reopened { closes: 1, .. })), "{refused:?}");
+    assert_eq!(closing(&books.pool, Some(1)).await, fixed);
+    let periods = read::periods(&books.pool).await.unwrap().value;
+    assert_eq!((periods.first_open, periods.next, periods.periods[0].state), (None, None, PeriodState::Open));
 }
 
 /// A month that was closed before anything was posted has no balances, and still has none when older entries follow.

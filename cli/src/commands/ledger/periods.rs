@@ -64,7 +64,10 @@ pub(super) async fn periods(settings: &Settings, output: Output) -> Result<Outco
         (Some(first_open), Some(next)) => {
             output.line(format_args!("Open from {first_open} on; the next month to close is {next}."))?;
         }
-        _ => return Ok(output.line("Nothing was closed: every month is open.").map(|()| Outcome::Fine)?),
+        _ => output.line("Nothing is closed: every month is open, and any that has ended can be closed first.")?,
+    }
+    if periods.periods.is_empty() {
+        return Ok(Outcome::Fine);
     }
     output.line("")?;
     let rows = periods.periods.into_iter().flat_map(|period| {
