@@ -160,7 +160,12 @@ async fn an_entry_is_read_by_its_id() {
     books.get("/entries/ch_1:1:20260102T000001Z").await.problem(404, "not-found");
     books.get("/entries/a%20b").await.problem(422, "parameters-invalid");
     books.get("/entries/ch_1:1:20260102T000000Z?as_of=2026-01-02T00:00:00Z").await.json();
-    books.get("/entries/ch_1:1:20260102T000000Z?as_of=2026-01-01T23:59:59Z").await.problem(404, "not-found");
+    books.get("/entries/ch_1:1:20260102T000000Z?as_of=2026-01-01T23:59:59Z").await.problem(422, "as-of-out-of-range");
+    books.get("/entries/ch_1:1:20260102T000000Z?as_of=0").await.problem(422, "as-of-out-of-range");
+    books.get("/entries/ch_1:1:20260102T000000Z?as_of=999").await.problem(422, "as-of-out-of-range");
+    books.post(2, 500, "usd").await;
+    books.catch_up().await;
+    books.get("/entries/ch_2:1:20260103T000000Z?as_of=2026-01-02T00:00:00Z").await.problem(404, "not-found");
     books.get("/entries/ch_1:1:20260102T000000Z?limit=1").await.problem(422, "parameters-invalid");
     books.app.get("/api/v1/ledger/stripe-events/evt_1").role(Role::Operator).send().await.problem(404, "not-found");
 }

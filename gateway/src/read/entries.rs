@@ -8,15 +8,20 @@ use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
+use super::cut::Cut;
 use super::query::{bigint, decoding, fetch, time, undecodable, unsigned};
 use super::{AsOf, By, Read, ReadError};
 
 const WHAT: &str = "an entry";
 
-/// One entry, if it is there as of then, inclusive.
+/// One entry, if it is there as of then, inclusive, with what takes it back as of then: a reversal that waits counts from when
+/// it was proposed or is to have occurred. One that was rejected is told as of no time; nothing came of it.
+///
+/// What led to the entry needs no bound of its own: facts, webhook and approval are of the same command or before it.
 ///
 /// # Errors
-/// An entry that is not there, or was not as of then; or Postgres.
+/// A time or position before the first entry, a position that is not there yet, an entry that is not there, or was not as of
+/// then; or Postgres.
 pub async fn entry<M: From<i128>>(
     pool: &PgPool,
     id: &EntryId,
@@ -29,30 +34,49 @@ pub async fn entry<M: From<i128>>(
         AsOf::Instant(at) => (None, Some(at.to_chrono())),
         AsOf::Known { instant, position } => (Some(bigint(position)), Some(instant.to_chrono())),
     };
-    let rows = fetch(
-        pool,
-        WHAT,
+    let cut = Cut { as_of, by };
+    let sql = sql(cut);
+    let rows = fetch(pool, WHAT, &sql, |query| query.bind(id.as_str()).bind(until_position).bind(until)).await?;
+    let row = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    let position = decoding(WHAT, || unsigned(row, "at"))?;
+    cut.check(WHAT, row, position)?;
+    let entry = decoding(WHAT, || read(row))?;
+    entry.map(|value| Read { position, value }).ok_or_else(|| ReadError::UnknownEntry(id.clone()))
+}
+
+/// $1 the id, $2 the last position, $3 the last instant.
+fn sql(cut: Cut) -> String {
+    // The column of `entries` that the instant is compared with, that which has an index and goes in the same order, and when a
+    // reversal began to count. A reversal's effective time is known once it is posted.
+    let (time, order, reversal_time) = match cut.axis() {
+        By::Effective => (
+            "effective_at",
+            "effective_at",
+            "coalesce((SELECT b.effective_at FROM read.entries AS b WHERE b.entry_id = r.entry_id), r.occurred_at)",
+        ),
+        By::Occurred => ("occurred_at", "occurred_at", "r.occurred_at"),
+        By::Recorded => ("recorded_at", "position", "r.proposed_at"),
+    };
+    format!(
         "SELECT least(p.position, i.position, h.position)::bigint AS at,
+                (SELECT f.{time} FROM read.entries AS f ORDER BY f.{order} LIMIT 1)::timestamptz AS first_at,
+                (SELECT f.position FROM read.entries AS f ORDER BY f.position LIMIT 1)::bigint AS first_position,
                 e.entry_id::text AS entry_id, e.position::bigint AS position, e.stream_type::text AS stream_type, e.stream_id::text AS stream_id,
                 e.object::text AS object, e.facts::text AS facts, e.stripe_event::text AS stripe_event, s.position::bigint AS stripe_position,
                 e.description::text AS description, e.occurred_at::timestamptz AS occurred_at, e.effective_at::timestamptz AS effective_at,
                 e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings,
                 m.proposed_by::text AS proposed_by, m.decided_by::text AS approved_by, m.reason::text AS reason,
                 m.reverses::text AS reverses,
-                (SELECT r.id FROM read.manual_entries AS r WHERE r.reverses = e.entry_id AND r.state <> 'rejected')::text AS reversed_by
+                (SELECT r.id FROM read.manual_entries AS r
+                 WHERE r.reverses = e.entry_id AND r.state <> 'rejected' AND ($2::bigint IS NULL OR r.position <= $2)
+                   AND ($3::timestamptz IS NULL OR {reversal_time} <= $3))::text AS reversed_by
          FROM read.positions AS p JOIN read.positions AS i ON p.name = 'entries' AND i.name = 'stripe_inbox'
          JOIN read.positions AS h ON h.name = 'manual_entries'
-         LEFT JOIN read.entries AS e ON e.entry_id = $1::text AND e.position <= coalesce($2::bigint, e.position)
-              AND CASE $3::text WHEN 'occurred' THEN e.occurred_at WHEN 'effective' THEN e.effective_at ELSE e.recorded_at END
-                  <= coalesce($4::timestamptz, 'infinity')
+         LEFT JOIN read.entries AS e ON e.entry_id = $1::text AND ($2::bigint IS NULL OR e.position <= $2)
+              AND ($3::timestamptz IS NULL OR e.{time} <= $3)
          LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event
-         LEFT JOIN read.manual_entries AS m ON e.stream_type = 'manual_entry' AND m.id = e.object",
-        |query| query.bind(id.as_str()).bind(until_position).bind(by.as_str()).bind(until),
+         LEFT JOIN read.manual_entries AS m ON e.stream_type = 'manual_entry' AND m.id = e.object"
     )
-    .await?;
-    let row = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
-    let (position, entry) = decoding(WHAT, || Ok((unsigned(row, "at")?, read(row)?)))?;
-    entry.map(|value| Read { position, value }).ok_or_else(|| ReadError::UnknownEntry(id.clone()))
 }
 
 #[derive(Deserialize)]

@@ -7,12 +7,13 @@ use fanledger_domain::entry::{FactReference, Side};
 use fanledger_domain::event::{
     Event, NotTranslatedReason, StripeEventNotTranslated, StripeEventReceived, StripeObjectsLinked,
 };
+use fanledger_domain::manual_entry::{ManualEntryApproved, ManualEntryProposed};
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read::{self, AsOf, Asked, By, InboxFilter};
-use fanledger_gateway_api::{InboxStatus, Minor, MinorNumber};
+use fanledger_gateway::read::{self, AsOf, Asked, By, InboxFilter, ReadError};
+use fanledger_gateway_api::{AwaitedPart, InboxStatus, Minor, MinorNumber};
 use fanledger_journal::event::RecordedEvent;
 
-use crate::made::{Books, Dice, Made, history, recorded};
+use crate::made::{ALL_BY, Books, Dice, Made, charge, history, recorded};
 
 const NOW: Asked = Asked::AsOf(AsOf::Latest, By::Effective);
 
@@ -48,6 +49,120 @@ async fn an_entry_is_told_with_what_led_to_it() {
     let webhook = &entry.cause.stripe_events[0];
     assert_eq!((webhook.id.as_str(), webhook.position), ("evt_1", Some(12)));
     assert_eq!(entry.postings.len(), made.entry.postings.len());
+}
+
+/// A reversal of an entry by hand, of which each time is another.
+struct Reversal {
+    proposed_at: u64,
+    posted_at: u64,
+    proposed: Timestamp,
+    occurred: Timestamp,
+    effective: Timestamp,
+    events: [Arc<RecordedEvent>; 3],
+}
+
+impl Reversal {
+    fn of(reversed: &Made) -> Self {
+        let at = |days: i64| {
+            Timestamp::from_unix_micros(reversed.entry.effective_at.as_unix_micros() + days * 86_400_000_000).unwrap()
+        };
+        let (occurred, effective, proposed, approved) = (at(1), at(2), at(900), at(901));
+        let (proposed_at, posted_at) = (reversed.position + 5, reversed.position + 9);
+        let proposal = ManualEntryProposed {
+            id: "mne_1".parse().unwrap(),
+            description: "taken back".to_owned(),
+            reason: "booked twice".to_owned(),
+            occurred_at: occurred,
+            reverses: Some(reversed.entry.entry_id.clone()),
+            postings: reversed.entry.postings.clone(),
+            at: proposed,
+            by: "ada".parse().unwrap(),
+            needs_approval: true,
+        };
+        let approval = ManualEntryApproved { id: proposal.id.clone(), at: approved, by: "grace".parse().unwrap() };
+        let mut entry = reversed.entry.clone();
+        entry.cause.object = proposal.id.clone();
+        // The id that the projection works out from the approval, with which the entry is one command.
+        entry.entry_id = fanledger_domain::manual_entry::entry_id(&proposal.id, posted_at - 1, occurred).unwrap();
+        (entry.occurred_at, entry.effective_at) = (occurred, effective);
+        let by_hand = |position: u64, at: Timestamp, event: &Event| {
+            recorded(position, at.to_chrono(), "manual_entry", "mne_1", None, event)
+        };
+        let events = [
+            by_hand(proposed_at, proposed, &Event::ManualEntryProposed(proposal)),
+            by_hand(posted_at - 1, approved, &Event::ManualEntryApproved(approval)),
+            by_hand(posted_at, approved, &Event::EntryPosted(entry)),
+        ];
+        Self { proposed_at, posted_at, proposed, occurred, effective, events }
+    }
+}
+
+/// Whoever asks as of a month's end is not told of what came after it.
+#[tokio::test]
+async fn an_entry_as_of_then_is_not_told_with_what_came_later() {
+    let books = Books::empty().await;
+    let made = history(&mut Dice(6), 1).remove(0);
+    let reversal = Reversal::of(&made);
+    books.apply(&[made.event()], |_| true).await;
+    books.apply(&reversal.events, |_| true).await;
+    let before = |at: Timestamp| AsOf::Instant(Timestamp::from_unix_micros(at.as_unix_micros() - 1).unwrap());
+    let cases = [
+        (AsOf::Latest, By::Effective, true),
+        (AsOf::Position(reversal.proposed_at), By::Effective, true),
+        (AsOf::Position(reversal.proposed_at - 1), By::Effective, false),
+        (AsOf::Instant(reversal.occurred), By::Occurred, true),
+        (before(reversal.occurred), By::Occurred, false),
+        (AsOf::Instant(reversal.effective), By::Effective, true),
+        (before(reversal.effective), By::Effective, false),
+        (AsOf::Instant(reversal.proposed), By::Recorded, true),
+        (before(reversal.proposed), By::Recorded, false),
+    ];
+    for (as_of, by, is_told) in cases {
+        let entry = read::entry::<Minor>(&books.pool, &made.entry.entry_id, as_of, by).await.unwrap().value;
+        assert_eq!(entry.reversed_by.as_deref(), is_told.then_some("mne_1"), "{as_of:?} {by:?}");
+    }
+    // Who agreed is of the same command as the entry: where the one is told, so is the other.
+    let id =
+        fanledger_domain::manual_entry::entry_id(&"mne_1".parse().unwrap(), reversal.posted_at - 1, reversal.occurred)
+            .unwrap();
+    for as_of in [AsOf::Position(reversal.posted_at), AsOf::Instant(reversal.effective)] {
+        let entry = read::entry::<Minor>(&books.pool, &id, as_of, By::Effective).await.unwrap().value;
+        assert_eq!(entry.cause.act.unwrap().approved_by.as_deref(), Some("grace"), "{as_of:?}");
+    }
+    let unposted = AsOf::Position(reversal.posted_at - 1);
+    let refused = read::entry::<Minor>(&books.pool, &id, unposted, By::Effective).await;
+    assert!(matches!(refused, Err(ReadError::UnknownEntry(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_entry_as_of_a_time_that_the_books_do_not_reach_is_refused() {
+    let books = Books::empty().await;
+    let made = history(&mut Dice(8), 5);
+    let id = &made[2].entry.entry_id;
+    let ask = async |as_of, by| read::entry::<Minor>(&books.pool, id, as_of, by).await;
+    let empty = ask(AsOf::Position(0), By::Effective).await;
+    assert!(matches!(empty, Err(ReadError::BeforeFirstEntry { first: None, .. })), "{empty:?}");
+
+    let events: Vec<_> = made.iter().map(Made::event).collect();
+    books.apply(&events, |_| true).await;
+    let (first, last) = (made[0].position, made[4].position);
+    let early = ask(AsOf::Position(first - 1), By::Effective).await;
+    assert!(
+        matches!(early, Err(ReadError::BeforeFirstEntry { first: Some(AsOf::Position(told)), .. }) if told == first),
+        "{early:?}"
+    );
+    let late = ask(AsOf::Position(last + 1), By::Effective).await;
+    assert!(matches!(late, Err(ReadError::AsOfPositionAhead { .. })), "{late:?}");
+    assert!(ask(AsOf::Position(last), By::Effective).await.is_ok());
+    for by in ALL_BY {
+        let first = made.iter().map(|made| made.at(by)).min().unwrap();
+        let before = AsOf::Instant(Timestamp::from_unix_micros(first.as_unix_micros() - 1).unwrap());
+        let early = ask(before, by).await;
+        assert!(
+            matches!(early, Err(ReadError::BeforeFirstEntry { first: Some(AsOf::Instant(told)), .. }) if told == first),
+            "{by:?} {early:?}"
+        );
+    }
 }
 
 fn received(position: u64, id: &str) -> Arc<RecordedEvent> {
@@ -168,6 +283,53 @@ async fn what_waits_is_listed_oldest_first_in_pages() {
         (none.position, none.value.items.len(), none.value.next),
         (events.last().unwrap().position.get(), 0, None)
     );
+}
+
+#[tokio::test]
+async fn what_is_awaited_is_listed_oldest_first_in_pages() {
+    let books = Books::empty().await;
+    // Two are of one instant, so that a page ends between them.
+    let events = [
+        charge(4, "ch_b", "2024-02-02T00:00:00Z", 250, Some("txn_b")),
+        charge(5, "ch_c", "2024-02-02T00:00:00Z", 75, None),
+        charge(6, "ch_a", "2024-02-01T00:00:00Z", 1000, None),
+    ];
+    books.apply(&events, |name| name == "awaited").await;
+    let whole = read::awaited::<MinorNumber>(&books.pool, None, 500).await.unwrap();
+    assert_eq!((whole.position, &whole.value.next), (6, &None));
+    let told: Vec<_> = whole
+        .value
+        .items
+        .iter()
+        .map(|item| {
+            let named = item.balance_transaction.as_deref();
+            (item.object.as_str(), item.part, item.amount_minor.0, item.since.as_str(), named)
+        })
+        .collect();
+    use AwaitedPart::Movement;
+    assert_eq!(
+        told,
+        [
+            ("ch_a", Movement, 1000, "2024-02-01T00:00:00Z", None),
+            ("ch_b", Movement, 250, "2024-02-02T00:00:00Z", Some("txn_b")),
+            ("ch_c", Movement, 75, "2024-02-02T00:00:00Z", None),
+        ]
+    );
+    let first = &whole.value.items[0];
+    assert_eq!((first.stream.as_str(), first.currency.as_str()), ("stripe_charge/ch_a", "usd"));
+    for limit in 1..=3 {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = read::awaited::<MinorNumber>(&books.pool, after.as_ref(), limit).await.unwrap().value;
+            assert!(page.items.len() <= limit as usize);
+            found.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, whole.value.items, "limit {limit}");
+    }
 }
 
 #[tokio::test]

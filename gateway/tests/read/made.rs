@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use fanledger_devkit::TestDatabase;
 use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
-use fanledger_domain::event::Event;
+use fanledger_domain::event::{ChargeObserved, Event};
+use fanledger_domain::facts::{ChargeSnapshot, ChargeStatus, EventStamp, Offer};
 use fanledger_domain::money::Money;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read::{AsOf, By};
@@ -177,6 +178,28 @@ pub fn recorded(
         chain: ChainDigest::START,
         previous_chain: ChainDigest::START,
     })
+}
+
+/// A charge in usd that took its money at `created`, and whose balance transaction was not seen; it may be named.
+pub fn charge(position: u64, id: &str, created: &str, minor: i64, named: Option<&str>) -> Arc<RecordedEvent> {
+    let created: Timestamp = created.parse().unwrap();
+    let charge = ChargeSnapshot {
+        id: id.parse().unwrap(),
+        created,
+        currency: "usd".parse().unwrap(),
+        amount: minor,
+        amount_captured: minor,
+        status: ChargeStatus::Succeeded,
+        captured: true,
+        payment_intent: None,
+        invoice: None,
+        balance_transaction: named.map(|named| named.parse().unwrap()),
+        failure_balance_transaction: None,
+        offer: Offer::Silent,
+    };
+    let stamp = EventStamp { created, event: "evt_1".parse().unwrap() };
+    let event = Event::ChargeObserved(ChargeObserved { stamp, charge });
+    recorded(position, created.to_chrono(), "stripe_charge", id, None, &event)
 }
 
 /// Entries at the edges, recorded in order, at positions with gaps between them (other events).
