@@ -96,7 +96,11 @@ async fn a_month_is_closed_by_one_person_and_opened_by_another() {
     let opened = books.act("bel", "2026-01/reopen", why).await.json();
     assert_eq!((&opened["period"], &opened["state"]), (&json!("2026-01"), &json!("open")));
     let told = books.get("/periods").await.json();
-    assert_eq!((&told["first_open"], &told["next"]), (&Value::Null, &Value::Null), "with the first month, everything is");
+    assert_eq!(
+        (&told["first_open"], &told["next"]),
+        (&Value::Null, &Value::Null),
+        "with the first month, everything is"
+    );
     assert_eq!(told["periods"][0]["state"], "open");
     assert_eq!(told["periods"][0]["acts"][1]["reason"], "a statement came late");
 }
@@ -207,6 +211,55 @@ async fn the_lines_of_an_account_are_read_from_one_instant_to_another() {
     let other =
         books.get(&format!("/accounts/assets:bank/postings?from=2026-01-01T00:00:00Z&limit=2&cursor={cursor}")).await;
     other.problem(400, "cursor-invalid");
+}
+
+/// A webhook of a charge came, and its balance transaction did not.
+#[tokio::test]
+async fn what_is_awaited_is_listed_and_counted_before_a_close() {
+    let books = Books::new().await;
+    for (number, day) in [(1, 9), (2, 8), (3, 7)] {
+        let id = format!("ch_{number}");
+        let created = format!("2026-01-0{day}T00:00:00Z");
+        let charge = json!({
+            "id": id, "created": created, "currency": "usd", "amount": 100 * number, "amount_captured": 100 * number,
+            "status": "succeeded", "captured": true, "offer": "silent"
+        });
+        let payload = json!({"stamp": {"created": created, "event": "evt_1"}, "charge": charge});
+        let event = NewEvent {
+            event_type: "ChargeObserved".to_owned(),
+            event_version: "1".to_owned(),
+            payload: payload.to_string(),
+        };
+        let command = Command::new(StreamId::new("stripe_charge", id), 0, Metadata::default(), vec![event]);
+        assert!(matches!(books.writer.append(command).await.unwrap(), Outcome::Appended { .. }));
+    }
+    books.catch_up().await;
+    let first = books.get("/awaited?limit=2").await.json();
+    let path = format!("/awaited?limit=2&cursor={}", first["next_cursor"].as_str().unwrap());
+    let rest = books.get(&path).await.json();
+    assert_eq!(rest["next_cursor"], Value::Null);
+    let items = [&first["items"], &rest["items"]].map(|items| items.as_array().unwrap().clone()).concat();
+    let told: Vec<_> = items.iter().map(|item| (&item["object"], &item["amount_minor"], &item["part"])).collect();
+    let movement = json!("movement");
+    assert_eq!(
+        told,
+        [
+            (&json!("ch_3"), &json!("300"), &movement),
+            (&json!("ch_2"), &json!("200"), &movement),
+            (&json!("ch_1"), &json!("100"), &movement)
+        ]
+    );
+    // Only what is awaited now is known.
+    let refused = books.get("/awaited?as_of=2026-01-08T00:00:00Z").await;
+    refused.problem(422, "parameters-invalid");
+    assert_eq!(refused.errors().into_keys().collect::<Vec<_>>(), ["as_of"]);
+
+    let review = books.get("/periods/2026-01/review").await;
+    let awaited = json!([{"kind": "awaited", "currency": "usd", "count": 3, "balance_minor": "600"}]);
+    assert_eq!((review.header("journal-position"), &review.json()["open"]), (Some("3"), &awaited));
+    // While `awaited` rests, the review says how far it knows, and waits for no more than it is asked to.
+    books.app.move_runners(&["awaited"], 2).await;
+    assert_eq!(books.get("/periods/2026-01/review").await.header("journal-position"), Some("2"));
 }
 
 /// What a question does not take is refused, not passed over.

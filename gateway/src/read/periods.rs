@@ -7,19 +7,21 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use fanledger_domain::account::{Account, Bucket};
+use fanledger_domain::account::Account;
 use fanledger_domain::money::Currency;
 use fanledger_domain::period::Month;
 use fanledger_domain::time::{Timestamp, TimestampError};
 use fanledger_gateway_api::{
-    Closing, MinorNumber, OpenKind, OpenMoney, PeriodAct, PeriodActKind, PeriodHistory, PeriodReview, PeriodState,
-    Periods, TrialBalance,
+    Closing, OpenKind, OpenMoney, PeriodAct, PeriodActKind, PeriodHistory, PeriodReview, PeriodState, Periods,
+    TrialBalance,
 };
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::query::{decoding, fetch, optional_time, parsed, time, unsigned};
+use super::answered_from::REVIEW;
+use super::cut::Cut;
+use super::query::{decoding, fetch, integer, optional_time, parsed, time, undecodable, unsigned};
 use super::{AsOf, By, Read, ReadError};
 
 const WHAT: &str = "periods";
@@ -266,68 +268,87 @@ fn digest<M: Display>(period: Month, close: &Act, balance: &TrialBalance<M>) -> 
 
 /// What is open by the end of a month, as of now: money in suspense, what is awaited and unconfirmed, and creators who owe.
 ///
+/// Counted and summed where it lies: there may be as much of it as there are charges.
+///
 /// # Errors
 /// Postgres.
 pub async fn period_review<M: From<i128>>(pool: &PgPool, period: Month) -> Result<Read<PeriodReview<M>>, ReadError> {
+    const WHAT: &str = "what is open before a close";
     let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source })?;
-    let as_of = AsOf::Instant(before(end));
-    let balances = super::trial_balance::<MinorNumber>(pool, as_of, By::Effective, None).await;
-    let balances = match balances {
-        Ok(read) => read,
-        // There is nothing open where there is nothing.
-        Err(ReadError::BeforeFirstEntry { .. }) => {
-            super::trial_balance::<MinorNumber>(pool, AsOf::Latest, By::Effective, None).await.map(|read| {
-                let value = TrialBalance { currencies: Vec::new(), ..read.value };
-                Read { value, ..read }
-            })?
-        }
-        Err(other) => return Err(other),
+    // Nothing is asked of the cut: there is nothing open where there is nothing yet.
+    let cut = Cut { as_of: AsOf::Instant(before(end)), by: By::Effective };
+    let sql = review_sql(cut);
+    let rows = fetch(pool, WHAT, &sql, |query| {
+        cut.bind(query).bind(end.to_chrono()).bind(Account::StripeUnconfirmed.to_string())
+    })
+    .await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    decoding(WHAT, || {
+        let position = unsigned(first, "position")?;
+        let open: BTreeMap<_, _> =
+            rows.iter().filter_map(|row| open_money(row).transpose()).collect::<Result<_, _>>()?;
+        let value = PeriodReview { period: period.to_string(), position, open: open.into_values().collect() };
+        Ok(Read { position, value })
+    })
+}
+
+/// $1 the cut, $2 the first instant after the month, $3 the account of what is unconfirmed.
+fn review_sql(cut: Cut) -> String {
+    format!(
+        "WITH RECURSIVE at AS (
+             SELECT min(p.position) AS position FROM read.positions AS p WHERE p.name IN ('{projections}')
+             HAVING count(*) = {projections_count}
+         ), keys AS (
+             SELECT t.account, t.currency, t.debits, t.credits, t.lines FROM read.balance_totals AS t
+             WHERE t.account = $3::text OR t.account LIKE 'liabilities:creators:%:available'
+         ), {turnover}, suspense AS (
+             -- By object, as it is listed and worked off.
+             SELECT l.currency, sum(CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END) AS balance
+             FROM read.postings AS l
+             WHERE l.account LIKE 'liabilities:suspense:%' AND l.effective_at < $2::timestamptz
+             GROUP BY l.account, l.object, l.currency
+         ), open AS (
+             SELECT 'suspense' AS kind, s.currency, count(*) AS count, sum(s.balance) AS balance
+             FROM suspense AS s WHERE s.balance <> 0 GROUP BY s.currency
+             UNION ALL
+             SELECT 'awaited', a.currency, count(*), sum(a.amount)
+             FROM read.awaited AS a WHERE a.since < $2::timestamptz GROUP BY a.currency
+             UNION ALL
+             SELECT 'unconfirmed', t.currency, count(*), sum(t.debits - t.credits)
+             FROM turnover AS t WHERE t.account = $3::text AND t.debits <> t.credits GROUP BY t.currency
+             UNION ALL
+             -- Whom the platform owes has a credit.
+             SELECT 'negative_available', t.currency, count(*), sum(t.debits - t.credits)
+             FROM turnover AS t WHERE t.account <> $3::text AND t.debits > t.credits GROUP BY t.currency
+         )
+         SELECT at.position::bigint AS position, o.kind::text AS kind, o.currency::text AS currency, o.count::bigint AS count,
+                o.balance::text AS balance
+         FROM at LEFT JOIN open AS o ON true",
+        projections = REVIEW.join("', '"),
+        projections_count = REVIEW.len(),
+        turnover = cut.turnover("$1"),
+    )
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is no kind of what is open")]
+struct NoKind(String);
+
+/// What is open, with the key that it is ordered by.
+type Keyed<M> = ((OpenKind, String), OpenMoney<M>);
+
+/// Nothing, in the row of a month of which nothing is open.
+fn open_money<M: From<i128>>(row: &PgRow) -> Result<Option<Keyed<M>>, sqlx::Error> {
+    let Some(kind) = row.try_get::<Option<String>, _>("kind")? else { return Ok(None) };
+    let kind = match kind.as_str() {
+        "suspense" => OpenKind::Suspense,
+        "awaited" => OpenKind::Awaited,
+        "unconfirmed" => OpenKind::Unconfirmed,
+        "negative_available" => OpenKind::NegativeAvailable,
+        _ => return Err(undecodable("kind", NoKind(kind))),
     };
-    let mut open = Open::default();
-    for currency in &balances.value.currencies {
-        for account in &currency.accounts {
-            let balance = account.balance_minor.0;
-            if let Some(kind) = kind_of(&account.account, balance) {
-                open.add(kind, &currency.currency, balance);
-            }
-        }
-    }
-    if !balances.value.currencies.is_empty() {
-        let suspense = super::suspense::<MinorNumber>(pool, Asked::AsOf(as_of, By::Effective), None, u32::MAX).await?;
-        suspense.value.items.iter().for_each(|item| open.add(OpenKind::Suspense, &item.currency, item.balance_minor.0));
-    }
-    for item in super::awaited::<MinorNumber>(pool, None, u32::MAX).await?.value.items {
-        if item.since.parse::<Timestamp>().is_ok_and(|since| since < end) {
-            open.add(OpenKind::Awaited, &item.currency, item.amount_minor.0);
-        }
-    }
-    let open = open.0.into_iter().map(|((kind, currency), (count, balance))| OpenMoney {
-        kind,
-        currency,
-        count,
-        balance_minor: balance.into(),
-    });
-    let value = PeriodReview { period: period.to_string(), position: balances.position, open: open.collect() };
-    Ok(Read { position: balances.position, value })
-}
-
-/// Counts and sums, by kind and currency.
-#[derive(Default)]
-struct Open(BTreeMap<(OpenKind, String), (u64, i128)>);
-
-impl Open {
-    fn add(&mut self, kind: OpenKind, currency: &str, minor: i128) {
-        let sum = self.0.entry((kind, currency.to_owned())).or_default();
-        sum.0 += 1;
-        sum.1 += minor;
-    }
-}
-
-/// What a balance, debits minus credits, leaves open; suspense is counted by object, elsewhere.
-fn kind_of(account: &str, balance: i128) -> Option<OpenKind> {
-    match account.parse::<Account>() {
-        Ok(Account::StripeUnconfirmed) if balance != 0 => Some(OpenKind::Unconfirmed),
-        Ok(Account::Creator(_, Bucket::Available)) if balance > 0 => Some(OpenKind::NegativeAvailable),
-        Ok(_) | Err(_) => None,
-    }
+    let currency: String = row.try_get("currency")?;
+    let balance_minor = integer(row, "balance")?.into();
+    let money = OpenMoney { kind, currency: currency.clone(), count: unsigned(row, "count")?, balance_minor };
+    Ok(Some(((kind, currency), money)))
 }

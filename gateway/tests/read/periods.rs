@@ -16,7 +16,7 @@ use fanledger_journal::event::RecordedEvent;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
-use crate::made::{ACCOUNTS, ALL_BY, Books, Dice, Made, edges, history, plain, recorded};
+use crate::made::{ACCOUNTS, ALL_BY, Books, Dice, Made, charge, edges, history, plain, recorded};
 
 fn month() -> Month {
     "2024-02".parse().unwrap()
@@ -352,15 +352,53 @@ async fn a_review_counts_what_is_open_by_the_end_of_the_month() {
         entry(7, inside, "liabilities:creators:crt_1:available", BANK, 70),
         entry(8, inside, BANK, "liabilities:creators:crt_2:available", 20),
         entry(9, "2024-03-01T00:00:00Z", UNCONFIRMED, SUSPENSE, 1000),
+        charge(10, "ch_10", "2024-01-31T00:00:00Z", 250, None),
+        charge(11, "ch_11", inside, 75, Some("txn_11")),
+        charge(12, "ch_12", "2024-03-01T00:00:00Z", 4000, None),
     ];
     books.apply(&events, |_| true).await;
     let review = read::period_review::<MinorNumber>(&books.pool, month()).await.unwrap().value;
     let open: Vec<_> = review.open.iter().map(|open| (open.kind, open.count, open.balance_minor.0)).collect();
     assert_eq!(
         open,
-        [(OpenKind::Suspense, 2, -130), (OpenKind::Unconfirmed, 1, 130), (OpenKind::NegativeAvailable, 1, 70)]
+        [
+            (OpenKind::Suspense, 2, -130),
+            (OpenKind::Awaited, 2, 325),
+            (OpenKind::Unconfirmed, 1, 130),
+            (OpenKind::NegativeAvailable, 1, 70)
+        ]
     );
-    assert_eq!((review.position, review.open[0].currency.as_str()), (9, "usd"));
-    let next = read::period_review::<MinorNumber>(&books.pool, "2024-03".parse().unwrap()).await.unwrap().value;
-    assert_eq!(next.open[0].count, 3);
+    assert_eq!((review.position, review.open[0].currency.as_str()), (12, "usd"));
+    let of = async |month: &str| {
+        let review = read::period_review::<MinorNumber>(&books.pool, month.parse().unwrap()).await.unwrap().value;
+        review.open.into_iter().map(|open| (open.kind, open.count, open.balance_minor.0)).collect::<Vec<_>>()
+    };
+    let march = of("2024-03").await;
+    assert_eq!(march[..2], [(OpenKind::Suspense, 3, -1130), (OpenKind::Awaited, 3, 4325)]);
+    // Before the first entry nothing is posted, and something may be awaited all the same.
+    assert_eq!(of("2024-01").await, [(OpenKind::Awaited, 1, 250)]);
+    assert_eq!(of("2023-12").await, []);
+}
+
+/// Who reads that nothing is awaited must be able to see that `awaited` has not come so far.
+#[tokio::test]
+async fn a_review_reflects_no_more_than_the_least_of_what_it_is_read_from() {
+    for behind in ["awaited", "postings", "balances"] {
+        let books = Books::empty().await;
+        let review = async || read::period_review::<MinorNumber>(&books.pool, month()).await.unwrap();
+        let made = history(&mut Dice(12), 3);
+        let first = charge(20, "ch_20", "2024-02-03T00:00:00Z", 100, None);
+        let second = charge(30, "ch_30", "2024-02-04T00:00:00Z", 10, None);
+        let mut events: Vec<_> = made.iter().map(Made::event).collect();
+        events.push(first);
+        books.apply(&events, |_| true).await;
+        books.apply(&[second.clone()], |name| name != behind).await;
+        let read = review().await;
+        assert_eq!((read.position, read.value.position), (20, 20), "{behind}");
+        books.apply(&[second], |name| name == behind).await;
+        let read = review().await;
+        assert_eq!((read.position, read.value.position), (30, 30), "{behind}");
+        let awaited = read.value.open.iter().find(|open| open.kind == OpenKind::Awaited).unwrap();
+        assert_eq!((awaited.count, awaited.balance_minor.0), (2, 110), "{behind}");
+    }
 }
