@@ -273,7 +273,12 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
         ReadError::Query { ref source, .. } if is_momentary(source) => Problem::unavailable(&error),
         ReadError::Query { .. } | ReadError::StatementDiffers { .. } => Problem::internal(&error),
         ReadError::NotBuilt { .. } => Problem::new(Kind::Unavailable, sentence(&text)).retry_after_seconds(5),
-        ReadError::BeforeFirstEntry { .. } | ReadError::AsOfPositionAhead { .. } => {
+        // A close was found there, or an earlier page was: the position is, and the projection will come to it.
+        ReadError::AsOfPositionAhead { as_of: AsOf::Known { .. }, .. } => {
+            Problem::new(Kind::PositionNotReached, sentence(&text)).retry_after_seconds(1)
+        }
+        ReadError::BeforeFirstEntry { .. }
+        | ReadError::AsOfPositionAhead { as_of: AsOf::Latest | AsOf::Instant(_) | AsOf::Position(_), .. } => {
             Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("as_of", text)
         }
         ReadError::Period(_) => Problem::new(Kind::AsOfOutOfRange, sentence(&text)).with_error("period", text),

@@ -262,6 +262,62 @@ async fn what_is_awaited_is_listed_and_counted_before_a_close() {
     assert_eq!(books.get("/periods/2026-01/review").await.header("journal-position"), Some("2"));
 }
 
+/// The balances are behind, and a moment later they are not: the client is told to come again, not that there is no answer.
+#[tokio::test]
+async fn a_closed_month_is_asked_for_again_while_its_balances_are_behind() {
+    let books = Books::new().await;
+    books.post("2026-01-01T00:00:00Z", 10).await;
+    books.act("ada", "2026-01/close", json!({})).await;
+    let behind = ["balances", "postings", "creator_activity"];
+    books.app.move_runners(&behind, 1).await;
+    for path in [
+        "/trial-balance?period=2026-01",
+        "/accounts?period=2026-01",
+        "/accounts/assets:bank?period=2026-01",
+        "/accounts/assets:bank/postings?period=2026-01",
+        "/suspense?period=2026-01",
+    ] {
+        let answer = books.get(path).await;
+        answer.problem(503, "position-not-reached");
+        assert_eq!(answer.header("retry-after"), Some("1"), "{path}");
+    }
+    // A position that only the client names may never be.
+    books.get("/trial-balance?as_of=2").await.problem(422, "as-of-out-of-range");
+    books.app.move_runners(&behind, 2).await;
+    assert_eq!(books.get("/trial-balance?period=2026-01").await.status, 200);
+}
+
+/// The answer is of no later position than `periods`, by which it is a closed month's.
+#[tokio::test]
+async fn what_is_said_of_a_closed_month_is_no_newer_than_its_close_is_known() {
+    let books = Books::new().await;
+    books.post("2026-01-01T00:00:00Z", 10).await;
+    books.act("ada", "2026-01/close", json!({})).await;
+    books.post("2026-02-01T00:00:00Z", 10).await;
+    books.app.move_runners(&["periods"], 2).await;
+    let paths = [
+        "/trial-balance?period=2026-01",
+        "/accounts?period=2026-01",
+        "/accounts/assets:bank?period=2026-01",
+        "/accounts/assets:bank/postings?period=2026-01",
+        "/accounts/assets:bank/postings?period=2026-01&limit=1",
+        "/suspense?period=2026-01",
+    ];
+    for path in paths {
+        let answer = books.get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("journal-position")), (200, Some("2")), "{path}");
+    }
+    assert_eq!(books.get("/trial-balance").await.header("journal-position"), Some("3"));
+
+    // Of what was fixed at position 2, all is known that there is up to 3.
+    books.app.move_runners(&["periods"], 3).await;
+    for path in paths {
+        let call = books.app.get(&format!("{LEDGER}{path}")).role(Role::Finance);
+        let answer = call.header("journal-min-position", "3").send().await;
+        assert_eq!((answer.status.as_u16(), answer.header("journal-position")), (200, Some("3")), "{path}");
+    }
+}
+
 /// What a question does not take is refused, not passed over.
 #[tokio::test]
 async fn a_time_that_a_question_does_not_take_is_refused() {

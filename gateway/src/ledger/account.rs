@@ -37,10 +37,11 @@ pub(crate) async fn get_account(
     params.finish()?;
     let account: Account = path_part("account", &name)?;
     let question = async {
-        let (_, as_of, by) = asked.resolve(queries.pool()).await?;
-        read::account(queries.pool(), &account, as_of, by).await
+        let decided = asked.decide(queries.pool()).await?;
+        let read = read::account(queries.pool(), &account, decided.as_of, decided.by).await?;
+        Ok(decided.bound(read))
     };
     let of = asked.of(BALANCES, CLOSED);
     let Read { position, value } = queries.answer::<AccountBalances>(min_position, of, question).await?;
-    Ok(Positioned(position, Json(value)))
+    Ok(Positioned(position, Json(AccountBalances { position, ..value })))
 }

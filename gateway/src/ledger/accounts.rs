@@ -37,8 +37,9 @@ pub(crate) async fn list_accounts(
     let asked = params.asked();
     let paging = params.paging::<AccountKey>(&queries.cursors)?;
     let question = async {
-        let (_, as_of, by) = asked.resolve(queries.pool()).await?;
-        read::accounts(queries.pool(), as_of, by, paging.after.as_ref(), paging.limit).await
+        let decided = asked.decide(queries.pool()).await?;
+        let (as_of, by, after) = (decided.as_of, decided.by, paging.after.as_ref());
+        Ok(decided.bound(read::accounts(queries.pool(), as_of, by, after, paging.limit).await?))
     };
     let of = asked.of(BALANCES, CLOSED);
     let Read { position, value } = queries.answer::<Slice<AccountBalance, _>>(min_position, of, question).await?;

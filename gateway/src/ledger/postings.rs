@@ -45,9 +45,10 @@ pub(crate) async fn list_postings(
     let paging = params.paging::<PostingKey>(&queries.cursors)?;
     let account: Account = path_part("account", &name)?;
     let question = async {
-        let (start, as_of, by) = asked.resolve(queries.pool()).await?;
-        let span = Span { from: from.or(start), as_of, by };
-        read::postings(queries.pool(), &account, currency, span, paging.after.as_ref(), paging.limit).await
+        let decided = asked.decide(queries.pool()).await?;
+        let span = Span { from: from.or(decided.from), as_of: decided.as_of, by: decided.by };
+        let after = paging.after.as_ref();
+        Ok(decided.bound(read::postings(queries.pool(), &account, currency, span, after, paging.limit).await?))
     };
     let of = asked.of(POSTINGS, CLOSED_POSTINGS);
     let Read { position, value } = queries.answer::<Slice<PostingLine, _>>(min_position, of, question).await?;

@@ -19,6 +19,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::answered_from::CREATOR_STATEMENT;
+use super::periods::Closed;
 use super::query::{self, bigint, decoding, fetch, integer, unsigned};
 use super::{AsOf, Asked, By, PeriodError, Read, ReadError, Slice, Span};
 
@@ -30,6 +31,8 @@ pub struct CreatorSpan {
     span: Span,
     /// The month that was asked for, and whether a close has fixed it.
     period: Option<(Month, bool)>,
+    /// How far `periods` had come when that was looked up in it: nothing that is said is of a later position.
+    decided_at: Option<u64>,
 }
 
 impl CreatorSpan {
@@ -38,22 +41,25 @@ impl CreatorSpan {
     /// # Errors
     /// When the month was not closed so often, or lies beyond what times can hold; or Postgres.
     pub async fn resolve(pool: &PgPool, from: Option<Timestamp>, asked: Asked) -> Result<Self, ReadError> {
-        let (month, is_last) = match asked {
-            Asked::AsOf(as_of, by) => return Ok(Self { span: Span { from, as_of, by }, period: None }),
-            Asked::Period(month, close) => (month, close.is_none()),
-        };
-        match asked.resolve(pool).await {
-            Ok((from, as_of, by)) => Ok(Self { span: Span { from, as_of, by }, period: Some((month, true)) }),
-            Err(ReadError::Period(PeriodError::NeverClosed(_) | PeriodError::Reopened { .. })) if is_last => {
-                let unheld = |error| ReadError::Query { what: STATEMENT, source: sqlx::Error::Encode(Box::new(error)) };
-                let end = month.end().map_err(unheld)?.as_unix_micros();
-                let last = Timestamp::from_unix_micros(end - 1).map_err(unheld)?;
-                let from = Some(month.start().map_err(unheld)?);
-                let span = Span { from, as_of: AsOf::Instant(last), by: By::Effective };
-                Ok(Self { span, period: Some((month, false)) })
+        let (month, close) = match asked {
+            Asked::AsOf(as_of, by) => {
+                return Ok(Self { span: Span { from, as_of, by }, period: None, decided_at: None });
             }
-            Err(error) => Err(error),
-        }
+            Asked::Period(month, close) => (month, close),
+        };
+        let unheld = |error| ReadError::Query { what: STATEMENT, source: sqlx::Error::Encode(Box::new(error)) };
+        let Read { position, value: closed } = Closed::find(pool, month, close).await?;
+        let (as_of, is_closed) = match closed {
+            Ok(closed) => (closed.as_of(), true),
+            Err(PeriodError::NeverClosed(_) | PeriodError::Reopened { .. }) if close.is_none() => {
+                let end = month.end().map_err(unheld)?.as_unix_micros();
+                (AsOf::Instant(Timestamp::from_unix_micros(end - 1).map_err(unheld)?), false)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let from = Some(month.start().map_err(unheld)?);
+        let span = Span { from, as_of, by: By::Effective };
+        Ok(Self { span, period: Some((month, is_closed)), decided_at: Some(position) })
     }
 
     /// Which of an entry's times counts.
@@ -71,17 +77,19 @@ struct Window {
     by: By,
     /// The position that the books were known at.
     known_at: Option<u64>,
+    /// The position beyond which nothing is read, since it is not known what the month is there.
+    decided_at: Option<u64>,
 }
 
 impl From<CreatorSpan> for Window {
-    fn from(CreatorSpan { span: Span { from, as_of, by }, .. }: CreatorSpan) -> Self {
+    fn from(CreatorSpan { span: Span { from, as_of, by }, decided_at, .. }: CreatorSpan) -> Self {
         let (to, known_at) = match as_of {
             AsOf::Latest => (None, None),
             AsOf::Instant(at) => (Some(at), None),
             AsOf::Position(position) => (None, Some(position)),
             AsOf::Known { instant, position } => (Some(instant), Some(position)),
         };
-        Self { from, to, by, known_at }
+        Self { from, to, by, known_at, decided_at }
     }
 }
 
@@ -115,7 +123,10 @@ impl Window {
             return Err(ReadError::UnknownCreator(creator.clone()));
         }
         match (self.to, self.known_at) {
-            (_, Some(asked)) if asked > position => Err(ReadError::AsOfPositionAhead { asked, position }),
+            (to, Some(asked)) if asked > position => {
+                let known = |instant| AsOf::Known { instant, position: asked };
+                Err(ReadError::AsOfPositionAhead { as_of: to.map_or(AsOf::Position(asked), known), position })
+            }
             (None, Some(asked)) if first_position.is_some_and(|first| asked < first) => {
                 let (as_of, first) = (AsOf::Position(asked), first_position.map(AsOf::Position));
                 Err(ReadError::BeforeFirstEntry { as_of, first })
@@ -215,9 +226,10 @@ impl Buckets {
     }
 }
 
-/// Common table expressions: `cut`, where the projections are and up to where they are read; `own`, what is known of the
-/// creator's entries at all. $1 the creator, $2 the position that the books were known at.
-fn known_of(window: Window, projections: &[&str]) -> String {
+/// Common table expressions: `cut`, how far the answer can go and up to where it is read; `own`, what is known of the
+/// creator's entries at all. $1 the creator, $2 the position that the books were known at, `decided_at` the parameter of the
+/// position that the month's state is known at; both may be null.
+fn known_of(window: Window, projections: &[&str], decided_at: &str) -> String {
     let first = |column: &str, order: &str| {
         format!(
             "(SELECT a.{column} FROM read.creator_activity AS a WHERE a.creator = $1::text ORDER BY a.{order} LIMIT 1)"
@@ -225,7 +237,8 @@ fn known_of(window: Window, projections: &[&str]) -> String {
     };
     format!(
         "cut AS (
-             SELECT min(p.position) AS there, least(min(p.position), $2::bigint) AS position
+             SELECT least(min(p.position), {decided_at}::bigint) AS there,
+                    least(min(p.position), {decided_at}::bigint, $2::bigint) AS position
              FROM read.positions AS p WHERE p.name IN ('{names}') HAVING count(*) = {count}
          ), own AS (
              SELECT EXISTS (SELECT FROM read.creator_balances AS b WHERE b.creator = $1::text) AS known,
@@ -270,6 +283,7 @@ pub async fn creator_statement<M: From<i128>>(
             .bind(window.to.map(Timestamp::to_chrono))
             .bind(currency.map(|currency| currency.to_string()))
             .bind(accounts.clone())
+            .bind(window.decided_at.map(bigint))
     })
     .await?;
     let first = rows.first().ok_or(ReadError::NotBuilt { what: STATEMENT })?;
@@ -291,7 +305,7 @@ pub async fn creator_statement<M: From<i128>>(
 }
 
 /// $1 the creator, $2 the position that the books were known at, $3 and $4 the window, $5 the currency, $6 the creator's four
-/// accounts.
+/// accounts, $7 the position that the month's state is known at.
 fn statement_sql(window: Window) -> String {
     let within = |row: &str| {
         format!(
@@ -331,7 +345,7 @@ fn statement_sql(window: Window) -> String {
                 coalesce(s.held, 0)::text AS held, coalesce(s.receivable, 0)::text AS receivable
          FROM cut CROSS JOIN own LEFT JOIN both_ways AS s ON true
          ORDER BY s.currency, s.level DESC, s.line, s.kind NULLS LAST",
-        known = known_of(window, CREATOR_STATEMENT),
+        known = known_of(window, CREATOR_STATEMENT, "$7"),
         time = window.time(),
         activity_within = within("a"),
         postings_within = within("p"),

@@ -188,7 +188,7 @@ impl Cut {
                 Some(_) | None => Err(ReadError::BeforeFirstEntry { as_of, first: at.map(AsOf::Instant) }),
             },
             AsOf::Position(asked) | AsOf::Known { position: asked, .. } if asked > position => {
-                Err(ReadError::AsOfPositionAhead { asked, position })
+                Err(ReadError::AsOfPositionAhead { as_of, position })
             }
             // What was known then is asked of what was closed: that there was nothing is an answer, and stays one.
             AsOf::Known { .. } => Ok(()),

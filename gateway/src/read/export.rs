@@ -2,7 +2,8 @@
 //!
 //! Entries are handed out one after the other, in the order of the chosen time, and never held together: what is in memory is
 //! one row for each account. Sums come from `postings`, entries from `entries`; both are read up to the position that the lesser of
-//! the two has reached, so that they are of the same books. The export adds up what it writes and compares.
+//! the two has reached, so that they are of the same books; where a month is asked for, `periods`, too, which says whether it is
+//! closed. The export adds up what it writes and compares.
 
 use chrono::{DateTime, Utc};
 use fanledger_domain::entry::Side;
@@ -19,6 +20,10 @@ use super::query::{failed, integer, parsed, time, undecodable, unsigned};
 use super::{AsOf, By, ReadError};
 
 const WHAT: &str = "the ledger to export it";
+/// What an export is read from.
+const EXPORT: &[&str] = &["entries", "postings"];
+/// The same of a month.
+const EXPORT_OF_PERIOD: &[&str] = &["entries", "postings", "periods"];
 
 /// Which entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,21 +130,23 @@ impl ExportSnapshot {
             pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await.map_err(error)?;
         // A statement lasts as long as its rows are being written, and who reads them may be slow.
         sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(error)?;
+        let of = if range.month.is_some() { EXPORT_OF_PERIOD } else { EXPORT };
         let rows = sqlx::query(
             "SELECT p.journal_id, p.position::bigint AS position, encode(p.chain, 'hex') AS chain FROM read.positions AS p
-             WHERE p.name IN ('entries', 'postings') ORDER BY p.position",
+             WHERE p.name = ANY($1::text[]) ORDER BY p.position",
         )
+        .bind(of)
         .fetch_all(&mut *transaction)
         .await
         .map_err(error)?;
-        let [lesser, _] = rows.as_slice() else { return Err(ReadError::NotBuilt { what: WHAT }) };
-        let read = || Ok((lesser.try_get("journal_id")?, unsigned(lesser, "position")?, lesser.try_get("chain")?));
+        let least = rows.first().filter(|_| rows.len() == of.len()).ok_or(ReadError::NotBuilt { what: WHAT })?;
+        let read = || Ok((least.try_get("journal_id")?, unsigned(least, "position")?, least.try_get("chain")?));
         let (journal_id, read_position, read_chain) = read().map_err(error)?;
         let close = close_of(range.month, &mut transaction).await.map_err(error)?;
         let is_closed = close.is_some();
         let (position, chain) = close.unwrap_or((read_position, read_chain));
         if position > read_position {
-            return Err(ReadError::AsOfPositionAhead { asked: position, position: read_position });
+            return Err(ReadError::AsOfPositionAhead { as_of: AsOf::Position(position), position: read_position });
         }
         Ok(Self { transaction, range, entries_sql: entries_sql(range.by), journal_id, position, chain, is_closed })
     }

@@ -4,6 +4,7 @@
 //!
 //! Invariants:
 //! - Rows and the position that they reflect come from one statement, hence from one snapshot.
+//! - Where an earlier one decided what is asked for (is the month closed?), the answer is of no later position than that.
 //! - Every column is named and cast, so that a switch of generations does not change a result's shape.
 //! - What is summed is summed by Postgres in `numeric` and read as text: exact beyond 64 bits.
 //! - As of is inclusive; a time or position before the first entry is an error, never an empty answer.
@@ -186,11 +187,11 @@ pub enum ReadError {
         /// The first entry, on the same axis; `None` while the ledger is empty.
         first: Option<AsOf>,
     },
-    /// The projection has not come so far.
-    #[error("position {asked} is not there yet: the projection is at {position}")]
+    /// The projection has not come so far. As of what was known at a close it soon will have: the close is there.
+    #[error("{} is not there yet: the projection is at {position}", as_of_text(.as_of))]
     AsOfPositionAhead {
-        /// As of which position was asked.
-        asked: u64,
+        /// As of when was asked.
+        as_of: AsOf,
         /// Where the projection is.
         position: u64,
     },

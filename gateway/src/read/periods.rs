@@ -74,16 +74,27 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// The same as a cut, and the first instant of what is asked for, where it is a month.
+    /// The same as a cut, and the first instant of what is asked for, where it is a month. What is read by it is of no later
+    /// position than what it was decided from: who tells a position uses `decide`.
     ///
     /// # Errors
     /// When the month was never closed, or not so often; or Postgres.
     pub async fn resolve(self, pool: &PgPool) -> Result<(Option<Timestamp>, AsOf, By), ReadError> {
+        let Decided { from, as_of, by, .. } = self.decide(pool).await?;
+        Ok((from, as_of, by))
+    }
+
+    /// As [`Asked::resolve`], with the position that it was decided at.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn decide(self, pool: &PgPool) -> Result<Decided, ReadError> {
         match self {
-            Self::AsOf(as_of, by) => Ok((None, as_of, by)),
+            Self::AsOf(as_of, by) => Ok(Decided { from: None, as_of, by, at: None }),
             Self::Period(period, close) => {
-                let closed = Closed::find(pool, period, close).await?;
-                Ok((period.start().ok(), closed.as_of(), By::Effective))
+                let Read { position, value } = Closed::find(pool, period, close).await?;
+                let closed = value?;
+                Ok(Decided { from: period.start().ok(), as_of: closed.as_of(), by: By::Effective, at: Some(position) })
             }
         }
     }
@@ -94,6 +105,26 @@ impl Asked {
             Self::AsOf(..) => open,
             Self::Period(..) => closed,
         }
+    }
+}
+
+/// A question as a cut of the books.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided {
+    /// The first instant of what is asked for, where it is a month.
+    pub from: Option<Timestamp>,
+    /// As of when.
+    pub as_of: AsOf,
+    /// Which time counts.
+    pub by: By,
+    /// How far `periods` had come when the month's close was looked up in it.
+    at: Option<u64>,
+}
+
+impl Decided {
+    /// The answer, of no later position than what the question was decided from.
+    pub fn bound<T>(self, read: Read<T>) -> Read<T> {
+        Read { position: self.at.map_or(read.position, |at| at.min(read.position)), ..read }
     }
 }
 
@@ -181,35 +212,44 @@ pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
 }
 
 /// A close, its number among those of its month, and the first instant after the month.
-struct Closed {
+pub(super) struct Closed {
     act: Act,
     close: u32,
     end: Timestamp,
 }
 
 impl Closed {
-    /// The close of a number; without one, that which the month is closed by.
-    async fn find(pool: &PgPool, period: Month, close: Option<u32>) -> Result<Self, ReadError> {
+    /// The close of a number; without one, that which the month is closed by. Or why there is none, which is of the same
+    /// position.
+    pub async fn find(
+        pool: &PgPool,
+        period: Month,
+        close: Option<u32>,
+    ) -> Result<Read<Result<Self, PeriodError>>, ReadError> {
         let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source })?;
-        let (_, acts) = acts(pool, Some(period)).await?;
+        let (position, acts) = acts(pool, Some(period)).await?;
+        Ok(Read { position, value: Self::among(acts, period, close, end) })
+    }
+
+    fn among(acts: Vec<Act>, period: Month, close: Option<u32>, end: Timestamp) -> Result<Self, PeriodError> {
         let is_open = acts.last().is_some_and(|act| act.kind == PeriodActKind::Reopened);
         let mut closes: Vec<Act> = acts.into_iter().filter(|act| act.kind == PeriodActKind::Closed).collect();
         let count = u32::try_from(closes.len()).unwrap_or(u32::MAX);
         if count == 0 {
-            return Err(PeriodError::NeverClosed(period).into());
+            return Err(PeriodError::NeverClosed(period));
         }
         if is_open && close.is_none() {
-            return Err(PeriodError::Reopened { period, closes: count }.into());
+            return Err(PeriodError::Reopened { period, closes: count });
         }
         let close = close.unwrap_or(count);
         if !(1..=count).contains(&close) {
-            return Err(PeriodError::NoSuchClose { period, close, closes: count }.into());
+            return Err(PeriodError::NoSuchClose { period, close, closes: count });
         }
         Ok(Self { act: closes.swap_remove(close as usize - 1), close, end })
     }
 
     /// Up to the month's last microsecond, as it was known at the close.
-    fn as_of(&self) -> AsOf {
+    pub fn as_of(&self) -> AsOf {
         AsOf::Known { instant: before(self.end), position: self.act.position }
     }
 }
@@ -230,7 +270,8 @@ pub async fn closed_balance<M: From<i128> + Display>(
     close: Option<u32>,
     currency: Option<Currency>,
 ) -> Result<Read<TrialBalance<M>>, ReadError> {
-    let closed = Closed::find(pool, period, close).await?;
+    let Read { position: decided_at, value: closed } = Closed::find(pool, period, close).await?;
+    let closed = closed?;
     let balance = super::trial_balance::<M>(pool, closed.as_of(), By::Effective, None).await?;
     let Closed { act, close, end } = closed;
     let digest = digest(period, &act, &balance.value);
@@ -248,7 +289,7 @@ pub async fn closed_balance<M: From<i128> + Display>(
         closed_by: act.by,
         digest,
     });
-    Ok(Read { position: balance.position, value })
+    Ok(Read { position: balance.position.min(decided_at), value })
 }
 
 /// SHA-256 of the canonical text, in hex. The text is a contract: `docs/period-close.md`.

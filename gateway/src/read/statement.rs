@@ -81,12 +81,20 @@ pub async fn postings<M: From<i128>>(
     })
     .await?;
     let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
-    let (position, known) = decoding(WHAT, || Ok((unsigned(first, "position")?, first.try_get::<bool, _>("known")?)))?;
-    page.cut.check(WHAT, first, position)?;
+    let (there, position, known) = decoding(WHAT, || {
+        Ok((unsigned(first, "there")?, unsigned(first, "position")?, first.try_get::<bool, _>("known")?))
+    })?;
+    page.cut.check(WHAT, first, there)?;
     if !known {
         return Err(ReadError::UnknownAccount(account.clone()));
     }
-    decoding(WHAT, || page.slice(&rows, position, limit)).map(|value| Read { position, value })
+    let value = decoding(WHAT, || page.slice(&rows, position, limit))?;
+    // What was known at a close is that whatever came later; all else is pinned where its first page was.
+    let position = match span.as_of {
+        AsOf::Known { .. } => there,
+        AsOf::Latest | AsOf::Instant(_) | AsOf::Position(_) => position,
+    };
+    Ok(Read { position, value })
 }
 
 /// The statement of an account, per currency: what stood before, every line, oldest first, and what stands after.
@@ -233,7 +241,7 @@ impl Page {
         };
         format!(
             "WITH RECURSIVE at AS (
-                 SELECT least(b.position, p.position, $7::bigint) AS position
+                 SELECT least(b.position, p.position) AS there, least(b.position, p.position, $7::bigint) AS position
                  FROM read.positions AS b, read.positions AS p WHERE b.name = 'balances' AND p.name = 'postings'
              ), keys AS (
                  SELECT t.account, t.currency, t.debits, t.credits, t.lines FROM read.balance_totals AS t
@@ -258,7 +266,7 @@ impl Page {
                      ORDER BY {order} LIMIT $8::bigint) AS l
                  ORDER BY {order} LIMIT $8::bigint
              )
-             SELECT at.position::bigint AS position, {firsts},
+             SELECT at.there::bigint AS there, at.position::bigint AS position, {firsts},
                     EXISTS (SELECT FROM read.balance_totals AS t WHERE t.account = $1::text) AS known,
                     l.currency::text AS currency, l.position::bigint AS entry_position, l.line::integer AS line, l.entry_id::text AS entry_id,
                     l.side::text AS side, l.amount::bigint AS amount, l.occurred_at::timestamptz AS occurred_at,

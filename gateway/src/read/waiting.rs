@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::cut::Cut;
-use super::periods::Asked;
+use super::periods::{Asked, Decided};
 use super::query::{bigint, decoding, fetch, integer, time, unsigned};
 use super::{AsOf, Read, ReadError, Slice};
 
@@ -42,7 +42,8 @@ pub async fn suspense<M: From<i128>>(
     limit: u32,
 ) -> Result<Read<Slice<SuspenseItem<M>, SuspenseKey>>, ReadError> {
     const WHAT: &str = "money in suspense";
-    let (_, as_of, by) = asked.resolve(pool).await?;
+    let decided = asked.decide(pool).await?;
+    let Decided { as_of, by, .. } = decided;
     let cut = Cut { as_of, by };
     let sql = if as_of == AsOf::Latest { suspense_now() } else { suspense_then(cut) };
     let (until, until_position) = match as_of {
@@ -66,7 +67,7 @@ pub async fn suspense<M: From<i128>>(
         let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
         cut.check(WHAT, first, decoding(WHAT, || unsigned(first, "at"))?)?;
     }
-    slice(WHAT, &rows, limit, |row| {
+    let read = slice(WHAT, &rows, limit, |row| {
         let Some(account) = row.try_get::<Option<String>, _>("account")? else { return Ok(None) };
         let since = time(row, "since")?;
         let item = SuspenseItem {
@@ -84,7 +85,8 @@ pub async fn suspense<M: From<i128>>(
             currency: item.currency.clone(),
         };
         Ok(Some((item, key)))
-    })
+    });
+    read.map(|read| decided.bound(read))
 }
 
 /// Both have the columns of a part of the list, and the same parameters: $1 to $4 the key, $5 the limit, $6 and $7 until when.

@@ -312,6 +312,46 @@ async fn a_closed_month_is_as_it_was_closed_and_an_open_one_as_it_is() {
     assert_eq!((first.closed, first.currencies), (true, closed.currencies));
 }
 
+/// Whether a month is closed is known as far as `periods` has come, and so is what is said of it.
+#[tokio::test]
+async fn a_months_statement_is_of_no_later_position_than_what_says_whether_it_is_closed() {
+    let books = Books::empty().await;
+    let made = of_creators(&mut Dice(8), 24);
+    let month: Month = "2024-02".parse().unwrap();
+    let (start, end) = (month.start().unwrap(), month.end().unwrap());
+    let events: Vec<_> = made.iter().map(Made::event).collect();
+    books.apply(&events[..12], is_creators).await;
+    let position = made[11].position;
+    let close =
+        Event::PeriodClosed(PeriodClosed { period: month, first_open: end, at: end, by: "ada".parse().unwrap() });
+    let close = recorded(position + 1, made[11].recorded_at.to_chrono(), "period", "platform", None, &close);
+    let rest: Vec<_> =
+        made[12..].iter().map(|made| Made { position: made.position + 1, ..made.clone() }.event()).collect();
+    books.apply(&[close.clone()], |name| is_creators(name) && name != "periods").await;
+    books.apply(&rest, |name| is_creators(name) && name != "periods").await;
+
+    let creator: CreatorId = "crt_1".parse().unwrap();
+    let asked = Asked::Period(month, None);
+    let statement = async |span| creator_statement::<MinorNumber>(&books.pool, &creator, span, None).await.unwrap();
+    let (span, _) = ask(&books, "crt_1", None, asked).await;
+    let open = statement(span).await;
+    assert_eq!((open.position, open.value.position, open.value.closed), (position, position, false));
+    let known: Vec<&Made> = made[..12].iter().filter(|made| made.entry.effective_at < end).collect();
+    check(&open.value, &known, Some(start), By::Effective, "as far as the periods are known");
+    drill_down(&books, &open.value, span, "as far as the periods are known").await;
+    let activity = creator_activity::<MinorNumber>(&books.pool, &creator, span, ActivityFilter::default(), None, 500);
+    assert_eq!(activity.await.unwrap().position, position);
+
+    books.apply(&[close], |name| name == "periods").await;
+    let (span, _) = ask(&books, "crt_1", None, asked).await;
+    let closed = statement(span).await;
+    assert_eq!((closed.position, closed.value.position, closed.value.closed), (position + 1, position + 1, true));
+    // What was decided before stays so, whatever `periods` has learnt since.
+    let (span, _) = ask(&books, "crt_1", None, Asked::Period("2024-03".parse().unwrap(), None)).await;
+    books.apply(&rest, |name| name == "periods").await;
+    assert_eq!(statement(span).await.position, position + 1);
+}
+
 #[tokio::test]
 async fn creators_are_listed_with_what_they_have() {
     let books = Books::empty().await;

@@ -8,11 +8,12 @@ use fanledger_domain::event::Event;
 use fanledger_domain::money::Money;
 use fanledger_domain::period::{Month, PeriodClosed, PeriodReopened};
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read::{self, AsOf, Asked, By, PeriodError, ReadError, Span};
+use fanledger_gateway::read::{self, AsOf, Asked, By, ExportRange, ExportSnapshot, PeriodError, ReadError, Span};
 use fanledger_gateway_api::{
     MinorNumber, OpenKind, PeriodActKind, PeriodState, Side as WireSide, SuspenseItem, TrialBalance,
 };
 use fanledger_journal::event::RecordedEvent;
+use futures::StreamExt as _;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
@@ -401,4 +402,82 @@ async fn a_review_reflects_no_more_than_the_least_of_what_it_is_read_from() {
         let awaited = read.value.open.iter().find(|open| open.kind == OpenKind::Awaited).unwrap();
         assert_eq!((awaited.count, awaited.balance_minor.0), (2, 110), "{behind}");
     }
+}
+
+/// What is said of a closed month was found in `periods`, and is no newer than that.
+#[tokio::test]
+async fn a_closed_month_is_of_no_later_position_than_what_says_that_it_is_closed() {
+    let books = Books::empty().await;
+    let made = history(&mut Dice(24), 40);
+    let events: Vec<_> = made[..20].iter().map(Made::event).collect();
+    let close = made[19].position + 1;
+    let rest: Vec<_> =
+        made[20..].iter().map(|made| Made { position: made.position + 10, ..made.clone() }.event()).collect();
+    books.apply(&events, |_| true).await;
+    books.apply(&[closed(close, "ada")], |_| true).await;
+    books.apply(&rest, |name| name != "periods").await;
+    let asked = Asked::Period(month(), None);
+    let balance = read::closed_balance::<MinorNumber>(&books.pool, month(), None, None).await.unwrap();
+    assert_eq!((balance.position, balance.value.position), (close, close));
+    let suspense = read::suspense::<MinorNumber>(&books.pool, asked, None, 10).await.unwrap();
+    assert_eq!(suspense.position, close);
+}
+
+/// An export says whether its month is closed, so it is of no later position than `periods` knows of.
+#[tokio::test]
+async fn an_export_of_a_month_is_as_far_as_it_is_known_whether_it_is_closed() {
+    let books = Books::empty().await;
+    let made = history(&mut Dice(24), 20);
+    let events: Vec<_> = made.iter().map(Made::event).collect();
+    let range = ExportRange {
+        from: Some(month().start().unwrap()),
+        until: Some(month().end().unwrap()),
+        month: Some(month()),
+        ..ExportRange::default()
+    };
+    let begin = async |range| ExportSnapshot::begin(&books.pool, range).await;
+    let at = async |range| {
+        let mut snapshot = begin(range).await.unwrap();
+        let entries: Vec<u64> = snapshot.entries().map(|entry| entry.unwrap().position).collect().await;
+        (snapshot.position, snapshot.is_closed, entries.into_iter().max())
+    };
+    let close = made[19].position + 1;
+    let is_within = |made: &&Made| (range.from..range.until).contains(&Some(made.entry.effective_at));
+    let last_of = |made: &[Made]| made.iter().filter(is_within).map(|made| made.position).max();
+    assert_ne!(last_of(&made[..10]), last_of(&made));
+    books.apply(&events[..10], |_| true).await;
+    books.apply(&events[10..], |name| name != "periods").await;
+    books.apply(&[closed(close, "ada")], |name| !matches!(name, "periods" | "entries")).await;
+    assert_eq!(at(range).await, (made[9].position, false, last_of(&made[..10])));
+    // What is no month's is not held up by it.
+    assert_eq!(at(ExportRange { month: None, ..range }).await, (made[19].position, false, last_of(&made)));
+
+    books.apply(&[closed(close, "ada")], |name| name == "periods").await;
+    let refused = begin(range).await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(refused, ReadError::AsOfPositionAhead { position, .. } if position == made[19].position),
+        "{refused:?}"
+    );
+    books.apply(&[closed(close, "ada")], |name| name == "entries").await;
+    assert_eq!(at(range).await, (close, true, last_of(&made)));
+}
+
+/// A moment later there is an answer, so it is not that there is none.
+#[tokio::test]
+async fn a_close_that_the_balances_have_not_reached_is_told_from_a_position_that_nobody_knows() {
+    let books = Books::empty().await;
+    let made = history(&mut Dice(24), 20);
+    let events: Vec<_> = made.iter().map(Made::event).collect();
+    let (last, close) = (made[19].position, made[19].position + 1);
+    books.apply(&events, |_| true).await;
+    books.apply(&[closed(close, "ada")], |name| name == "periods").await;
+    let refused = read::closed_balance::<MinorNumber>(&books.pool, month(), None, None).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            ReadError::AsOfPositionAhead { as_of: AsOf::Known { position: asked, .. }, position }
+                if (asked, position) == (close, last)
+        ),
+        "{refused:?}"
+    );
 }

@@ -25,7 +25,7 @@ async fn a_question_without_an_answer_is_refused_by_name() {
     ));
     assert!(matches!(
         trial(AsOf::Position(1), By::Effective).await,
-        Err(ReadError::AsOfPositionAhead { asked: 1, position: 0 })
+        Err(ReadError::AsOfPositionAhead { as_of: AsOf::Position(1), position: 0 })
     ));
     let unknown = read::account::<Minor>(&books.pool, &account, AsOf::Latest, By::Effective).await;
     assert!(matches!(unknown, Err(ReadError::UnknownAccount(_))));

@@ -68,6 +68,7 @@ pub async fn creator_activity<M: From<i128>>(
             .bind(after.map(|key| bigint(key.position)))
             .bind(after.map(|key| key.item))
             .bind(i64::from(limit))
+            .bind(window.decided_at.map(bigint))
     })
     .await?;
     let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
@@ -90,7 +91,7 @@ pub async fn creator_activity<M: From<i128>>(
 }
 
 /// $1 the creator, $2 the position that the books were known at, $3 and $4 the window, $5 the currency, $6 the line, $7 whether
-/// any kind will do, $8 the kind, $9 to $11 the key, $12 the limit.
+/// any kind will do, $8 the kind, $9 to $11 the key, $12 the limit, $13 the position that the month's state is known at.
 fn activity_sql(window: Window) -> String {
     let time = window.time();
     let order = format!("a.{time} DESC, a.position DESC, a.item DESC");
@@ -111,7 +112,7 @@ fn activity_sql(window: Window) -> String {
                     < (timestamptz 'epoch' + $9 * interval '1 microsecond', $10::bigint, $11::integer))
              ORDER BY {order} LIMIT $12::bigint) AS a ON true
          ORDER BY {order}",
-        known = known_of(window, CREATOR_STATEMENT),
+        known = known_of(window, CREATOR_STATEMENT, "$13"),
     )
 }
 
