@@ -6,11 +6,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use fanledger_commands::executor::Executor;
 use fanledger_commands::payouts::desk::{ProposeError, Reckoned};
-use fanledger_commands::payouts::sender::{HELD, Sender};
+use fanledger_commands::payouts::sender::{HELD, NAME, STOPPED, Sender};
 use fanledger_commands::stripe::api::{Created, HttpStripeApi, Page, StripeApi, StripeApiError, TransferRequest};
 use fanledger_devkit::stripe::{Call, Failure};
 use fanledger_domain::event::Event;
@@ -21,8 +23,10 @@ use fanledger_domain::payout_run::hold::Say;
 use fanledger_domain::payout_run::proposal::Payable;
 use fanledger_domain::payout_run::run::{PayoutRunError, Stage};
 use fanledger_domain::time::Timestamp;
-use fanledger_journal::event::Position;
-use fanledger_journal::runner::{CatchUpError, Projection};
+use fanledger_journal::append::Command;
+use fanledger_journal::event::{Metadata, Position};
+use fanledger_journal::runner::{CatchUpError, Effects, Projection, skip_event};
+use fanledger_journal::writer::{Writer, WriterOptions};
 use reqwest::StatusCode;
 use serde_json::json;
 use support::{Pipeline, Trial};
@@ -275,15 +279,13 @@ async fn a_sender_that_is_cut_off_anywhere_pays_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_recorded_before_a_cut_is_recorded_once() {
     let mut pipeline = pipeline().await;
-    let run = approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000)]).await;
+    approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000)]).await;
     // The second line cannot be asked for at all; the first is done meanwhile.
     let stand_in = pipeline.stand_in.as_ref().unwrap();
     stand_in.fail_next_for("acct_crt_b", 5, Failure::Status(500));
     let mut sender = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
     assert!(matches!(pipeline.catch_up(&mut sender).await, Err(CatchUpError::Failed(_))));
     assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (1, vec![]));
-    let refused = pipeline.executor.cancel_payout_run(run, &who("ada"), "too late", now()).await;
-    assert!(refused.unwrap_err().to_string().contains("approved already"));
     pipeline.settle().await;
     assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (2, vec![(1, 2, 0)]));
     let facts = pipeline.events().await;
@@ -300,7 +302,7 @@ async fn what_was_recorded_before_a_cut_is_recorded_once() {
         fanledger_journal::database::connect(&pipeline.database.url_for("fanledger_projector"), 1).await.unwrap();
     let mut connection = projector.acquire().await.unwrap();
     let mut again = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
-    again.apply(&approval, fanledger_journal::runner::Effects::Live, &mut connection).await.unwrap();
+    again.apply(&approval, Effects::Live, &mut connection).await.unwrap();
     assert_eq!(pipeline.reader.head().await.unwrap().position, head);
 }
 
@@ -381,6 +383,156 @@ async fn what_was_made_already_is_found_before_the_rest_is_made() {
     let looked_up = |calls: &[Call]| calls.iter().filter(|call| call.target.starts_with("/v1/transfers?")).count();
     assert!(looked_up(&calls[..first_made]) >= 10, "all are looked up first");
     assert_eq!(looked_up(&calls[first_made..]), 0, "and once");
+}
+
+/// A sender for which whatever was asked for before a stop has come to its end.
+fn settled(pipeline: &Pipeline, api: Option<Arc<dyn StripeApi>>) -> Sender {
+    Sender::new(pipeline.executor.clone(), api).settled_after(Duration::ZERO)
+}
+
+async fn stop(executor: &Executor, run: PayoutRunId) {
+    let stopped = executor.cancel_payout_run(run, &who("ada"), "the journal was restored", now()).await.unwrap();
+    assert!(matches!(stopped.events[..], [Event::PayoutRunStopped(_)]), "{stopped:?}");
+}
+
+/// An operator has the sender pass over the approval on which it halted. The run waits for ever then, and so does the next, until
+/// somebody stops it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_the_sender_passed_over_ends_when_it_is_stopped() {
+    let mut pipeline = pipeline().await;
+    let payables = [owed("crt_a", 5_000), owed("crt_b", 6_000)];
+    let run = approved(&pipeline, &payables).await;
+    let mut keyless = Sender::new(pipeline.executor.clone(), None);
+    let Err(CatchUpError::Halted { halt, .. }) = pipeline.catch_up(&mut keyless).await else { panic!("it halts") };
+    let operator = Writer::start(WriterOptions::new(pipeline.database.url_for("fanledger_operator"))).await.unwrap();
+    let position = halt.event.unwrap().position;
+    let (stream, skip) = skip_event(NAME, keyless.version(), position, "as it halted");
+    operator.append(Command::new(stream, 0, Metadata::default(), vec![skip])).await.unwrap();
+    pipeline.resume(NAME).await;
+    let mut sender = settled(&pipeline, pipeline.api.clone());
+    pipeline.catch_up(&mut sender).await.unwrap();
+    assert_eq!((ends(&pipeline).await.len(), finished(&pipeline).await), (0, vec![]));
+    let next = reckoned(&pipeline, &payables).await;
+    let refused = pipeline.executor.propose_payout_run(&next, &who("ada"), now()).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::Refused(PayoutRunError::Open { run: RUN, .. })), "{refused:?}");
+
+    stop(&pipeline.executor, run).await;
+    let refused = pipeline.executor.propose_payout_run(&next, &who("ada"), now()).await.unwrap_err();
+    assert!(
+        matches!(refused, ProposeError::Refused(PayoutRunError::Open { stage: Stage::Stopped, .. })),
+        "{refused:?}"
+    );
+    pipeline.catch_up(&mut sender).await.unwrap();
+    assert_eq!(finished(&pipeline).await, [(1, 0, 2)]);
+    assert!(ends(&pipeline).await.values().all(|end| *end == Err(STOPPED.to_owned())));
+    assert_eq!(pipeline.stand_in.as_ref().unwrap().transfers().len(), 0);
+
+    // The next run takes all of it.
+    approved(&pipeline, &payables).await;
+    pipeline.settle().await;
+    assert_eq!(finished(&pipeline).await, [(1, 0, 2), (2, 2, 0)]);
+    assert_eq!(balance(&pipeline.trial().await, "assets:stripe:clearing"), -11_000);
+}
+
+/// Somebody stops the run while Stripe makes its first transfer.
+struct StoppedMeanwhile {
+    api: Arc<dyn StripeApi>,
+    executor: Executor,
+    is_stopped: AtomicBool,
+}
+
+#[async_trait]
+impl StripeApi for StoppedMeanwhile {
+    async fn balance_transaction(&self, id: &StripeId) -> Result<Option<BalanceTransaction>, StripeApiError> {
+        self.api.balance_transaction(id).await
+    }
+
+    async fn balance_transactions(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<&str>,
+    ) -> Result<Page, StripeApiError> {
+        self.api.balance_transactions(since, after).await
+    }
+
+    async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
+        if !self.is_stopped.swap(true, Ordering::SeqCst) {
+            stop(&self.executor, request.run).await;
+        }
+        self.api.create_transfer(request).await
+    }
+
+    async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
+        self.api.transfers_of_group(group).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_when_a_run_is_stopped_stays_sent_and_the_rest_is_not_sent() {
+    let mut pipeline = pipeline().await;
+    let payables: Vec<Payable> = (0..20).map(|n| owed(&format!("crt_{n:02}"), 5_000)).collect();
+    approved(&pipeline, &payables).await;
+    let meanwhile = StoppedMeanwhile {
+        api: pipeline.api.clone().unwrap(),
+        executor: pipeline.executor.clone(),
+        is_stopped: AtomicBool::new(false),
+    };
+    let api: Arc<dyn StripeApi> = Arc::new(meanwhile);
+    // What was asked for at that moment may still be under way: nothing is said to have failed before it cannot be any more.
+    let mut hasty = Sender::new(pipeline.executor.clone(), Some(Arc::clone(&api)));
+    let early = pipeline.catch_up(&mut hasty).await.unwrap_err();
+    assert!(matches!(early, CatchUpError::Failed(_)), "{early}");
+    let sent = ends(&pipeline).await;
+    assert!(sent.len() == 8 && sent.values().all(Result::is_ok), "{sent:?}");
+    assert_eq!(finished(&pipeline).await, []);
+
+    pipeline.catch_up(&mut settled(&pipeline, Some(api))).await.unwrap();
+    pipeline.settle().await;
+    assert_eq!(finished(&pipeline).await, [(1, 8, 12)]);
+    let failed = ends(&pipeline).await.into_values().filter_map(Result::err).collect::<Vec<_>>();
+    assert_eq!(failed, vec![STOPPED; 12]);
+    assert_eq!(pipeline.stand_in.as_ref().unwrap().transfers().len(), 8);
+    assert_eq!(balance(&pipeline.trial().await, "assets:stripe:clearing"), -40_000);
+}
+
+/// After a restore: what stands at Stripe under the run's lines is in the books before the next run is reckoned, whatever it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_run_ends_by_what_stripe_has_of_it() {
+    let mut pipeline = pipeline().await;
+    at_stripe(&pipeline, "prl_1_1", 5_000, "crt_a").await;
+    at_stripe(&pipeline, "prl_1_2", 700, "crt_z").await;
+    let run = approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000), owed("crt_c", 7_000)]).await;
+    let mut sender = settled(&pipeline, pipeline.api.clone());
+    assert!(matches!(pipeline.catch_up(&mut sender).await, Err(CatchUpError::Halted { .. })));
+    stop(&pipeline.executor, run).await;
+    pipeline.resume(NAME).await;
+    pipeline.catch_up(&mut sender).await.unwrap();
+    pipeline.settle().await;
+    let made = pipeline.stand_in.as_ref().unwrap().transfers();
+    let first = made[0]["id"].as_str().unwrap().to_owned();
+    let stopped = || Err(STOPPED.to_owned());
+    assert_eq!(ends(&pipeline).await, BTreeMap::from([((1, 1), Ok(first)), ((1, 2), stopped()), ((1, 3), stopped())]));
+    assert_eq!((made.len(), finished(&pipeline).await), (2, vec![(1, 1, 2)]));
+    let trial = pipeline.trial().await;
+    assert_eq!(balance(&trial, "liabilities:creators:crt_a:available"), 5_000);
+    assert_eq!(balance(&trial, "liabilities:creators:crt_z:available"), 700);
+    assert_eq!(balance(&trial, "assets:stripe:clearing"), -5_700);
+
+    // Seen again from the beginning: nothing more.
+    let head = pipeline.reader.head().await.unwrap().position;
+    let wanted: Vec<_> = pipeline
+        .events()
+        .await
+        .into_iter()
+        .filter(|(recorded, _)| sender.wants(&recorded.event_type))
+        .map(|(recorded, _)| Arc::new(recorded))
+        .collect();
+    assert_eq!(wanted.len(), 2);
+    let projector =
+        fanledger_journal::database::connect(&pipeline.database.url_for("fanledger_projector"), 1).await.unwrap();
+    let mut connection = projector.acquire().await.unwrap();
+    sender.apply(&wanted, Effects::Live, &mut connection).await.unwrap();
+    assert_eq!(pipeline.reader.head().await.unwrap().position, head);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use crate::id::{StripeId, Subject};
 use crate::manual_entry::{ManualEntryApproved, ManualEntryProposed, ManualEntryRejected};
 use crate::payout_run::{
     ConnectedAccountObserved, CreatorPayoutsHeld, CreatorPayoutsResumed, PayoutRunApproved, PayoutRunCanceled,
-    PayoutRunFinished, PayoutRunProposed, PayoutTransferFailed, PayoutTransferSent,
+    PayoutRunFinished, PayoutRunProposed, PayoutRunStopped, PayoutTransferFailed, PayoutTransferSent,
 };
 use crate::period::{PeriodClosed, PeriodReopened};
 use crate::time::Timestamp;
@@ -168,6 +168,8 @@ events! {
     PayoutRunApproved "1",
     /// It will not be sent.
     PayoutRunCanceled "1",
+    /// It was approved, and nothing more of it is sent.
+    PayoutRunStopped "1",
     /// Every transfer of it was made or refused.
     PayoutRunFinished "1",
     /// One of its transfers was made.

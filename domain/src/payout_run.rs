@@ -287,6 +287,21 @@ payload! {
 }
 
 payload! {
+    /// It was approved, and nothing more of it is sent. What was sent stays sent; the lines that are left end as failed, and the run
+    /// after them.
+    pub struct PayoutRunStopped {
+        /// The run.
+        pub run: PayoutRunId,
+        /// When.
+        pub at: Timestamp,
+        /// Who.
+        pub by: Subject,
+        /// Why.
+        pub reason: String,
+    }
+}
+
+payload! {
     /// Every transfer of it was made or refused; the next run may be proposed.
     pub struct PayoutRunFinished {
         /// The run.
@@ -323,7 +338,7 @@ payload! {
         pub line: u32,
         /// When it was refused.
         pub at: Timestamp,
-        /// Stripe's code, `balance_insufficient`; or ours, `payouts_held`.
+        /// Stripe's code, `balance_insufficient`; or ours, `payouts_held` and `run_stopped`.
         pub code: String,
     }
 }

@@ -281,7 +281,6 @@ fn a_run_is_decided_once_and_while_it_is_fresh() {
 
     events.extend(waiting.approve(RUN, who("grace"), &payables, now(), open).unwrap());
     let approved = known(&events);
-    assert_eq!(approved.cancel(RUN, who("ada"), "too late".to_owned(), now()), decided(Stage::Approved));
     assert_eq!(approved.approve(RUN, who("ada"), &payables, now(), open), decided(Stage::Approved));
     assert_eq!(approved.check_closed(RUN), Err(PayoutRunError::Open { run: RUN, stage: Stage::Approved }));
     events.extend(approved.finish(RUN, 1, 0, now()));
@@ -290,6 +289,31 @@ fn a_run_is_decided_once_and_while_it_is_fresh() {
     assert_eq!(finished.finish(RUN, 1, 0, now()), vec![]);
     assert_eq!(known(&[]).approve(RUN, who("ada"), &payables, now(), open), Err(PayoutRunError::Unknown(RUN)));
     assert_eq!(PayoutRun::propose(RUN, of(&[]), 1, who("ada"), now()), Err(PayoutRunError::Nothing));
+}
+
+/// Stopping money needs one person, whoever that is; and it can be said again, in case that nobody listened.
+#[test]
+fn a_run_that_is_approved_is_stopped_and_then_finished() {
+    let payables = [owed("crt_a", 200_000, "usd")];
+    let mut events = proposed(&payables);
+    events.extend(known(&events).approve(RUN, who("grace"), &payables, now(), FirstOpen::default()).unwrap());
+    let cancel = |run: &PayoutRun, reason: &str| run.cancel(RUN, who("ada"), reason.to_owned(), now());
+    for _ in 0..2 {
+        let run = known(&events);
+        assert_eq!(cancel(&run, ""), Err(PayoutRunError::Reason));
+        let stopped = cancel(&run, "the journal was restored").unwrap();
+        assert!(matches!(&stopped[..], [Event::PayoutRunStopped(stopped)] if stopped.by == who("ada")), "{stopped:?}");
+        events.extend(stopped);
+    }
+    let stopped = known(&events);
+    assert_eq!(stopped.check_closed(RUN), Err(PayoutRunError::Open { run: RUN, stage: Stage::Stopped }));
+    let decided = |stage| Err(PayoutRunError::Decided { run: RUN, stage });
+    assert_eq!(stopped.approve(RUN, who("grace"), &payables, now(), FirstOpen::default()), decided(Stage::Stopped));
+    events.extend(stopped.finish(RUN, 0, 1, now()));
+    let finished = known(&events);
+    assert_eq!((finished.stage(), finished.check_closed(RUN)), (Some(Stage::Finished), Ok(())));
+    assert_eq!(cancel(&finished, "too late"), decided(Stage::Finished));
+    assert_eq!(known(&[]).cancel(RUN, who("ada"), "none".to_owned(), now()), Err(PayoutRunError::Unknown(RUN)));
 }
 
 /// What a run claims and recovers is posted with its approval, each its own entry, dated by the period.

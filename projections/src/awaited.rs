@@ -156,6 +156,7 @@ impl Projection for Awaited {
                 | Event::PayoutRunProposed(_)
                 | Event::PayoutRunApproved(_)
                 | Event::PayoutRunCanceled(_)
+                | Event::PayoutRunStopped(_)
                 | Event::PayoutRunFinished(_)
                 | Event::PayoutTransferSent(_)
                 | Event::PayoutTransferFailed(_) => return Err(decode::unwanted(recorded, &event)),

@@ -11,7 +11,7 @@ use fanledger_domain::event::{Event, TransferObserved};
 use fanledger_domain::money::Money;
 use fanledger_domain::payout_run::{
     ConnectedAccountObserved, CreatorPayoutsHeld, CreatorPayoutsResumed, PayoutRunApproved, PayoutRunCanceled,
-    PayoutRunFinished, PayoutRunProposed, PayoutTransferFailed, PayoutTransferSent,
+    PayoutRunFinished, PayoutRunProposed, PayoutRunStopped, PayoutTransferFailed, PayoutTransferSent,
 };
 use fanledger_journal::event::{Position, RecordedEvent};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
@@ -47,7 +47,7 @@ CREATE TABLE payout_holds (
 
 CREATE TABLE payout_runs (
     run            bigint PRIMARY KEY,
-    stage          text COLLATE "C" NOT NULL CHECK (stage IN ('proposed', 'approved', 'canceled', 'finished')),
+    stage          text COLLATE "C" NOT NULL CHECK (stage IN ('proposed', 'approved', 'stopped', 'canceled', 'finished')),
     as_of_position bigint NOT NULL,
     needs_approval boolean NOT NULL,
     proposed_at    timestamptz NOT NULL,
@@ -55,7 +55,10 @@ CREATE TABLE payout_runs (
     -- Of the approval or the cancellation.
     decided_at     timestamptz,
     decided_by     text,
+    -- Of the cancellation or the stop.
     reason         text,
+    stopped_at     timestamptz,
+    stopped_by     text,
     finished_at    timestamptz,
     withheld_count bigint NOT NULL,
     last_position  bigint NOT NULL
@@ -111,7 +114,7 @@ impl Projection for Payouts {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
@@ -138,6 +141,7 @@ impl Projection for Payouts {
                 | PayoutRunProposed::TYPE
                 | PayoutRunApproved::TYPE
                 | PayoutRunCanceled::TYPE
+                | PayoutRunStopped::TYPE
                 | PayoutRunFinished::TYPE
                 | PayoutTransferSent::TYPE
                 | PayoutTransferFailed::TYPE
@@ -162,6 +166,7 @@ impl Projection for Payouts {
                 Event::PayoutRunProposed(proposed) => propose(proposed, at, connection).await?,
                 Event::PayoutRunApproved(approved) => approve(approved, at, connection).await?,
                 Event::PayoutRunCanceled(canceled) => cancel(canceled, at, connection).await?,
+                Event::PayoutRunStopped(stopped) => stop(stopped, at, connection).await?,
                 Event::PayoutRunFinished(finished) => finish(finished, at, connection).await?,
                 Event::PayoutTransferSent(sent) => line_sent(sent, at, connection).await?,
                 Event::PayoutTransferFailed(failed) => line_failed(failed, at, connection).await?,
@@ -335,6 +340,20 @@ async fn cancel(canceled: &PayoutRunCanceled, at: Position, connection: &mut PgC
     .bind(canceled.at.to_chrono())
     .bind(canceled.by.as_str())
     .bind(&canceled.reason)
+    .bind(at.as_i64())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn stop(stopped: &PayoutRunStopped, at: Position, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE payout_runs SET stage = 'stopped', stopped_at = $2, stopped_by = $3, reason = $4, last_position = $5 WHERE run = $1",
+    )
+    .bind(number(stopped.run))
+    .bind(stopped.at.to_chrono())
+    .bind(stopped.by.as_str())
+    .bind(&stopped.reason)
     .bind(at.as_i64())
     .execute(connection)
     .await?;

@@ -116,6 +116,7 @@ impl Inbox {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => {}

@@ -116,7 +116,7 @@ impl<S: Store> Executor<S> {
         self.act(&run_stream(id), &acted_by(by.as_str()), PayoutRun::evolve, decide).await
     }
 
-    /// Cancels a run of which nothing was sent.
+    /// Cancels a run that waits, or stops one that is approved: nothing more of it is sent.
     ///
     /// # Errors
     /// What the run refuses, and what the journal does.

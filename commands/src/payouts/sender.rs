@@ -17,6 +17,12 @@
 //! eights, twice, each for as long as its tries take. Whoever was suspended for longer is kept from going on by looking at the run,
 //! and at each line, again before each eight: another has ended them by then. A kill begins the whole attempt anew.
 //!
+//! A run that was stopped is ended by the event that says so, not by its approval: that may have been passed over, and what it began
+//! may still be under way. Nothing is asked for from then on. Once whatever was asked for before must have come to its end, all lines
+//! are looked up; what was made as approved is sent, everything else failed ([`STOPPED`]). A transfer that is another's is recorded as
+//! its own fact all the same: the books must hold it before the next run is reckoned. The run is finished by then, and only by then may
+//! another be proposed.
+//!
 //! What may pass (no answer, 409, 429, 5xx) records nothing and is tried again for as long as it takes. What Stripe refuses ends
 //! the line as failed; the money stays available and the next run takes it. A refusal of the key, an answer that cannot be read,
 //! and a transfer that is not what was asked for halt this manager, with the reason in its status: nothing more is sent until a
@@ -24,16 +30,17 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use fanledger_domain::event::{Event, TransferObserved};
 use fanledger_domain::facts::{EventStamp, TransferSnapshot};
 use fanledger_domain::payout_run::hold::CreatorPayouts;
 use fanledger_domain::payout_run::line::{Line, LineEnd};
 use fanledger_domain::payout_run::run::{PayoutRun, Stage};
 use fanledger_domain::payout_run::{
-    PayoutLine, PayoutRunApproved, PayoutRunId, PayoutTransferFailed, PayoutTransferSent,
+    PayoutLine, PayoutRunApproved, PayoutRunId, PayoutRunStopped, PayoutTransferFailed, PayoutTransferSent,
 };
 use fanledger_domain::time::{Timestamp, TimestampError};
 use fanledger_journal::event::{Metadata, RecordedEvent, StreamId};
@@ -54,6 +61,11 @@ pub const NAME: &str = "payout_sender";
 pub const ACTOR: &str = "system:payout_sender";
 /// How a line ends whose creator is held between proposal and sending.
 pub const HELD: &str = "payouts_held";
+/// How a line ends that was not sent when its run was stopped.
+pub const STOPPED: &str = "run_stopped";
+/// From a stop until its lines end. What was asked for right before it is tried for 65 s at most (five times ten seconds, and a quarter
+/// of a minute between them), and Stripe may be at the last of it when this process is killed.
+const SETTLED_AFTER: Duration = Duration::from_secs(180);
 /// Requests under way at once; Stripe allows 100 reads and 100 writes a second in live mode, 25 in test mode.
 const CONCURRENCY: usize = 8;
 /// Of lines that are not there, as many are looked up: beyond the last of the run, and the first ones of each run after it. More than
@@ -66,6 +78,7 @@ const AHEAD_RUNS: usize = 3;
 pub struct Sender<S = JournalStore> {
     executor: Executor<S>,
     stripe: Option<Arc<dyn StripeApi>>,
+    settled_after: Duration,
 }
 
 /// Why a line did not come to its end.
@@ -85,10 +98,27 @@ pub enum SendError {
     },
     /// There is no key to ask Stripe with.
     #[error(
-        "{0} is approved and there is no key to Stripe's API to send it with: set FANLEDGER_STRIPE_API_KEY, start the manager \
-         again, then run `fanledger projections resume {NAME}`; nothing was sent"
+        "{0} is to be sent, or ended, and there is no key to Stripe's API to do it with: set FANLEDGER_STRIPE_API_KEY, start the \
+         manager again, then run `fanledger projections resume {NAME}`; nothing was asked for"
     )]
     NoKey(PayoutRunId),
+    /// What was asked for before the run was stopped may not have come to its end.
+    #[error("{run} was stopped less than {} s ago: what was asked of Stripe before may still be made", .settled_after.as_secs())]
+    Settling {
+        /// The run.
+        run: PayoutRunId,
+        /// For how long that is so.
+        settled_after: Duration,
+    },
+    /// Postgres did not say how long ago the run was stopped.
+    #[error("tell how long ago {run} was stopped")]
+    Age {
+        /// The run.
+        run: PayoutRunId,
+        /// What it said.
+        #[source]
+        source: sqlx::Error,
+    },
     /// What is at Stripe under this line's name is something else.
     #[error(
         "Stripe's {transfer} stands for {line} and is not what was approved ({what}): was the journal restored? See \
@@ -115,8 +145,9 @@ impl SendError {
         match self {
             Self::Execute(error) => error.is_transient(),
             Self::Stripe { source, .. } => source.may_pass(),
+            Self::Settling { .. } => true,
             Self::NoKey(_) | Self::Mismatch { .. } | Self::Clock(_) => false,
-            Self::Journal(error) => fanledger_journal::runner::is_transient(error),
+            Self::Journal(error) | Self::Age { source: error, .. } => fanledger_journal::runner::is_transient(error),
         }
     }
 }
@@ -130,8 +161,28 @@ impl From<ActError<Infallible>> for SendError {
     }
 }
 
+/// What is to be done with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// It is approved: make its transfers.
+    Send,
+    /// It is stopped: make none, and end the lines that are left.
+    Stop,
+}
+
+impl Errand {
+    /// Where the run stands for as long as that is to be done.
+    const fn stage(self) -> Stage {
+        match self {
+            Self::Send => Stage::Approved,
+            Self::Stop => Stage::Stopped,
+        }
+    }
+}
+
 /// A run under way.
 struct Sending<'a> {
+    errand: Errand,
     stripe: &'a dyn StripeApi,
     journal: Uuid,
     run: PayoutRunId,
@@ -162,20 +213,18 @@ enum Look {
 impl<S: Store> Sender<S> {
     /// A sender that asks `stripe`, where there is a key for it.
     pub const fn new(executor: Executor<S>, stripe: Option<Arc<dyn StripeApi>>) -> Self {
-        Self { executor, stripe }
+        Self { executor, stripe, settled_after: SETTLED_AFTER }
+    }
+
+    /// The same, for tests: the lines of a run end so long after it was stopped.
+    #[must_use]
+    pub fn settled_after(self, settled_after: Duration) -> Self {
+        Self { settled_after, ..self }
     }
 
     /// Sends what is left of an approved run. `connection` idles while Stripe is asked, and is kept awake.
     async fn send(&self, run: PayoutRunId, connection: &mut PgConnection) -> Result<(), SendError> {
-        let known: PayoutRun = self.executor.known(&run_stream(run), PayoutRun::evolve).await?;
-        if known.stage() != Some(Stage::Approved) {
-            return Ok(());
-        }
-        let stripe = self.stripe.as_deref().ok_or(SendError::NoKey(run))?;
-        let journal = journal_id(connection).await?;
-        let metadata =
-            Metadata { actor: Some(ACTOR.to_owned()), correlation_id: Some(run.to_string()), ..Metadata::default() };
-        let sending = Sending { stripe, journal, run, metadata };
+        let Some((known, sending)) = self.begin(run, Errand::Send, connection).await? else { return Ok(()) };
         let looks = self.look_up(&sending, known.lines(), connection).await?;
         let mut is_complete = true;
         for (line, look) in known.lines().iter().zip(&looks) {
@@ -186,16 +235,68 @@ impl<S: Store> Sender<S> {
         if !is_complete {
             check_ahead(&sending, known.lines().len(), connection).await?;
         }
+        self.end(&sending, known.lines(), &looks, connection).await
+    }
+
+    /// Ends what is left of a run that was stopped at `recorded_at`, by the clock of Postgres.
+    async fn stop(
+        &self,
+        run: PayoutRunId,
+        recorded_at: DateTime<Utc>,
+        connection: &mut PgConnection,
+    ) -> Result<(), SendError> {
+        let Some((known, sending)) = self.begin(run, Errand::Stop, connection).await? else { return Ok(()) };
+        let is_settled: bool =
+            sqlx::query_scalar("SELECT clock_timestamp() >= $1::timestamptz + make_interval(secs => $2)")
+                .bind(recorded_at)
+                .bind(self.settled_after.as_secs_f64())
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|source| SendError::Age { run, source })?;
+        if !is_settled {
+            return Err(SendError::Settling { run, settled_after: self.settled_after });
+        }
+        let looks = self.look_up(&sending, known.lines(), connection).await?;
+        self.end(&sending, known.lines(), &looks, connection).await
+    }
+
+    /// The run, and what is needed to ask for its transfers; `None` where there is nothing to be done with it, or something else.
+    async fn begin(
+        &self,
+        run: PayoutRunId,
+        errand: Errand,
+        connection: &mut PgConnection,
+    ) -> Result<Option<(PayoutRun, Sending<'_>)>, SendError> {
+        let known: PayoutRun = self.executor.known(&run_stream(run), PayoutRun::evolve).await?;
+        if known.stage() != Some(errand.stage()) {
+            return Ok(None);
+        }
+        let stripe = self.stripe.as_deref().ok_or(SendError::NoKey(run))?;
+        let journal = journal_id(connection).await?;
+        let metadata =
+            Metadata { actor: Some(ACTOR.to_owned()), correlation_id: Some(run.to_string()), ..Metadata::default() };
+        Ok(Some((known, Sending { errand, stripe, journal, run, metadata })))
+    }
+
+    /// Brings every line to its end, then the run. Before each eight the run is looked at again: it may have been stopped.
+    async fn end(
+        &self,
+        sending: &Sending<'_>,
+        lines: &[PayoutLine],
+        looks: &[Look],
+        connection: &mut PgConnection,
+    ) -> Result<(), SendError> {
+        let stream = run_stream(sending.run);
         let (mut sent, mut failed, mut first_error) = (0, 0, None);
-        for lines in known.lines().iter().zip(&looks).collect::<Vec<_>>().chunks(CONCURRENCY) {
-            let known: PayoutRun = self.executor.known(&run_stream(run), PayoutRun::evolve).await?;
-            if known.stage() != Some(Stage::Approved) {
+        for lines in lines.iter().zip(looks).collect::<Vec<_>>().chunks(CONCURRENCY) {
+            let known: PayoutRun = self.executor.known(&stream, PayoutRun::evolve).await?;
+            if known.stage() != Some(sending.errand.stage()) {
                 return Ok(());
             }
             // Each is let come to its end, so that what was asked of Stripe is not dropped half-way for want of another.
             let mut asked = Vec::new();
             for (line, look) in lines {
-                asked.push(self.send_line(&sending, line, look));
+                asked.push(self.end_line(sending, line, look));
             }
             let mut ended = 0;
             for end in join_all(asked).await {
@@ -220,8 +321,8 @@ impl<S: Store> Sender<S> {
             return Err(error);
         }
         let now = now()?;
-        let finish = |known: &PayoutRun, _| Ok::<_, Infallible>(known.finish(run, sent, failed, now));
-        self.executor.act(&run_stream(run), &sending.metadata, PayoutRun::evolve, finish).await?;
+        let finish = |known: &PayoutRun, _| Ok::<_, Infallible>(known.finish(sending.run, sent, failed, now));
+        self.executor.act(&stream, &sending.metadata, PayoutRun::evolve, finish).await?;
         Ok(())
     }
 
@@ -255,7 +356,7 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    async fn send_line(&self, sending: &Sending<'_>, line: &PayoutLine, look: &Look) -> Result<LineEnd, SendError> {
+    async fn end_line(&self, sending: &Sending<'_>, line: &PayoutLine, look: &Look) -> Result<LineEnd, SendError> {
         let there = match look {
             Look::Ended(end) => return Ok(*end),
             Look::Open(there) => there,
@@ -266,20 +367,9 @@ impl<S: Store> Sender<S> {
         if let Some(end) = known.end() {
             return Ok(end);
         }
-        let made = match approved_one(&name, line, there)? {
-            Some(transfer) => Created::Made(transfer.clone()),
-            None if self.is_held(line).await? => Created::Declined { code: HELD.to_owned() },
-            None => {
-                let request = TransferRequest {
-                    money: line.money,
-                    destination: &line.destination,
-                    creator: &line.creator,
-                    run: sending.run,
-                    reference: &sending.reference(&name),
-                };
-                let made = sending.stripe.create_transfer(&request).await;
-                made.map_err(|source| SendError::Stripe { line: name.clone(), source })?
-            }
+        let made = match sending.errand {
+            Errand::Send => self.make(sending, &name, line, there).await?,
+            Errand::Stop => self.leave(sending, &name, line, there).await?,
         };
         let (end, event) = match made {
             Created::Made(transfer) => {
@@ -294,7 +384,7 @@ impl<S: Store> Sender<S> {
                 (LineEnd::Sent, Event::from(sent))
             }
             Created::Declined { code } => {
-                tracing::warn!(line = name, code, "a transfer to a creator was refused; its money stays available");
+                tracing::warn!(line = name, code, "a transfer to a creator was not made; its money stays available");
                 let failed = PayoutTransferFailed { run: sending.run, line: line.line, at: now()?, code };
                 (LineEnd::Failed, Event::from(failed))
             }
@@ -308,6 +398,48 @@ impl<S: Store> Sender<S> {
         };
         metrics::counter!("fanledger_payout_transfers_total", "outcome" => outcome).increment(1);
         Ok(end)
+    }
+
+    /// The line's transfer: found, or made now.
+    async fn make(
+        &self,
+        sending: &Sending<'_>,
+        name: &str,
+        line: &PayoutLine,
+        there: &[TransferSnapshot],
+    ) -> Result<Created, SendError> {
+        if let Some(transfer) = approved_one(name, line, there)? {
+            return Ok(Created::Made(transfer.clone()));
+        }
+        if self.is_held(line).await? {
+            return Ok(Created::Declined { code: HELD.to_owned() });
+        }
+        let request = TransferRequest {
+            money: line.money,
+            destination: &line.destination,
+            creator: &line.creator,
+            run: sending.run,
+            reference: &sending.reference(name),
+        };
+        let made = sending.stripe.create_transfer(&request).await;
+        made.map_err(|source| SendError::Stripe { line: name.to_owned(), source })
+    }
+
+    /// The line's transfer where it was found; else none is made, and what stands in its place is recorded for what it is.
+    async fn leave(
+        &self,
+        sending: &Sending<'_>,
+        name: &str,
+        line: &PayoutLine,
+        there: &[TransferSnapshot],
+    ) -> Result<Created, SendError> {
+        if let Ok(Some(transfer)) = approved_one(name, line, there) {
+            return Ok(Created::Made(transfer.clone()));
+        }
+        for transfer in there {
+            self.executor.deliver(as_made(transfer.clone()), None, &sending.metadata).await?;
+        }
+        Ok(Created::Declined { code: STOPPED.to_owned() })
     }
 
     async fn is_held(&self, line: &PayoutLine) -> Result<bool, ExecuteError> {
@@ -412,7 +544,7 @@ impl Projection for Sender {
     }
 
     fn wants(&self, event_type: &str) -> bool {
-        event_type == PayoutRunApproved::TYPE
+        matches!(event_type, PayoutRunApproved::TYPE | PayoutRunStopped::TYPE)
     }
 
     async fn apply(
@@ -430,7 +562,12 @@ impl Projection for Sender {
                 .aggregate_id
                 .parse::<PayoutRunId>()
                 .map_err(|error| ApplyError::poison(recorded.position, error))?;
-            self.send(run, connection).await.map_err(|error| {
+            let done = if recorded.event_type == PayoutRunStopped::TYPE {
+                self.stop(run, recorded.recorded_at, connection).await
+            } else {
+                self.send(run, connection).await
+            };
+            done.map_err(|error| {
                 if error.is_transient() {
                     ApplyError::transient(error)
                 } else {

@@ -221,6 +221,7 @@ impl<S: Store, V: Bodies> Translator<S, V> {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => Ok(Vec::new()),
@@ -341,6 +342,7 @@ fn about(event: &Event) -> Vec<StripeId> {
         | Event::PayoutRunProposed(_)
         | Event::PayoutRunApproved(_)
         | Event::PayoutRunCanceled(_)
+        | Event::PayoutRunStopped(_)
         | Event::PayoutRunFinished(_)
         | Event::PayoutTransferSent(_)
         | Event::PayoutTransferFailed(_) => Vec::new(),

@@ -1,4 +1,4 @@
-//! A run: proposed, then approved or cancelled; approved, then finished.
+//! A run: proposed, then approved or cancelled; approved, then finished, and stopped before that where somebody says so.
 
 use crate::account::{Account, Bucket};
 use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, Side, check_postings};
@@ -7,7 +7,7 @@ use crate::id::{CreatorId, EntryId, IdError, StripeId, Subject};
 use crate::payout_run::proposal::{Payable, Proposal};
 use crate::payout_run::{
     PayoutLine, PayoutRecovery, PayoutRunApproved, PayoutRunCanceled, PayoutRunFinished, PayoutRunId,
-    PayoutRunProposed, Recovery, is_reason,
+    PayoutRunProposed, PayoutRunStopped, Recovery, is_reason,
 };
 use crate::period::{FirstOpen, REASON_CHARS_MAX};
 use crate::time::Timestamp;
@@ -23,6 +23,8 @@ pub enum Stage {
     Proposed,
     /// Its transfers are being sent.
     Approved,
+    /// It was approved, and nothing more of it is sent; what was sent before is still looked for.
+    Stopped,
     /// It will not be sent.
     Canceled,
     /// Every transfer was made or refused.
@@ -35,6 +37,7 @@ impl Stage {
         match self {
             Self::Proposed => "proposed",
             Self::Approved => "approved",
+            Self::Stopped => "stopped",
             Self::Canceled => "canceled",
             Self::Finished => "finished",
         }
@@ -43,7 +46,7 @@ impl Stage {
     /// Whether the next run has to wait for it.
     pub const fn is_open(self) -> bool {
         match self {
-            Self::Proposed | Self::Approved => true,
+            Self::Proposed | Self::Approved | Self::Stopped => true,
             Self::Canceled | Self::Finished => false,
         }
     }
@@ -58,7 +61,8 @@ pub enum PayoutRunError {
     /// One at a time.
     #[error("payout run {run} is {}: {}", .stage.as_str(), match .stage {
         Stage::Proposed => "approve it or cancel it first",
-        Stage::Approved | Stage::Canceled | Stage::Finished => "wait until its transfers are sent",
+        Stage::Approved | Stage::Canceled | Stage::Finished => "wait until its transfers are sent, or stop it by `cancel`",
+        Stage::Stopped => "wait until the sender has ended what is left of it",
     })]
     Open {
         /// The one that is open.
@@ -225,10 +229,11 @@ impl PayoutRun {
         Ok(events)
     }
 
-    /// The cancellation of a run of which nothing was sent.
+    /// The cancellation of a run that waits; of one that is approved, the end of its sending. One that is stopped may be stopped
+    /// again: whoever sends looks at a run when told of it, and may have been made to pass over the first time.
     ///
     /// # Errors
-    /// When it is not proposed, or no reason is given.
+    /// When it has ended, or no reason is given.
     pub fn cancel(
         &self,
         run: PayoutRunId,
@@ -236,17 +241,20 @@ impl PayoutRun {
         reason: String,
         now: Timestamp,
     ) -> Result<Vec<Event>, PayoutRunError> {
-        self.waiting(run)?;
-        if !is_reason(&reason) {
-            return Err(PayoutRunError::Reason);
-        }
-        Ok(vec![PayoutRunCanceled { run, at: now, by, reason }.into()])
+        let event: Event = match self.stage {
+            None => return Err(PayoutRunError::Unknown(run)),
+            Some(stage @ (Stage::Canceled | Stage::Finished)) => return Err(PayoutRunError::Decided { run, stage }),
+            Some(_) if !is_reason(&reason) => return Err(PayoutRunError::Reason),
+            Some(Stage::Proposed) => PayoutRunCanceled { run, at: now, by, reason }.into(),
+            Some(Stage::Approved | Stage::Stopped) => PayoutRunStopped { run, at: now, by, reason }.into(),
+        };
+        Ok(vec![event])
     }
 
     /// The end, once every line has come to its own; nothing where it has ended.
     pub fn finish(&self, run: PayoutRunId, sent: u32, failed: u32, now: Timestamp) -> Vec<Event> {
         match self.stage {
-            Some(Stage::Approved) => vec![PayoutRunFinished { run, at: now, sent, failed }.into()],
+            Some(Stage::Approved | Stage::Stopped) => vec![PayoutRunFinished { run, at: now, sent, failed }.into()],
             Some(Stage::Proposed | Stage::Canceled | Stage::Finished) | None => Vec::new(),
         }
     }
@@ -270,6 +278,8 @@ impl PayoutRun {
             self.stage = Some(Stage::Approved);
         } else if let Event::PayoutRunCanceled(_) = event {
             self.stage = Some(Stage::Canceled);
+        } else if let Event::PayoutRunStopped(_) = event {
+            self.stage = Some(Stage::Stopped);
         } else if let Event::PayoutRunFinished(_) = event {
             self.stage = Some(Stage::Finished);
         }
