@@ -55,6 +55,14 @@ pub enum LedgerError {
         /// The amount.
         minor: i128,
     },
+    /// A fact of another kind of object came under this one's id: an id with a prefix that does not fit.
+    #[error("{object} is none that learns {fact}: its id has the prefix of another kind of object")]
+    Foreign {
+        /// The object.
+        object: StripeId,
+        /// The type of the fact.
+        fact: &'static str,
+    },
     /// The object's id is too long to name an entry by.
     #[error("no entry id can be made for {object}")]
     EntryId {
@@ -102,6 +110,9 @@ impl<B: Books> Ledgered<B> {
     ) -> Result<Vec<Event>, LedgerError> {
         match command {
             LedgerCommand::Learn { facts, stripe_event } => {
+                if let Some(foreign) = facts.iter().find(|fact| !B::takes(fact)) {
+                    return Err(LedgerError::Foreign { object: object.clone(), fact: foreign.type_name() });
+                }
                 let mut books = self.books.clone();
                 let news: Vec<Event> = facts.into_iter().filter(|fact| books.learn(fact)).collect();
                 if news.is_empty() {
@@ -283,7 +294,6 @@ fn describe(object: &StripeId, news: &[Event]) -> String {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
-            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => fact.type_name().to_owned(),

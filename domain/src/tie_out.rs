@@ -2,6 +2,7 @@
 //!
 //! - Every entry balances.
 //! - Per currency, `assets:stripe:clearing` = Σ `net` of the balance transactions seen.
+//! - Each balance transaction counts in one stream.
 //! - After a close, nothing is booked into what was closed.
 //!
 //! A small object (a refund, a dispute) that turns out to belong to another gives its balance transactions up and the other takes
@@ -9,13 +10,15 @@
 //! what it posted: stricter than the total, and true at every position where a command ends.
 
 use std::borrow::Cow;
-use std::collections::hash_map::DefaultHasher;
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 
 use serde::Deserialize;
 
 use crate::account::Account;
+use crate::books::Books as _;
+use crate::books::balance_transaction::OwnBalanceTransaction;
 use crate::books::satellite::{Dispute, FeeRefund, Refund, SatelliteKind as _, TransferReversal};
 use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Side, check_postings};
 use crate::event::{DecodeError, Event};
@@ -48,6 +51,14 @@ pub enum TieOutError {
         /// The first instant that was open.
         first_open: Timestamp,
     },
+    /// A balance transaction counts twice.
+    #[error("{transaction} counts in {stream}, and in another object's stream, too")]
+    CountedTwice {
+        /// The balance transaction.
+        transaction: String,
+        /// The second stream that it counts in.
+        stream: String,
+    },
     /// A stream's clearing is not what its balance transactions say.
     #[error("clearing of {stream} in {currency} less its balance transactions' net is {difference_minor}, not zero")]
     Clearing {
@@ -65,8 +76,8 @@ pub enum TieOutError {
 struct Open {
     difference: BTreeMap<Currency, i128>,
     position: u64,
-    /// Of a satellite: the net that it holds while it stands alone.
-    alone: BTreeMap<Currency, i128>,
+    /// Of a satellite: the balance transactions that it holds while it stands alone, but the one that has its name.
+    alone: Vec<u128>,
     gave_up: bool,
 }
 
@@ -75,10 +86,31 @@ struct Open {
 pub struct TieOut {
     open: HashMap<String, Open>,
     totals: BTreeMap<Currency, (i128, i128)>,
-    /// What each stream counts of each balance transaction. A stream may learn one again, by another owner: the later replaces it.
-    /// By digest, since this is the one memory that grows with the journal: some 50 bytes for each.
-    counted: HashMap<u128, (Currency, i64)>,
+    /// Where each balance transaction counts, and for how much. A stream may learn one again, by another owner: the later replaces
+    /// it. By digest, since this is the one memory that grows with the journal: some 70 bytes for each.
+    counted: HashMap<u128, Counted>,
+    /// In which further streams a balance transaction counts. For a moment it may, where one takes over before another is known to
+    /// have given up.
+    again: HashMap<u128, Vec<Again>>,
     period: Period,
+}
+
+/// What one stream counts of a balance transaction.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// The stream's digest.
+    stream: u128,
+    currency: Currency,
+    net: i64,
+}
+
+/// A stream that counts what another one does.
+#[derive(Clone, Debug)]
+struct Again {
+    counted: Counted,
+    stream: String,
+    transaction: String,
+    position: u64,
 }
 
 /// Totals at the end.
@@ -95,7 +127,8 @@ pub struct ClearingTotal {
 /// [`Account::StripeClearing`] as it is written.
 const CLEARING: &str = "assets:stripe:clearing";
 
-const SATELLITES: [&str; 4] = [Refund::STREAM, Dispute::STREAM, TransferReversal::STREAM, FeeRefund::STREAM];
+const SATELLITES: [&str; 5] =
+    [Refund::STREAM, Dispute::STREAM, TransferReversal::STREAM, FeeRefund::STREAM, OwnBalanceTransaction::STREAM];
 
 /// What the books need of an entry. The rest of its payload is passed over: a journal holds millions of them.
 #[derive(Deserialize)]
@@ -157,10 +190,10 @@ impl EntryLines<'_> {
 }
 
 /// Stable within a program, and 128 bits, so that no two of a journal's ever meet.
-fn digest_of(stream: &str, transaction: &StripeId) -> u128 {
+fn digest_of(name: &str) -> u128 {
     let half = |half: u8| {
         let mut hasher = DefaultHasher::new();
-        (half, stream, transaction.as_str()).hash(&mut hasher);
+        (half, name).hash(&mut hasher);
         u128::from(hasher.finish())
     };
     half(0) << 64 | half(1)
@@ -168,6 +201,10 @@ fn digest_of(stream: &str, transaction: &StripeId) -> u128 {
 
 fn is_satellite(stream: &str) -> bool {
     stream.split_once('/').is_some_and(|(stream_type, _)| SATELLITES.contains(&stream_type))
+}
+
+fn is_of_its_own(stream: &str, transaction: &str) -> bool {
+    stream.split_once('/').is_some_and(|(_, id)| id == transaction)
 }
 
 impl TieOut {
@@ -218,33 +255,34 @@ impl TieOut {
             }
             Event::BalanceTransactionObserved(seen) => {
                 let transaction = &seen.transaction;
-                let is_satellite = is_satellite(stream);
-                let net = i128::from(transaction.net);
-                let open = self.open.entry(stream.to_owned()).or_default();
-                if is_satellite && open.gave_up {
-                    // It waits to be handed on; its stream's books are empty.
-                    return Ok(());
-                }
-                let counted = (transaction.currency, transaction.net);
-                let replaced = self.counted.insert(digest_of(stream, &transaction.id), counted);
-                let replaced = replaced.map(|(currency, net)| (currency, i128::from(net)));
+                let (digest, is_satellite) = (digest_of(transaction.id.as_str()), is_satellite(stream));
                 if is_satellite {
-                    *open.alone.entry(transaction.currency).or_default() += net;
-                    if let Some((currency, known)) = replaced {
-                        *open.alone.entry(currency).or_default() -= known;
+                    let open = self.open.entry(stream.to_owned()).or_default();
+                    if open.gave_up {
+                        // It waits to be handed on; its stream's books are empty.
+                        return Ok(());
+                    }
+                    if !open.alone.contains(&digest) && !is_of_its_own(stream, transaction.id.as_str()) {
+                        open.alone.push(digest);
                     }
                 }
-                if let Some((currency, known)) = replaced {
-                    self.add(stream, position, currency, 0, -known);
+                let counted =
+                    Counted { stream: digest_of(stream), currency: transaction.currency, net: transaction.net };
+                if let Some(replaced) = self.count(digest, counted, stream, &transaction.id, position) {
+                    self.add(stream, position, replaced.currency, 0, -i128::from(replaced.net));
                 }
-                self.add(stream, position, transaction.currency, 0, net);
+                self.add(stream, position, transaction.currency, 0, i128::from(transaction.net));
             }
             Event::StripeObjectsLinked(_) if is_satellite(stream) => {
                 let open = self.open.entry(stream.to_owned()).or_default();
                 if !open.gave_up {
                     open.gave_up = true;
-                    for (currency, net) in std::mem::take(&mut open.alone) {
-                        self.add(stream, position, currency, 0, -net);
+                    let alone = std::mem::take(&mut open.alone);
+                    let own = stream.split_once('/').map(|(_, id)| digest_of(id));
+                    for digest in alone.into_iter().chain(own) {
+                        if let Some(counted) = self.uncount(digest, digest_of(stream)) {
+                            self.add(stream, position, counted.currency, 0, -i128::from(counted.net));
+                        }
                     }
                 }
             }
@@ -275,12 +313,60 @@ impl TieOut {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
-            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => {}
         }
         Ok(())
+    }
+
+    /// Counts a balance transaction in a stream; what the stream counted of it before.
+    fn count(
+        &mut self,
+        digest: u128,
+        counted: Counted,
+        stream: &str,
+        transaction: &StripeId,
+        position: u64,
+    ) -> Option<Counted> {
+        match self.counted.entry(digest) {
+            Entry::Vacant(free) => {
+                free.insert(counted);
+                None
+            }
+            Entry::Occupied(mut taken) if taken.get().stream == counted.stream => Some(taken.insert(counted)),
+            Entry::Occupied(_) => {
+                let again = self.again.entry(digest).or_default();
+                if let Some(known) = again.iter_mut().find(|known| known.counted.stream == counted.stream) {
+                    return Some(std::mem::replace(&mut known.counted, counted));
+                }
+                let (stream, transaction) = (stream.to_owned(), transaction.to_string());
+                again.push(Again { counted, stream, transaction, position });
+                None
+            }
+        }
+    }
+
+    /// A stream counts a balance transaction no more; what it counted of it.
+    fn uncount(&mut self, digest: u128, stream: u128) -> Option<Counted> {
+        let again = self.again.remove(&digest).unwrap_or_default();
+        let (own, mut others): (Vec<Again>, Vec<Again>) =
+            again.into_iter().partition(|again| again.counted.stream == stream);
+        let given_up = match self.counted.get(&digest) {
+            Some(counted) if counted.stream == stream => {
+                let counted = self.counted.remove(&digest);
+                // Whoever took over before counts it from now on.
+                if let Some(next) = others.pop() {
+                    self.counted.insert(digest, next.counted);
+                }
+                counted
+            }
+            Some(_) | None => own.first().map(|own| own.counted),
+        };
+        if !others.is_empty() {
+            self.again.insert(digest, others);
+        }
+        given_up
     }
 
     /// Refuses what is booked into a closed period, or at no time that can be read where one is closed.
@@ -319,6 +405,11 @@ impl TieOut {
                 open.difference.iter().next().map(|(currency, minor)| (open.position, stream, *currency, *minor))
             })
             .min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let twice = self.again.values().flatten().min_by_key(|again| again.position);
+        if let Some(again) = twice.filter(|again| first.is_none_or(|(position, ..)| again.position < position)) {
+            let (transaction, stream) = (again.transaction.clone(), again.stream.clone());
+            return Err((again.position, TieOutError::CountedTwice { transaction, stream }));
+        }
         if let Some((position, stream, currency, difference_minor)) = first {
             return Err((position, TieOutError::Clearing { stream: stream.clone(), currency, difference_minor }));
         }

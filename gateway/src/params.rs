@@ -180,16 +180,19 @@ impl Params {
         let (from, to) = (self.filter("from", instant), self.filter("to", instant));
         let asked = match (to, asked) {
             (Some(to), Asked::AsOf(_, by)) => Asked::AsOf(AsOf::Instant(to), by),
-            (_, asked) => asked,
+            (None, asked @ Asked::AsOf(..)) | (_, asked @ Asked::Period(..)) => asked,
         };
-        match (from, asked) {
-            (Some(from), Asked::AsOf(AsOf::Instant(to), _)) if from > to => {
-                self.faults.push(("from".to_owned(), "is after the end".to_owned()));
+        if let Some(from) = from {
+            match asked {
+                Asked::AsOf(AsOf::Instant(to) | AsOf::Known { instant: to, .. }, _) if from > to => {
+                    self.faults.push(("from".to_owned(), "is after the end".to_owned()));
+                }
+                Asked::AsOf(AsOf::Position(_), _) => {
+                    self.faults.push(("from".to_owned(), "goes with an end that is an instant".to_owned()));
+                }
+                // That a month takes no `from` was said above.
+                Asked::AsOf(AsOf::Latest | AsOf::Instant(_) | AsOf::Known { .. }, _) | Asked::Period(..) => {}
             }
-            (Some(_), Asked::AsOf(AsOf::Position(_), _)) => {
-                self.faults.push(("from".to_owned(), "goes with an end that is an instant".to_owned()));
-            }
-            _ => {}
         }
         (from, asked)
     }

@@ -125,6 +125,19 @@ impl OfCreator {
 impl Books for Charge {
     const STREAM: &'static str = "stripe_charge";
 
+    fn takes(fact: &Event) -> bool {
+        matches!(
+            fact,
+            Event::ChargeObserved(_)
+                | Event::RefundObserved(_)
+                | Event::DisputeObserved(_)
+                | Event::BalanceTransactionObserved(_)
+                | Event::AttributionOffered(_)
+                | Event::CreatorAttributed(_)
+                | Event::ChargeReleased(_)
+        )
+    }
+
     fn learn(&mut self, fact: &Event) -> bool {
         match fact {
             Event::ChargeObserved(seen) => self.charge.learn(&seen.stamp, &seen.charge),
@@ -169,7 +182,6 @@ impl Books for Charge {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
-            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => false,
@@ -339,15 +351,17 @@ impl Charge {
         self.charge.newest()
     }
 
-    /// Whether the charge may be released by `through`: captured, not yet released, and all its money available by then.
+    /// Whether the charge may be released by `through`: captured, not yet released, and all its money available by then, and held for
+    /// as long as the policy says that was in force when the charge was created.
     pub fn is_releasable(&self, through: Timestamp) -> bool {
+        let created = self.newest().map(|charge| charge.created);
+        let held_until = |seen: Timestamp| policy::in_force(created.unwrap_or(seen)).held_until(seen);
         let mut charge_transactions =
             self.transactions.all().filter(|(_, transaction)| transaction.category == Category::Charge).peekable();
         self.released_through.is_none()
             && self.phase_at(through) == Phase::Live
             && charge_transactions.peek().is_some()
-            && charge_transactions
-                .all(|(_, t)| t.available_on.max(policy::in_force(t.created).held_until(t.created)) <= through)
+            && charge_transactions.all(|(_, t)| t.available_on.max(held_until(t.created)) <= through)
     }
 
     /// Refunds and disputes: what they take back, and what their own balance transactions leave open.
