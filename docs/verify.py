@@ -23,7 +23,13 @@ import sys
 LEAF_TAG = b"fanledger/leaf/v1\0"
 CHAIN_TAG = b"fanledger/chain/v1\0"
 POSTING_MINOR_MAX = 2**53 - 1
-SATELLITES = {"stripe_refund", "stripe_dispute", "stripe_transfer_reversal", "stripe_fee_refund"}
+SATELLITES = {
+    "stripe_refund",
+    "stripe_dispute",
+    "stripe_transfer_reversal",
+    "stripe_fee_refund",
+    "stripe_balance_transaction",
+}
 CLEARING = "assets:stripe:clearing"
 # Where several hold at one position, the first of these is told.
 KINDS = ["gap", "content", "order", "chain", "head", "balance"]
@@ -272,13 +278,13 @@ def instant(text):
 
 
 class Books:
-    """Entries balance; nothing is booked into what is closed; and each stream's clearing is the sum of the nets of the balance
-    transactions that it counts."""
+    """Entries balance; nothing is booked into what is closed; each stream's clearing is the sum of the nets of the balance
+    transactions that it counts; and each of these counts in one stream."""
 
     def __init__(self):
         self.difference = collections.defaultdict(lambda: collections.defaultdict(int))
         self.counted = {}
-        self.alone = collections.defaultdict(lambda: collections.defaultdict(int))
+        self.alone = collections.defaultdict(set)
         self.gave_up = set()
         self.first_open = None
 
@@ -302,7 +308,8 @@ class Books:
                 self.seen(stream, is_satellite, transaction["id"], transaction["currency"], transaction["net"])
             elif is_satellite and stream not in self.gave_up:
                 self.gave_up.add(stream)
-                for currency, net in self.alone.pop(stream, {}).items():
+                for transaction in self.alone.pop(stream, ()):
+                    currency, net = self.counted.pop((stream, transaction))
                     self.difference[stream][currency] += net
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Refused(f"the event cannot be read: {error!r}") from None
@@ -337,10 +344,14 @@ class Books:
         self.counted[stream, transaction] = (currency, net)
         for currency, change in [(currency, net)] + ([(replaced[0], -replaced[1])] if replaced else []):
             self.difference[stream][currency] -= change
-            if is_satellite:
-                self.alone[stream][currency] += change
+        if is_satellite:
+            self.alone[stream].add(transaction)
 
     def end(self):
+        places = collections.Counter(transaction for _, transaction in self.counted)
+        for transaction, streams in places.items():
+            if streams > 1:
+                raise Refused(f"{transaction} counts in {streams} streams")
         for stream, currencies in self.difference.items():
             for currency, total in currencies.items():
                 if total:

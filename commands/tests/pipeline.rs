@@ -74,6 +74,40 @@ async fn any_order_with_duplicates_ends_the_same() {
     }
 }
 
+/// Stripe's list does not always say what a balance transaction is of; whoever names it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_transaction_without_a_source_counts_once() {
+    let history = history::random(7, 40);
+    let mut silent = history.balance_transactions.clone();
+    let mut silenced = 0;
+    for transaction in &mut silent {
+        if ["charge", "refund", "payout", "transfer"].contains(&transaction["type"].as_str().unwrap()) {
+            transaction["source"] = serde_json::Value::Null;
+            silenced += 1;
+        }
+    }
+    assert!(silenced > 15, "{silenced}");
+    let mut expected = None;
+    for (transactions, syncs_first) in [(&history.balance_transactions, false), (&silent, false), (&silent, true)] {
+        let mut pipeline = Pipeline::start(Some(transactions)).await;
+        let api = pipeline.api.clone().unwrap();
+        if syncs_first {
+            operations::sync(&pipeline.executor, api.as_ref(), None, |_| {}).await.unwrap();
+        }
+        for event in &history.events {
+            pipeline.receive(event).await.unwrap();
+        }
+        pipeline.settle().await;
+        operations::sync(&pipeline.executor, api.as_ref(), None, |_| {}).await.unwrap();
+        pipeline.settle().await;
+        let trial = pipeline.trial().await;
+        match &expected {
+            None => expected = Some(trial),
+            Some(expected) => assert_eq!(*expected, trial, "listed first: {syncs_first}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn translating_again_posts_nothing_twice() {
     let history = history::random(11, 25);

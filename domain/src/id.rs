@@ -147,6 +147,13 @@ pub enum StripeKind {
     Other,
 }
 
+impl StripeKind {
+    /// Whether it names an object whose books are another's, once it is known whose.
+    pub const fn is_satellite(self) -> bool {
+        matches!(self, Self::Refund | Self::Dispute | Self::TransferReversal | Self::FeeRefund)
+    }
+}
+
 impl StripeId {
     /// What this id names, by its prefix.
     pub fn kind(&self) -> StripeKind {

@@ -294,6 +294,7 @@ fn describe(object: &StripeId, news: &[Event]) -> String {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => fact.type_name().to_owned(),

@@ -313,6 +313,7 @@ impl TieOut {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => {}

@@ -119,7 +119,13 @@ fn an_entry_is_judged_by_what_is_recorded_of_it() {
 fn fault(events: &[(&str, Event)]) -> (u64, String, i128) {
     match end(events).unwrap_err() {
         (position, TieOutError::Clearing { stream, difference_minor, .. }) => (position, stream, difference_minor),
-        (position, other @ (TieOutError::Decode(_) | TieOutError::Entry { .. } | TieOutError::ClosedPeriod { .. })) => {
+        (
+            position,
+            other @ (TieOutError::Decode(_)
+            | TieOutError::Entry { .. }
+            | TieOutError::ClosedPeriod { .. }
+            | TieOutError::CountedTwice { .. }),
+        ) => {
             panic!("at {position}: {other}")
         }
     }
@@ -172,6 +178,22 @@ fn an_entry_that_is_booked_into_a_closed_period_is_found_at_its_position() {
     end(&[closed("2026-02"), reopened("2026-02"), entry()]).unwrap();
     let found = end(&[closed("2026-02"), closed("2026-03"), reopened("2026-03"), entry()]).unwrap_err();
     assert!(matches!(&found, (4, TieOutError::ClosedPeriod { .. })), "{found:?}");
+}
+
+#[test]
+fn a_balance_transaction_counts_in_one_stream() {
+    const OWN: &str = "stripe_balance_transaction/txn_1";
+    let twice = [(CHARGE, seen(40)), (CHARGE, into_clearing(40)), (OWN, seen(40)), (OWN, into_clearing(40))];
+    let found = end(&twice).unwrap_err();
+    let (3, TieOutError::CountedTwice { transaction, stream }) = &found else { panic!("{found:?}") };
+    assert_eq!((transaction.as_str(), stream.as_str()), ("txn_1", OWN));
+    // Known to be the charge's, it counts there alone, whichever of the two came first.
+    end(&[&twice[..], &[(OWN, linked()), (OWN, out_of_clearing(40))]].concat()).unwrap();
+    let [a, b, c, d] = twice;
+    end(&[c, d, a, b, (OWN, linked()), (OWN, out_of_clearing(40))]).unwrap();
+    let other = "stripe_charge/ch_2";
+    let by_two = [(CHARGE, seen(7)), (CHARGE, into_clearing(7)), (other, seen(7)), (other, into_clearing(7))];
+    assert!(matches!(end(&by_two), Err((3, TieOutError::CountedTwice { .. }))));
 }
 
 #[test]

@@ -4,11 +4,11 @@
 //! is, is itself a fact (`StripeObjectsLinked`) in the small object's own stream, and until it is known the small object stands
 //! there alone: so a balance transaction that comes first has a place, and nothing is counted twice.
 
-use fanledger_domain::books::Books;
 use fanledger_domain::books::balance_transaction::OwnBalanceTransaction;
 use fanledger_domain::books::charge::Charge;
 use fanledger_domain::books::platform::{ApplicationFee, Payout, Topup, Transfer};
-use fanledger_domain::books::satellite::{Dispute, FeeRefund, Refund, Satellite, SatelliteKind, TransferReversal};
+use fanledger_domain::books::satellite::{Dispute, FeeRefund, Refund, Satellite, SatelliteKind as _, TransferReversal};
+use fanledger_domain::books::{Books, Dependent};
 use fanledger_domain::event::{
     ApplicationFeeObserved, AttributionSourceObserved, BalanceTransactionObserved, ChargeObserved, DisputeObserved,
     Event, PayoutObserved, RefundObserved, StripeObjectsLinked, TopupObserved, TransferObserved,
@@ -19,7 +19,7 @@ use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
 use fanledger_domain::payout_run::ConnectedAccountObserved;
 use fanledger_domain::source::Source;
 use fanledger_domain::stripe::{Observation, Translation};
-use fanledger_journal::event::Metadata;
+use fanledger_journal::event::{Metadata, StreamId};
 
 use crate::executor::{ExecuteError, Executed, Executor};
 use crate::store::Store;
@@ -35,7 +35,7 @@ pub struct Delivery {
 
 /// The object in whose stream a balance transaction's money stands: its owner, or itself where it belongs to none of ours.
 fn place_of(owner: &StripeId, transaction: &BalanceTransaction) -> StripeId {
-    let has_stream = has_own_books(owner.kind()) || is_satellite(owner.kind());
+    let has_stream = has_own_books(owner.kind()) || owner.kind().is_satellite();
     if transaction.category.part().is_some() && has_stream { owner.clone() } else { transaction.id.clone() }
 }
 
@@ -61,9 +61,14 @@ const fn has_own_books(kind: StripeKind) -> bool {
     }
 }
 
-/// Objects whose books are another's, once it is known whose.
-pub(crate) const fn is_satellite(kind: StripeKind) -> bool {
-    matches!(kind, StripeKind::Refund | StripeKind::Dispute | StripeKind::TransferReversal | StripeKind::FeeRefund)
+/// The object, where it is one whose books are another's, once it is known whose: what its stream holds is to be handed on then.
+pub(crate) fn satellite_of(stream: &StreamId) -> Option<StripeId> {
+    let streams =
+        [Refund::STREAM, Dispute::STREAM, TransferReversal::STREAM, FeeRefund::STREAM, OwnBalanceTransaction::STREAM];
+    if !streams.contains(&stream.aggregate_type.as_str()) {
+        return None;
+    }
+    stream.aggregate_id.parse().ok()
 }
 
 /// Whether a satellite of one kind can belong to an object of the other.
@@ -82,7 +87,8 @@ const fn can_belong(satellite: StripeKind, owner: StripeKind) -> bool {
 /// The two can differ: a charge names the balance transaction of its failure, whose source is a `pyr_…`. It must not be booked
 /// in both places. A source with books of its own has it, whoever names it (old versions give a refund's charge as source, which
 /// comes to the same stream); a source that is a satellite turns out to belong
-/// to the namer, which is said first, so that what is listed later, or came before, finds its way there.
+/// to the namer, which is said first, so that what is listed later, or came before, finds its way there. So is one that has no
+/// source at all: whoever only lists it could not know where it went.
 pub fn of_balance_transaction(namer: Option<&StripeId>, transaction: BalanceTransaction) -> Vec<Delivery> {
     let source = transaction.source.clone();
     let owner = match (namer, &source) {
@@ -97,12 +103,13 @@ pub fn of_balance_transaction(namer: Option<&StripeId>, transaction: BalanceTran
     };
     let object = place_of(&owner, &transaction);
     let mut deliveries = Vec::new();
-    if let Some(source) = source
-        && object == owner
-        && can_belong(source.kind(), owner.kind())
-    {
-        let link = StripeObjectsLinked { from: source.clone(), to: owner.clone() };
-        deliveries.push(Delivery { object: source, facts: vec![link.into()] });
+    let satellite = match source {
+        Some(source) => Some(source).filter(|source| can_belong(source.kind(), owner.kind())),
+        None => Some(transaction.id.clone()).filter(|id| *id != owner),
+    };
+    if let Some(satellite) = satellite.filter(|_| object == owner) {
+        let link = StripeObjectsLinked { from: satellite.clone(), to: owner.clone() };
+        deliveries.push(Delivery { object: satellite, facts: vec![link.into()] });
     }
     deliveries.push(Delivery { object, facts: vec![BalanceTransactionObserved { owner, transaction }.into()] });
     deliveries
@@ -204,20 +211,22 @@ impl<S: Store> Executor<S> {
             StripeKind::Payout => self.learn::<Payout>(&object, facts, cause, metadata).await,
             StripeKind::ApplicationFee => self.learn::<ApplicationFee>(&object, facts, cause, metadata).await,
             StripeKind::Topup => self.learn::<Topup>(&object, facts, cause, metadata).await,
-            StripeKind::Refund => self.learn_satellite::<Refund>(&object, facts, cause, metadata).await,
-            StripeKind::Dispute => self.learn_satellite::<Dispute>(&object, facts, cause, metadata).await,
+            StripeKind::Refund => self.learn_dependent::<Satellite<Refund>>(&object, facts, cause, metadata).await,
+            StripeKind::Dispute => self.learn_dependent::<Satellite<Dispute>>(&object, facts, cause, metadata).await,
             StripeKind::TransferReversal => {
-                self.learn_satellite::<TransferReversal>(&object, facts, cause, metadata).await
+                self.learn_dependent::<Satellite<TransferReversal>>(&object, facts, cause, metadata).await
             }
-            StripeKind::FeeRefund => self.learn_satellite::<FeeRefund>(&object, facts, cause, metadata).await,
+            StripeKind::FeeRefund => {
+                self.learn_dependent::<Satellite<FeeRefund>>(&object, facts, cause, metadata).await
+            }
             StripeKind::PaymentIntent
             | StripeKind::CheckoutSession
             | StripeKind::Invoice
             | StripeKind::Subscription
             | StripeKind::Account => Ok(self.learn_source(&object, facts, metadata).await?.unwrap_or_default()),
-            // A prefix that is not known can only be a balance transaction's: nothing else is delivered to.
+            // A prefix that is not known is taken for a balance transaction's; what is not one's is refused there.
             StripeKind::BalanceTransaction | StripeKind::Other => {
-                self.learn::<OwnBalanceTransaction>(&object, facts, cause, metadata).await
+                self.learn_dependent::<OwnBalanceTransaction>(&object, facts, cause, metadata).await
             }
         }
     }
@@ -233,7 +242,7 @@ impl<S: Store> Executor<S> {
     }
 
     /// A satellite whose owner is known hands money facts on to it; the link itself is its own.
-    async fn learn_satellite<K: SatelliteKind>(
+    async fn learn_dependent<B: Dependent>(
         &self,
         object: &StripeId,
         facts: Vec<Event>,
@@ -244,17 +253,17 @@ impl<S: Store> Executor<S> {
             facts.into_iter().partition(|fact| matches!(fact, Event::StripeObjectsLinked(_)));
         let mut executed = Executed::default();
         if !links.is_empty() {
-            executed = self.learn::<Satellite<K>>(object, links, cause, metadata).await?;
+            executed = self.learn::<B>(object, links, cause, metadata).await?;
         }
         if money.is_empty() {
             return Ok(executed);
         }
-        let satellite: Ledgered<Satellite<K>> = self.load(object).await?;
+        let satellite: Ledgered<B> = self.load(object).await?;
         let handed = match satellite.books().belongs_to() {
             Some(owner) => self.learn_by_kind(&owner.clone(), money, cause, metadata).await?,
             // Should the link be written between the load and this append, the facts wait in a stream whose books are empty;
             // the translator hands them on when it comes by them.
-            None => self.learn::<Satellite<K>>(object, money, cause, metadata).await?,
+            None => self.learn::<B>(object, money, cause, metadata).await?,
         };
         executed.events.extend(handed.events);
         executed.last = executed.last.max(handed.last);
@@ -271,13 +280,13 @@ impl<S: Store> Executor<S> {
         match owner.kind() {
             StripeKind::Transfer => self.learn::<Transfer>(owner, facts, cause, metadata).await,
             StripeKind::ApplicationFee => self.learn::<ApplicationFee>(owner, facts, cause, metadata).await,
+            StripeKind::Payout => self.learn::<Payout>(owner, facts, cause, metadata).await,
+            StripeKind::Topup => self.learn::<Topup>(owner, facts, cause, metadata).await,
+            // Whom a balance transaction belongs to may itself belong to another.
+            StripeKind::Refund | StripeKind::Dispute | StripeKind::TransferReversal | StripeKind::FeeRefund => {
+                Box::pin(self.deliver(Delivery { object: owner.clone(), facts }, cause, metadata)).await
+            }
             StripeKind::Charge
-            | StripeKind::Refund
-            | StripeKind::Dispute
-            | StripeKind::TransferReversal
-            | StripeKind::Payout
-            | StripeKind::FeeRefund
-            | StripeKind::Topup
             | StripeKind::BalanceTransaction
             | StripeKind::PaymentIntent
             | StripeKind::CheckoutSession
@@ -291,31 +300,32 @@ impl<S: Store> Executor<S> {
     /// Delivers what a satellite held while it stood alone to the object that it turned out to belong to.
     pub async fn hand_on(&self, satellite: &StripeId, metadata: &Metadata) -> Result<Executed, ExecuteError> {
         match satellite.kind() {
-            StripeKind::Refund => self.hand_on_of::<Refund>(satellite, metadata).await,
-            StripeKind::Dispute => self.hand_on_of::<Dispute>(satellite, metadata).await,
-            StripeKind::TransferReversal => self.hand_on_of::<TransferReversal>(satellite, metadata).await,
-            StripeKind::FeeRefund => self.hand_on_of::<FeeRefund>(satellite, metadata).await,
+            StripeKind::Refund => self.hand_on_of::<Satellite<Refund>>(satellite, metadata).await,
+            StripeKind::Dispute => self.hand_on_of::<Satellite<Dispute>>(satellite, metadata).await,
+            StripeKind::TransferReversal => self.hand_on_of::<Satellite<TransferReversal>>(satellite, metadata).await,
+            StripeKind::FeeRefund => self.hand_on_of::<Satellite<FeeRefund>>(satellite, metadata).await,
+            StripeKind::BalanceTransaction | StripeKind::Other => {
+                self.hand_on_of::<OwnBalanceTransaction>(satellite, metadata).await
+            }
             StripeKind::Charge
             | StripeKind::Transfer
             | StripeKind::Payout
             | StripeKind::ApplicationFee
             | StripeKind::Topup
-            | StripeKind::BalanceTransaction
             | StripeKind::PaymentIntent
             | StripeKind::CheckoutSession
             | StripeKind::Invoice
             | StripeKind::Subscription
-            | StripeKind::Account
-            | StripeKind::Other => Ok(Executed::default()),
+            | StripeKind::Account => Ok(Executed::default()),
         }
     }
 
-    async fn hand_on_of<K: SatelliteKind>(
+    async fn hand_on_of<B: Dependent>(
         &self,
         satellite: &StripeId,
         metadata: &Metadata,
     ) -> Result<Executed, ExecuteError> {
-        let loaded: Ledgered<Satellite<K>> = self.load(satellite).await?;
+        let loaded: Ledgered<B> = self.load(satellite).await?;
         let facts = loaded.books().handed_on();
         // The webhook that first told of it; a balance transaction alone may have come without one.
         let cause = facts.iter().find_map(|fact| {

@@ -27,7 +27,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::executor::{ExecuteError, Executed, Executor, STRIPE_EVENT};
 use crate::store::{JournalStore, Store};
-use crate::stripe::delivery::{Delivery, is_satellite, of_translation};
+use crate::stripe::delivery::{Delivery, of_translation, satellite_of};
 use crate::stripe::graph::{self, BatchGraph, Graph, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Bodies, Vault, VaultError, WrappedKeys};
@@ -154,11 +154,8 @@ impl<S: Store, V: Bodies> Translator<S, V> {
                 error @ StepError::Judge(_) => ApplyError::poison(recorded.position, error),
             })?;
             // Whatever a satellite's stream holds goes on to its owner, once that is known.
-            if let Ok(object) = recorded.stream.aggregate_id.parse::<StripeId>()
-                && is_satellite(object.kind())
-                && recorded.stream.aggregate_type != STRIPE_EVENT
-            {
-                tasks.push(Task::HandOn { satellite: object, metadata: acted_by(TRANSLATOR_ACTOR) });
+            if let Some(satellite) = satellite_of(&recorded.stream) {
+                tasks.push(Task::HandOn { satellite, metadata: acted_by(TRANSLATOR_ACTOR) });
             }
             let span = if tasks.is_empty() { Span::none() } else { translate_span(recorded) };
             for task in tasks {

@@ -1,25 +1,37 @@
 //! Balance transactions that belong to no other object of ours: Stripe's own fees, reserves, conversions and the like.
+//!
+//! One that belongs to an object and does not say to which (it has no `source`) stands here, too, until an object names it. It is
+//! a satellite then, as in [`super::satellite`]: whoever only lists it finds here where it went, and nothing is counted twice.
 
 use std::collections::BTreeSet;
 
 use crate::account::{Account, Processing, Reserve, Suspense};
-use crate::books::{Awaited, Balances, Books, Standing, Transactions, book_cash};
-use crate::event::Event;
+use crate::books::{Awaited, Balances, Books, Dependent, Standing, Transactions, book_cash};
+use crate::event::{BalanceTransactionObserved, Event};
 use crate::facts::{BalanceTransaction, Category};
-use crate::id::Jurisdiction;
+use crate::id::{Jurisdiction, StripeId};
 use crate::time::Timestamp;
 
 /// What is known of one balance transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnBalanceTransaction {
     transactions: Transactions,
+    belongs_to: Option<StripeId>,
 }
 
 impl Books for OwnBalanceTransaction {
     const STREAM: &'static str = "stripe_balance_transaction";
 
+    fn takes(fact: &Event) -> bool {
+        matches!(fact, Event::BalanceTransactionObserved(_) | Event::StripeObjectsLinked(_))
+    }
+
     fn learn(&mut self, fact: &Event) -> bool {
-        if let Event::BalanceTransactionObserved(seen) = fact {
+        if let Event::StripeObjectsLinked(link) = fact {
+            let is_first = self.belongs_to.is_none();
+            self.belongs_to.get_or_insert_with(|| link.to.clone());
+            is_first
+        } else if let Event::BalanceTransactionObserved(seen) = fact {
             self.transactions.learn(&seen.owner, &seen.transaction)
         } else {
             false
@@ -32,6 +44,9 @@ impl Books for OwnBalanceTransaction {
 
     fn at(&self, at: Timestamp) -> Standing {
         let mut books = Balances::default();
+        if self.belongs_to.is_some() {
+            return books.into();
+        }
         for (_, transaction) in self.transactions.up_to(at) {
             book_cash(&mut books, transaction);
             books.credit(counter_account(transaction), transaction.currency, i128::from(transaction.amount));
@@ -41,6 +56,21 @@ impl Books for OwnBalanceTransaction {
 
     fn awaited(&self) -> Vec<Awaited> {
         Vec::new()
+    }
+}
+
+impl Dependent for OwnBalanceTransaction {
+    fn belongs_to(&self) -> Option<&StripeId> {
+        self.belongs_to.as_ref()
+    }
+
+    /// As the object's own, whoever was taken for its owner before.
+    fn handed_on(&self) -> Vec<Event> {
+        let Some(owner) = &self.belongs_to else { return Vec::new() };
+        let as_its_own = |(_, transaction): (&StripeId, &BalanceTransaction)| {
+            BalanceTransactionObserved { owner: owner.clone(), transaction: transaction.clone() }.into()
+        };
+        self.transactions.all().map(as_its_own).collect()
     }
 }
 

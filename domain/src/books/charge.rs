@@ -182,6 +182,7 @@ impl Books for Charge {
             | Event::PayoutRunProposed(_)
             | Event::PayoutRunApproved(_)
             | Event::PayoutRunCanceled(_)
+            | Event::PayoutRunStopped(_)
             | Event::PayoutRunFinished(_)
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => false,

@@ -29,6 +29,9 @@ pub trait Books: Clone + Default + Send + Sync {
     /// The type of the object's stream, `stripe_charge`.
     const STREAM: &'static str;
 
+    /// Whether a fact is of those that such an object learns; what is not is refused, lest it be lost without a word.
+    fn takes(fact: &Event) -> bool;
+
     /// Takes in a fact; false where it was known, or is none of this object's.
     fn learn(&mut self, fact: &Event) -> bool;
 
@@ -40,11 +43,15 @@ pub trait Books: Clone + Default + Send + Sync {
 
     /// The balance transactions that the facts name and that are not among them, each with the object that names it.
     fn awaited(&self) -> Vec<Awaited>;
+}
 
-    /// The facts as they can be handed on to the object that this one turned out to belong to; see [`satellite`].
-    fn handed_on(&self) -> Vec<Event> {
-        Vec::new()
-    }
+/// Books that are another object's, once it is known whose; see [`satellite`].
+pub trait Dependent: Books {
+    /// The object whose books these are, once known. The first link stands: an object does not move to another.
+    fn belongs_to(&self) -> Option<&StripeId>;
+
+    /// The facts as they can be handed on to that object; none while it is not known.
+    fn handed_on(&self) -> Vec<Event>;
 }
 
 /// A balance transaction known by its id only.
@@ -131,10 +138,12 @@ pub(crate) struct Transactions(BTreeMap<StripeId, (StripeId, BalanceTransaction)
 
 impl Transactions {
     /// Adds one; false where it was known. It never changes; should two differ all the same, the greater is kept, whichever came first.
+    /// A refund or dispute is a nearer owner than its charge, which only names it: old versions list it under the charge.
     pub(crate) fn learn(&mut self, owner: &StripeId, transaction: &BalanceTransaction) -> bool {
         let new = (owner.clone(), transaction.clone());
+        let nearness = |owner: &StripeId| owner.kind().is_satellite();
         match self.0.get(&transaction.id) {
-            Some(known) if *known >= new => false,
+            Some(known) if (nearness(&known.0), known) >= (nearness(owner), &new) => false,
             Some(_) | None => {
                 self.0.insert(transaction.id.clone(), new);
                 true

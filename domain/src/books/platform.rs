@@ -126,6 +126,10 @@ pub struct Transfer {
 impl Books for Transfer {
     const STREAM: &'static str = "stripe_transfer";
 
+    fn takes(fact: &Event) -> bool {
+        is_common(fact) || matches!(fact, Event::TransferObserved(_) | Event::CreatorAttributed(_))
+    }
+
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::TransferObserved(seen) = fact {
             self.transfer.learn(&seen.stamp, &seen.transfer)
@@ -218,6 +222,11 @@ fn missing_of_reversals(transactions: &Transactions, reversals: &[Reversal]) -> 
         .collect()
 }
 
+/// What [`learn_common`] takes in.
+const fn is_common(fact: &Event) -> bool {
+    matches!(fact, Event::BalanceTransactionObserved(_) | Event::AttributionOffered(_))
+}
+
 fn learn_common(transactions: &mut Transactions, offers: &mut Offers, fact: &Event) -> bool {
     if let Event::BalanceTransactionObserved(seen) = fact {
         transactions.learn(&seen.owner, &seen.transaction)
@@ -237,6 +246,10 @@ pub struct Payout {
 
 impl Books for Payout {
     const STREAM: &'static str = "stripe_payout";
+
+    fn takes(fact: &Event) -> bool {
+        is_common(fact) || matches!(fact, Event::PayoutObserved(_))
+    }
 
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::PayoutObserved(seen) = fact {
@@ -304,6 +317,10 @@ pub struct ApplicationFee {
 impl Books for ApplicationFee {
     const STREAM: &'static str = "stripe_application_fee";
 
+    fn takes(fact: &Event) -> bool {
+        is_common(fact) || matches!(fact, Event::ApplicationFeeObserved(_) | Event::CreatorAttributed(_))
+    }
+
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::ApplicationFeeObserved(seen) = fact {
             self.fee.learn(&seen.stamp, &seen.fee)
@@ -369,6 +386,10 @@ pub struct Topup {
 
 impl Books for Topup {
     const STREAM: &'static str = "stripe_topup";
+
+    fn takes(fact: &Event) -> bool {
+        is_common(fact) || matches!(fact, Event::TopupObserved(_))
+    }
 
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::TopupObserved(seen) = fact {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use crate::books::charge::Charge;
-use crate::books::{Awaited, Books, Standing};
+use crate::books::{Awaited, Books, Dependent, Standing};
 use crate::event::Event;
 use crate::id::StripeId;
 use crate::time::Timestamp;
@@ -55,22 +55,17 @@ impl<K> Default for Satellite<K> {
     }
 }
 
-impl<K: SatelliteKind> Satellite<K> {
-    /// The object whose books it belongs to, once known. The first link stands: an object does not move to another charge.
-    pub fn belongs_to(&self) -> Option<&StripeId> {
-        self.belongs_to.as_ref()
-    }
-}
-
 impl<K: SatelliteKind> Books for Satellite<K> {
     const STREAM: &'static str = K::STREAM;
+
+    fn takes(fact: &Event) -> bool {
+        matches!(fact, Event::StripeObjectsLinked(_)) || Charge::takes(fact)
+    }
 
     fn learn(&mut self, fact: &Event) -> bool {
         if let Event::StripeObjectsLinked(link) = fact {
             let is_first = self.belongs_to.is_none();
-            if is_first {
-                self.belongs_to = Some(link.to.clone());
-            }
+            self.belongs_to.get_or_insert_with(|| link.to.clone());
             return is_first;
         }
         let is_new = self.alone.learn(fact);
@@ -90,6 +85,12 @@ impl<K: SatelliteKind> Books for Satellite<K> {
 
     fn awaited(&self) -> Vec<Awaited> {
         if self.belongs_to.is_some() { Vec::new() } else { self.alone.awaited() }
+    }
+}
+
+impl<K: SatelliteKind> Dependent for Satellite<K> {
+    fn belongs_to(&self) -> Option<&StripeId> {
+        self.belongs_to.as_ref()
     }
 
     fn handed_on(&self) -> Vec<Event> {
