@@ -186,3 +186,32 @@ async fn a_payout_run_as_finance_does_it() {
     assert_eq!(finance.json("bela", "ledger payouts resume crt_cid --reason settled").await["held"], false);
     assert!(all.terminate().await.success());
 }
+
+/// One person is enough to stop what two have begun; the run is open until the sender has ended it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_approved_is_stopped_by_one_person() {
+    let (all, finance) = site_with_money().await;
+    for account in ["acct_ada", "acct_bee"] {
+        finance.site.stand_in.fail_next_for(account, 100_000, Failure::Status(503));
+    }
+    finance.json("anna", "ledger payouts propose").await;
+    finance.json("bela", "ledger payouts approve por_1").await;
+    eventually("Stripe is asked for a transfer", async || {
+        finance.site.stand_in.calls().iter().any(|call| call.method == "POST")
+    })
+    .await;
+    let stopped = finance.json("anna", "ledger payouts cancel por_1 --reason restored").await;
+    assert_eq!((&stopped["run"], &stopped["state"]), (&json!("por_1"), &json!("stopping")));
+    finance.read().await;
+    let run = finance.json("", "ledger payouts show por_1").await;
+    assert_eq!(
+        (&run["state"], &run["stopped_by"], &run["decided_by"]),
+        (&json!("stopping"), &json!("anna"), &json!("bela"))
+    );
+    let shown = finish(finance.site.command(["ledger", "payouts", "show", "por_1"])).await;
+    assert!(shown.stdout.contains("approved ") && shown.stdout.contains("by anna: restored"), "{}", shown.stdout);
+    let open = finance.run("anna", "ledger payouts propose").await;
+    assert!(open.code == 2 && open.stderr.contains("por_1 is stopped"), "{}", open.stderr);
+    assert_eq!(finance.site.stand_in.transfers().len(), 0);
+    all.kill().await;
+}

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use fanledger_commands::executor::{ActError, Executed, Executor};
 use fanledger_commands::payouts::desk::{ProposeError, Reckoned};
+use fanledger_domain::event::Event;
 use fanledger_domain::id::{CreatorId, Subject};
 use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::payout_run::hold::{HoldError, Say};
@@ -105,7 +106,9 @@ impl PayoutDesk for Payouts {
         reason: String,
     ) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
         let executed = self.executor.cancel_payout_run(run, &by, &reason, now()?).await.map_err(refused_act)?;
-        Ok(receipt(run, PayoutRunState::Canceled, &executed))
+        let is_stopped = executed.events.iter().any(|event| matches!(event, Event::PayoutRunStopped(_)));
+        let state = if is_stopped { PayoutRunState::Stopping } else { PayoutRunState::Canceled };
+        Ok(receipt(run, state, &executed))
     }
 
     async fn say(

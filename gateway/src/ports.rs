@@ -242,7 +242,7 @@ pub trait PayoutDesk: Send + Sync + 'static {
     /// Approves a run: it is sent from now on.
     async fn approve(&self, by: Subject, run: PayoutRunId) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
 
-    /// Cancels a run of which nothing was sent.
+    /// Cancels a run that waits, or stops one that is approved: nothing more of it is sent.
     async fn cancel(
         &self,
         by: Subject,

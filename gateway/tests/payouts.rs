@@ -7,9 +7,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Answer, Call, TestApp, token_of};
 use fanledger_commands::executor::Executor;
+use fanledger_commands::payouts::sender::Sender;
 use fanledger_commands::stripe::api::HttpStripeApi;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_commands::{Dependencies, managers};
@@ -218,14 +220,14 @@ async fn a_run_from_the_dry_run_to_the_end() {
     assert_eq!(site.get("payout-runs/por_1").await["state"], "proposed");
     site.act("payout-runs/por_1/approve", "grace", &json!({})).await;
     site.post("payout-runs/por_1/approve", "grace", &json!({})).send().await.problem(409, "already-decided");
-    let late = json!({"reason": "too late"});
-    site.post("payout-runs/por_1/cancel", "ada", &late).send().await.problem(409, "already-decided");
     site.post("payout-runs", "ada", &json!({})).send().await.problem(409, "payout-run-open");
 
     site.stand_in.restrict(&["acct_crt_b"]);
     site.settle().await;
     let run = site.get("payout-runs/por_1").await;
     assert_eq!(states(&run), [("crt_a", "90000", "confirmed"), ("crt_b", "20000", "failed")]);
+    let late = json!({"reason": "too late"});
+    site.post("payout-runs/por_1/cancel", "ada", &late).send().await.problem(409, "already-decided");
     assert_eq!(run["lines"][1]["code"], "insufficient_capabilities_for_transfer");
     assert_eq!((&run["state"], &run["sent"], &run["failed"]), (&json!("finished"), &json!(1), &json!(1)));
     assert_eq!((&run["proposed_by"], &run["decided_by"]), (&json!("ada"), &json!("grace")));
@@ -325,6 +327,44 @@ async fn a_creator_is_held_and_resumed() {
         (&run["state"], &run["reason"], &run["decided_by"]),
         (&json!("canceled"), &json!("wrong month"), &json!("bob"))
     );
+    assert_eq!(site.act("payout-runs", "ada", &json!({})).await.json()["run"], "por_2");
+}
+
+/// One person is enough to stop money. What the sender then makes of it is seen on the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_approved_is_stopped() {
+    let site = Site::start().await;
+    site.creator("crt_a", 5_000).await;
+    site.creator("crt_b", 6_000).await;
+    site.read().await;
+    site.act("payout-runs", "ada", &json!({})).await;
+    site.act("payout-runs/por_1/approve", "grace", &json!({})).await;
+    let why = json!({"reason": "the journal was restored"});
+    let stopped = site.act("payout-runs/por_1/cancel", "ada", &why).await;
+    assert_eq!(stopped.json(), json!({"run": "por_1", "state": "stopping"}));
+    let run = site.get("payout-runs/por_1").await;
+    assert_eq!(
+        (&run["state"], &run["decided_by"], &run["stopped_by"], &run["reason"]),
+        (&json!("stopping"), &json!("grace"), &json!("ada"), &why["reason"])
+    );
+    assert_eq!(states(&run), [("crt_a", "5000", "waiting"), ("crt_b", "6000", "waiting")]);
+    assert_eq!(site.get("payouts/proposal").await["open_run"], "por_1");
+    let open = site.post("payout-runs", "ada", &json!({})).send().await.problem(409, "payout-run-open");
+    assert!(open["detail"].as_str().unwrap().contains("por_1 is stopped"), "{open}");
+    // Again, in case that nobody listened.
+    assert_eq!(site.act("payout-runs/por_1/cancel", "bob", &why).await.json()["state"], "stopping");
+
+    let api = HttpStripeApi::new(&site.stand_in.base_url(), KEY.to_owned()).unwrap();
+    let mut sender = Sender::new(site.executor.clone(), Some(Arc::new(api))).settled_after(Duration::ZERO);
+    catch_up(&site.context, &mut sender).await.unwrap();
+    site.read().await;
+    let run = site.get("payout-runs/por_1").await;
+    assert_eq!(states(&run), [("crt_a", "5000", "failed"), ("crt_b", "6000", "failed")]);
+    assert_eq!((&run["lines"][0]["code"], &run["failed"]), (&json!("run_stopped"), &json!(2)));
+    assert_eq!((&run["state"], &run["stopped_by"]), (&json!("finished"), &json!("bob")));
+    assert_eq!(site.stand_in.transfers().len(), 0);
+    site.post("payout-runs/por_1/cancel", "ada", &why).send().await.problem(409, "already-decided");
+    assert_eq!(site.get("payouts/proposal").await["open_run"], json!(null));
     assert_eq!(site.act("payout-runs", "ada", &json!({})).await.json()["run"], "por_2");
 }
 

@@ -125,9 +125,11 @@ pub enum PayoutRunState {
     Approved,
     /// Some transfers have.
     Sending,
+    /// It was approved, and nothing more of it is sent; what is left of it is being ended.
+    Stopping,
     /// It will not be sent; nothing of it was.
     Canceled,
-    /// Every transfer was made or refused.
+    /// Every transfer was made or refused, or the run was stopped before it was.
     Finished,
 }
 
@@ -151,15 +153,19 @@ pub struct PayoutRunSummary<M = Minor> {
     pub decided_at: Option<String>,
     /// Who approved or cancelled it.
     pub decided_by: Option<String>,
-    /// Why it was cancelled.
+    /// Why it was cancelled or stopped.
     pub reason: Option<String>,
+    /// When it was stopped, after its approval.
+    pub stopped_at: Option<String>,
+    /// Who stopped it.
+    pub stopped_by: Option<String>,
     /// When the last of its transfers was made or refused.
     pub finished_at: Option<String>,
     /// What its transfers add up to, by currency.
     pub totals: Vec<PayoutTotal<M>>,
     /// How many transfers were made.
     pub sent: u64,
-    /// How many were refused.
+    /// How many were refused, or not asked for any more.
     pub failed: u64,
     /// How many creators it leaves out, by currency.
     pub withheld_count: u64,
@@ -208,7 +214,7 @@ pub struct PayoutLine<M = Minor> {
     pub transfer: Option<String>,
     /// How much of it came back.
     pub reversed_minor: M,
-    /// Why it was refused: Stripe's code, or ours, `payouts_held`.
+    /// Why it was not made: Stripe's code, or ours, `payouts_held` and `run_stopped`.
     pub code: Option<String>,
 }
 

@@ -136,13 +136,14 @@ pub(crate) async fn approve_run(
 
 /// Cancels a payout run.
 ///
-/// While it waits for approval; of one that is approved nothing can be taken back here.
+/// One that waits for approval ends by it. One that is approved is stopped: nothing more of it is sent, what was sent stays sent, and
+/// the run ends when that is certain, some minutes later. It takes one person.
 #[utoipa::path(
     post, path = "/api/v1/ledger/payout-runs/{run}/cancel", tag = "payouts", operation_id = "cancel_payout_run",
     params(("run" = String, Path, description = "`por_1`")),
     request_body = ReasonRequest,
     responses(
-        (status = 200, description = "It is cancelled.", body = PayoutRunReceipt),
+        (status = 200, description = "It is cancelled, or stopping.", body = PayoutRunReceipt),
         (status = 404, description = "`not-found`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`already-decided`", body = Problem, content_type = "application/problem+json")
     )

@@ -57,7 +57,7 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
                             'requirements_due', a.requirements_due, 'disabled_reason', a.disabled_reason) ORDER BY a.account), '[]')
                    FROM read.payout_accounts AS a WHERE a.creator = o.creator)::text AS accounts,
                 EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = o.creator) AS on_hold,
-                r.run::bigint AS last_run, (r.stage IN ('proposed', 'approved'))::boolean AS is_open
+                r.run::bigint AS last_run, (r.stage IN ('proposed', 'approved', 'stopped'))::boolean AS is_open
          FROM read.positions AS b
          LEFT JOIN owed AS o ON o.available <> 0
          LEFT JOIN LATERAL (SELECT r.run, r.stage FROM read.payout_runs AS r ORDER BY r.run DESC LIMIT 1) AS r ON true
@@ -179,6 +179,7 @@ const fn withheld_reason(reason: Withheld) -> WithheldReason {
 const SUMMARY: &str = "r.run::bigint AS run, r.stage::text AS stage, r.as_of_position::bigint AS as_of_position,
     r.needs_approval::boolean AS needs_approval, r.proposed_at::timestamptz AS proposed_at, r.proposed_by::text AS proposed_by,
     r.decided_at::timestamptz AS decided_at, r.decided_by::text AS decided_by, r.reason::text AS reason,
+    r.stopped_at::timestamptz AS stopped_at, r.stopped_by::text AS stopped_by,
     r.finished_at::timestamptz AS finished_at, r.withheld_count::bigint AS withheld_count, r.last_position::bigint AS last_position,
     (SELECT count(*) FROM read.payout_lines AS l WHERE l.run = r.run AND l.ended = 'sent')::bigint AS sent,
     (SELECT count(*) FROM read.payout_lines AS l WHERE l.run = r.run AND l.ended = 'failed')::bigint AS failed,
@@ -344,6 +345,7 @@ fn summary<M: From<i128>>(row: &PgRow) -> Result<PayoutRunSummary<M>, sqlx::Erro
         "proposed" => PayoutRunState::Proposed,
         "approved" if sent + failed == 0 => PayoutRunState::Approved,
         "approved" => PayoutRunState::Sending,
+        "stopped" => PayoutRunState::Stopping,
         "canceled" => PayoutRunState::Canceled,
         "finished" => PayoutRunState::Finished,
         _ => return Err(undecodable("stage", NoStage(stage.to_owned()))),
@@ -362,6 +364,8 @@ fn summary<M: From<i128>>(row: &PgRow) -> Result<PayoutRunSummary<M>, sqlx::Erro
         decided_at: optional_time(row, "decided_at")?.map(|at| at.to_string()),
         decided_by: row.try_get("decided_by")?,
         reason: row.try_get("reason")?,
+        stopped_at: optional_time(row, "stopped_at")?.map(|at| at.to_string()),
+        stopped_by: row.try_get("stopped_by")?,
         finished_at: optional_time(row, "finished_at")?.map(|at| at.to_string()),
         totals: json::<Vec<TotalRow>>(row, "totals")?.into_iter().map(total).collect::<Result<_, sqlx::Error>>()?,
         sent,

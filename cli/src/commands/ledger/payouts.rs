@@ -35,7 +35,8 @@ pub enum PayoutsCommand {
         after_help = "Example:\n  fanledger ledger payouts approve por_1 --token $(fanledger token mint --role finance --subject grace)"
     )]
     Approve(RunArgs),
-    /// Cancel a run that is not approved yet
+    /// Cancel a run; of one that is approved nothing more is sent
+    #[command(after_help = "Example:\n  fanledger ledger payouts cancel por_1 --reason 'the wrong month'")]
     Cancel(CancelArgs),
     /// The runs, newest first
     List,
@@ -256,6 +257,10 @@ async fn acted(
         PayoutRunState::Approved | PayoutRunState::Sending => {
             format!("It is being sent; `fanledger ledger payouts show {run}` says how far it is.")
         }
+        PayoutRunState::Stopping => format!(
+            "Nothing more of it is sent. In a few minutes, when what was asked of Stripe before has come to its end, the sender ends it; \
+             `fanledger ledger payouts show {run}` says what was sent. A sender that is halted must be resumed for it."
+        ),
         PayoutRunState::Canceled | PayoutRunState::Finished => "Another can be proposed.".to_owned(),
     };
     output.line(format_args!("{run} is {}. {next}", state_text(state)))?;
@@ -282,6 +287,7 @@ const fn state_text(state: PayoutRunState) -> &'static str {
         PayoutRunState::Proposed => "proposed",
         PayoutRunState::Approved => "approved",
         PayoutRunState::Sending => "being sent",
+        PayoutRunState::Stopping => "stopped and being ended",
         PayoutRunState::Canceled => "cancelled",
         PayoutRunState::Finished => "finished",
     }
@@ -362,7 +368,13 @@ async fn show(run: PayoutRunId, settings: &Settings, output: Output) -> Result<O
         (Some(by), Some(at)) => {
             let what = if *state == PayoutRunState::Canceled { "cancelled" } else { "approved" };
             let why = run.summary.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-            output.line(format_args!("{what} {at} by {by}{why}"))?;
+            match (&run.summary.stopped_by, &run.summary.stopped_at) {
+                (Some(stopped_by), Some(stopped_at)) => {
+                    output.line(format_args!("{what} {at} by {by}"))?;
+                    output.line(format_args!("stopped {stopped_at} by {stopped_by}{why}"))?;
+                }
+                (_, _) => output.line(format_args!("{what} {at} by {by}{why}"))?,
+            }
         }
         (_, _) if *needs_approval => output.line("waits for another person's approval")?,
         (_, _) => output.line("waits for approval, which may be the proposer's")?,
