@@ -4,15 +4,18 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use fanledger_commands::operations;
-use fanledger_commands::stripe::api::{API_VERSION, HttpStripeApi, StripeApi as _, StripeApiError};
+use fanledger_commands::stripe::api::{API_VERSION, HttpStripeApi, PATIENCE, StripeApi as _, StripeApiError};
 use fanledger_devkit::history;
 use fanledger_devkit::stripe::StandIn;
 use fanledger_domain::id::StripeId;
 use fanledger_domain::time::Timestamp;
 use serde_json::Value;
 use support::Pipeline;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 const KEY: &str = "sk_test_client";
 
@@ -49,7 +52,13 @@ async fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
         let before = stand_in.calls().len();
         stand_in.fail_next(1, status);
         let refused = api.balance_transaction(&id).await.unwrap_err();
-        assert!(matches!(refused, StripeApiError::Refused(said) if said == status), "{refused}");
+        // Whether it is the key that is refused, which no request gets past, or this request.
+        let said = match &refused {
+            StripeApiError::Refused(said) => (true, said.as_u16()),
+            StripeApiError::BadRequest(said) => (false, said.as_u16()),
+            other => panic!("{other}"),
+        };
+        assert_eq!(said, (matches!(status, 401 | 403), status), "{refused}");
         assert_eq!(stand_in.calls().len() - before, 1, "calls with {status}");
     }
 
@@ -65,6 +74,63 @@ async fn trying_again_has_an_end() {
     let refused = api.balance_transaction(&"txn_1".parse().unwrap()).await.unwrap_err();
     assert!(matches!(refused, StripeApiError::Unavailable(_)), "{refused}");
     assert_eq!(stand_in.calls().len(), 5);
+}
+
+/// Takes connections and answers each request with this text, or never.
+async fn server(answer: Option<&'static str>) -> HttpStripeApi {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api = HttpStripeApi::new(&format!("http://{}", listener.local_addr().unwrap()), KEY.to_owned()).unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let Some(body) = answer else {
+                open.push(connection);
+                continue;
+            };
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(connection.read_u8().await.unwrap());
+            }
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+    });
+    api
+}
+
+/// A transaction that waits for an answer may idle for 30 s. So all tries of one request have one deadline.
+#[tokio::test]
+async fn who_does_not_answer_is_not_waited_for_longer_than_all_tries_may_take() {
+    assert!(PATIENCE <= Duration::from_secs(20));
+    let api = server(None).await.with_patience(Duration::from_millis(300));
+    let asked = Instant::now();
+    let lost = api.balance_transaction(&"txn_1".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(lost, StripeApiError::Transport(_)), "{lost}");
+    // One try alone would take ten seconds; the rest is for a machine that has other things to do.
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+/// What follows a list that cannot be followed would be missing, and whoever listed it be told that this was all.
+#[tokio::test]
+async fn a_list_that_does_not_say_how_it_goes_on_is_an_error_and_no_end() {
+    for answer in [
+        r#"{"object": "list", "has_more": true, "data": []}"#,
+        r#"{"object": "list", "has_more": true, "data": [{"object": "balance_transaction"}]}"#,
+        r#"{"object": "list", "data": []}"#,
+        r#"{"has_more": false}"#,
+        r#"[]"#,
+    ] {
+        let api = server(Some(answer)).await;
+        let unreadable = api.balance_transactions(None, None).await.unwrap_err();
+        assert!(matches!(unreadable, StripeApiError::UnreadableList(_)), "{answer}: {unreadable}");
+        assert!(!unreadable.to_string().contains("KEY"), "the key is not at fault: {unreadable}");
+    }
+    for answer in [r#"{"has_more": false}"#, "{}"] {
+        let unreadable = server(Some(answer)).await.transfers_of_group("a group").await.unwrap_err();
+        assert!(matches!(unreadable, StripeApiError::UnreadableList(_)), "{answer}: {unreadable}");
+    }
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ impl Managers<'_> {
             };
             let translated = self.translator.step(&of(translator::wants), Effects::Live, &mut self.links).await;
             translated.map_err(|error| format!("the translator in plain order: {error}: {}", error.source))?;
-            let fetched = self.fetcher.step(&of(fetcher::wants), Effects::Live).await;
+            let fetched = self.fetcher.step(&of(fetcher::wants), Effects::Live, &mut ()).await;
             fetched.map_err(|error| format!("the fetcher in plain order: {error}: {}", error.source))?;
         }
     }

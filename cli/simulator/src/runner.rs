@@ -101,7 +101,7 @@ impl Worker {
                 return Ok(());
             }
             (Self::Translator(translator), Tables::Links(links)) => translator.step(&wanted, effects, links).await,
-            (Self::Fetcher(fetcher), _) => fetcher.step(&wanted, effects).await,
+            (Self::Fetcher(fetcher), _) => fetcher.step(&wanted, effects, &mut ()).await,
             (Self::Translator(_), Tables::Balances(_) | Tables::Inbox(_) | Tables::None) => Ok(()),
         };
         applied.map_err(|error| {

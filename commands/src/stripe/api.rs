@@ -1,5 +1,6 @@
 //! The port to Stripe's API, and its client over HTTP.
 
+use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use fanledger_domain::stripe::{Unreadable, read_balance_transaction, read_transf
 use fanledger_domain::time::Timestamp;
 use reqwest::StatusCode;
 use serde::Deserialize;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// The API version that every request is pinned to.
@@ -20,9 +22,11 @@ pub const API_VERSION: &str = "2026-10-28.endive";
 pub const DEFAULT_BASE: &str = "https://api.stripe.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tries after the first; what still fails then is tried again by the caller, later. Together at most a quarter of a minute of
-/// waiting, so that no transaction idles for long.
+/// Tries after the first; what still fails then is tried again by the caller, later.
 const RETRIES: usize = 4;
+/// All tries of one request together, with what is waited between them: whoever asks within a transaction may let it idle for 30 s,
+/// and has to write down the answer, too. A try that this leaves no time for is not made, or cut short.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 const PAGE: u32 = 100;
 
 /// Why Stripe's answer is not to be had.
@@ -37,9 +41,14 @@ pub enum StripeApiError {
     /// Stripe answered with an error that may pass: too many requests, or its own fault.
     #[error("Stripe's API answered {0}; it is tried again")]
     Unavailable(StatusCode),
-    /// Stripe refuses the key or the request.
+    /// Stripe refuses the key: every request will be.
     #[error("Stripe's API answered {0}: check FANLEDGER_STRIPE_API_KEY, its mode and its rights")]
     Refused(StatusCode),
+    /// Stripe refuses this request, whoever makes it: what it asks for, or the way it does.
+    #[error(
+        "Stripe's API answered {0} to this request, and will again; where all fare so, check FANLEDGER_STRIPE_API_BASE"
+    )]
+    BadRequest(StatusCode),
     /// Stripe knows the request's Idempotency-Key with other content.
     #[error(
         "Stripe's API knows this request by its Idempotency-Key, with other content: was the program changed in between?"
@@ -48,6 +57,9 @@ pub enum StripeApiError {
     /// The answer is not what Stripe documents.
     #[error("read the answer of Stripe's API")]
     Unreadable(#[source] Unreadable),
+    /// It is not even a list, or does not say where it goes on: what follows is not known, and would be missing in silence.
+    #[error("read a list of Stripe's API: {0}")]
+    UnreadableList(&'static str),
 }
 
 impl StripeApiError {
@@ -55,7 +67,12 @@ impl StripeApiError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Unavailable(_) => true,
-            Self::Client(_) | Self::Refused(_) | Self::KeyReused | Self::Unreadable(_) => false,
+            Self::Client(_)
+            | Self::Refused(_)
+            | Self::BadRequest(_)
+            | Self::KeyReused
+            | Self::Unreadable(_)
+            | Self::UnreadableList(_) => false,
         }
     }
 }
@@ -120,6 +137,7 @@ pub struct HttpStripeApi {
     client: reqwest::Client,
     base: String,
     key: Zeroizing<String>,
+    patience: Duration,
 }
 
 #[derive(Deserialize)]
@@ -139,25 +157,31 @@ impl HttpStripeApi {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(StripeApiError::Client)?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), key: Zeroizing::new(key) })
+        let base = base.trim_end_matches('/').to_owned();
+        Ok(Self { client, base, key: Zeroizing::new(key), patience: PATIENCE })
+    }
+
+    /// With so much time for all tries of one request together, instead of [`PATIENCE`].
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Option<serde_json::Value>, StripeApiError> {
-        (|| self.get_once(path, query))
-            .retry(backoff())
-            .when(StripeApiError::may_pass)
-            .notify(|error, delay| tracing::warn!(%error, ?delay, "Stripe's API is tried again"))
-            .await
+        tried(self.patience, |time_limit| self.get_once(path, query, time_limit)).await
     }
 
     async fn get_once(
         &self,
         path: &str,
         query: &[(&str, String)],
+        time_limit: Duration,
     ) -> Result<Option<serde_json::Value>, StripeApiError> {
         let request = self
             .client
             .get(format!("{}/v1/{path}", self.base))
+            .timeout(time_limit)
             .bearer_auth(self.key.as_str())
             .header("Stripe-Version", API_VERSION)
             .query(query);
@@ -168,23 +192,32 @@ impl HttpStripeApi {
             status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
                 Err(StripeApiError::Unavailable(status))
             }
-            status => Err(StripeApiError::Refused(status)),
+            status => Err(refused(status)),
         }
+    }
+
+    /// A list. Where there is none, nobody asked Stripe.
+    async fn list(&self, path: &str, query: &[(&str, String)]) -> Result<List, StripeApiError> {
+        let answer = self.get(path, query).await?.ok_or(StripeApiError::BadRequest(StatusCode::NOT_FOUND))?;
+        List::deserialize(answer).map_err(|_| StripeApiError::UnreadableList("it has no `data` or no `has_more`"))
     }
 
     /// The same key makes each try the same request.
     async fn post(&self, path: &str, form: &[(&str, String)], key: &str) -> Result<Posted, StripeApiError> {
-        (|| self.post_once(path, form, key))
-            .retry(backoff())
-            .when(StripeApiError::may_pass)
-            .notify(|error, delay| tracing::warn!(%error, ?delay, "Stripe's API is tried again"))
-            .await
+        tried(self.patience, |time_limit| self.post_once(path, form, key, time_limit)).await
     }
 
-    async fn post_once(&self, path: &str, form: &[(&str, String)], key: &str) -> Result<Posted, StripeApiError> {
+    async fn post_once(
+        &self,
+        path: &str,
+        form: &[(&str, String)],
+        key: &str,
+        time_limit: Duration,
+    ) -> Result<Posted, StripeApiError> {
         let request = self
             .client
             .post(format!("{}/v1/{path}", self.base))
+            .timeout(time_limit)
             .bearer_auth(self.key.as_str())
             .header("Stripe-Version", API_VERSION)
             .header("Idempotency-Key", key)
@@ -207,9 +240,30 @@ impl HttpStripeApi {
                 }
                 Ok(Posted::Declined { code: word(error.code.unwrap_or(error.kind)) })
             }
-            status => Err(StripeApiError::Refused(status)),
+            status => Err(refused(status)),
         }
     }
+}
+
+/// An answer that will be the same next time.
+fn refused(status: StatusCode) -> StripeApiError {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StripeApiError::Refused(status),
+        status => StripeApiError::BadRequest(status),
+    }
+}
+
+/// Makes a request, and makes it again for as long as it may pass and patience lasts.
+async fn tried<T, F: Future<Output = Result<T, StripeApiError>>>(
+    patience: Duration,
+    once: impl Fn(Duration) -> F,
+) -> Result<T, StripeApiError> {
+    let deadline = Instant::now() + patience;
+    (|| once(REQUEST_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()))))
+        .retry(backoff())
+        .when(|error| error.may_pass() && Instant::now() < deadline)
+        .notify(|error, delay| tracing::warn!(%error, ?delay, "Stripe's API is tried again"))
+        .await
 }
 
 fn backoff() -> ExponentialBuilder {
@@ -262,12 +316,14 @@ impl StripeApi for HttpStripeApi {
         let mut query = vec![("limit", PAGE.to_string())];
         query.extend(since.map(|since| ("created[gte]", since.as_unix_seconds().to_string())));
         query.extend(after.map(|after| ("starting_after", after.to_owned())));
-        let answer = self.get("balance_transactions", &query).await?;
-        let Some(list) = answer.and_then(|value| List::deserialize(value).ok()) else {
-            return Err(StripeApiError::Refused(StatusCode::NOT_FOUND));
-        };
+        let list = self.list("balance_transactions", &query).await?;
         let id_of = |value: &serde_json::Value| value.get("id").and_then(serde_json::Value::as_str).map(str::to_owned);
-        let after = if list.has_more { list.data.last().and_then(id_of) } else { None };
+        // No next page means that this is the last, so what names none and is not must be told.
+        let after = match (list.has_more, list.data.last().and_then(id_of)) {
+            (false, _) => None,
+            (true, Some(id)) => Some(id),
+            (true, None) => return Err(StripeApiError::UnreadableList("there is more, and its last item has no id")),
+        };
         let mut page = Page { transactions: Vec::new(), unreadable: Vec::new(), after };
         for value in &list.data {
             match read_balance_transaction(value) {
@@ -277,6 +333,7 @@ impl StripeApi for HttpStripeApi {
         }
         Ok(page)
     }
+
     async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
         let form = [
             ("amount", request.money.minor().to_string()),
@@ -294,10 +351,7 @@ impl StripeApi for HttpStripeApi {
 
     async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
         let query = [("transfer_group", group.to_owned()), ("limit", PAGE.to_string())];
-        let answer = self.get("transfers", &query).await?;
-        let Some(list) = answer.and_then(|value| List::deserialize(value).ok()) else {
-            return Err(StripeApiError::Refused(StatusCode::NOT_FOUND));
-        };
+        let list = self.list("transfers", &query).await?;
         list.data.iter().map(|value| read_transfer(value).map_err(StripeApiError::Unreadable)).collect()
     }
 }

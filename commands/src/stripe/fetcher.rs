@@ -1,10 +1,12 @@
 //! Fetches balance transactions of which only the id is known. The answer is a fact, so that a replay never calls Stripe.
 //!
 //! A process manager of its own: while Stripe does not answer, it waits, and the translator does not. It has no state: what is
-//! awaited is read off the object's stream. Without a key, or where Stripe has no such id, nothing is held: the object stays on
-//! the list of balance transactions awaited.
+//! awaited is read off the object's stream. Without a key, or where Stripe has no such id or refuses to give it, nothing is held: the
+//! object stays on the list of balance transactions awaited. A refusal of the key itself halts it, since all that follow would fare
+//! the same.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,6 +23,7 @@ use fanledger_journal::checkpoint::with_causes;
 use fanledger_journal::event::{RecordedEvent, StreamId};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use fanledger_journal::trace::{self, TraceParent};
+use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgConnection;
 use tracing::{Instrument as _, Span};
@@ -34,7 +37,7 @@ use crate::stripe::{FETCHER_ACTOR, acted_by};
 /// The runner's name.
 pub const NAME: &str = "balance_transaction_fetcher";
 /// How many requests are under way at once; Stripe allows 100 a second in live mode, 25 in test mode.
-const CONCURRENCY: usize = 16;
+pub const CONCURRENCY: usize = 16;
 
 /// See the module.
 pub struct Fetcher<S = JournalStore> {
@@ -50,7 +53,51 @@ pub enum FetchError {
     Execute(#[from] ExecuteError),
     /// Stripe did not answer.
     #[error("fetch the balance transaction")]
-    Stripe(#[from] StripeApiError),
+    Stripe(#[source] StripeApiError),
+    /// Stripe will answer none.
+    #[error(
+        "fetch balance transactions: set it right, start the manager again, then run `fanledger projections resume {NAME}`"
+    )]
+    Key(#[source] StripeApiError),
+}
+
+impl FetchError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Execute(error) => error.is_transient(),
+            Self::Stripe(error) => error.may_pass(),
+            Self::Key(_) => false,
+        }
+    }
+}
+
+impl From<FetchError> for ApplyError {
+    /// The runner finds the event: that of a batch is not known here.
+    fn from(error: FetchError) -> Self {
+        Self { position: None, transient: error.is_transient(), source: Box::new(error) }
+    }
+}
+
+/// A transaction that idles while Stripe is asked, and that Postgres takes back if it does for too long.
+pub trait Idle: Send {
+    /// Gives a sign of life.
+    ///
+    /// # Errors
+    /// When the transaction is lost already.
+    fn keep_awake(&mut self) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+impl Idle for PgConnection {
+    async fn keep_awake(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT").execute(self).await.map(drop)
+    }
+}
+
+/// Where there is none.
+impl Idle for () {
+    async fn keep_awake(&mut self) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
 }
 
 impl<S: Store> Fetcher<S> {
@@ -59,11 +106,17 @@ impl<S: Store> Fetcher<S> {
         Self { executor, stripe }
     }
 
-    /// Asks for what the objects of a batch still await, where effects are live.
+    /// Asks for what the objects of a batch still await, where effects are live. Whatever idles meanwhile is kept awake: from one
+    /// sign of life to the next so many requests are made as are under way at once.
     ///
     /// # Errors
     /// As [`Projection::apply`].
-    pub async fn step(&self, batch: &[Arc<RecordedEvent>], effects: Effects) -> Result<(), ApplyError> {
+    pub async fn step(
+        &self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        idle: &mut impl Idle,
+    ) -> Result<(), ApplyError> {
         let (Some(stripe), Effects::Live) = (&self.stripe, effects) else { return Ok(()) };
         // Each stream once, in the trace of the first of its events that is in one.
         let mut streams: BTreeMap<StreamId, Option<TraceParent>> = BTreeMap::new();
@@ -80,12 +133,19 @@ impl<S: Store> Fetcher<S> {
         // By transaction, so that two objects that name the same one ask once.
         let awaited: BTreeMap<Awaited, Option<TraceParent>> =
             awaited.into_iter().flat_map(|(of, parent)| of.into_iter().map(move |awaited| (awaited, parent))).collect();
-        stream::iter(awaited)
-            .map(|(awaited, parent)| self.fetch(stripe.as_ref(), awaited).instrument(fetch_span(parent)))
-            .buffer_unordered(CONCURRENCY)
-            .try_collect::<()>()
-            .await
-            .map_err(ApplyError::transient)
+        let mut awaited = awaited.into_iter().peekable();
+        while awaited.peek().is_some() {
+            idle.keep_awake().await?;
+            let together = awaited
+                .by_ref()
+                .take(CONCURRENCY)
+                .map(|(awaited, parent)| self.fetch(stripe.as_ref(), awaited).instrument(fetch_span(parent)));
+            // Each is let come to its end, so that what was asked of Stripe is not dropped half-way for want of another.
+            for fetched in join_all(together).await {
+                fetched?;
+            }
+        }
+        Ok(())
     }
 
     async fn awaited_of<B: Books>(&self, object: &StripeId) -> Result<Vec<Awaited>, ExecuteError> {
@@ -109,18 +169,23 @@ impl<S: Store> Fetcher<S> {
     async fn fetch(&self, stripe: &dyn StripeApi, awaited: Awaited) -> Result<(), FetchError> {
         let fetched = match stripe.balance_transaction(&awaited.transaction).await {
             Ok(fetched) => fetched,
-            // What cannot be read today may be readable by a later version; it stays awaited, and is raised.
-            Err(StripeApiError::Unreadable(error)) => {
-                tracing::error!(transaction = %awaited.transaction, %error, "a balance transaction cannot be read");
+            // What cannot be read, or is refused, may not be by a later version; it stays awaited, and is raised.
+            Err(
+                error @ (StripeApiError::Unreadable(_)
+                | StripeApiError::UnreadableList(_)
+                | StripeApiError::BadRequest(_)
+                | StripeApiError::KeyReused),
+            ) => {
+                let error = with_causes(&error);
+                tracing::error!(transaction = %awaited.transaction, error, "a balance transaction cannot be had; it stays awaited");
                 return Ok(());
             }
-            Err(
-                error @ (StripeApiError::Transport(_)
-                | StripeApiError::Client(_)
-                | StripeApiError::Unavailable(_)
-                | StripeApiError::KeyReused
-                | StripeApiError::Refused(_)),
-            ) => return Err(error.into()),
+            Err(error @ (StripeApiError::Refused(_) | StripeApiError::Client(_))) => {
+                return Err(FetchError::Key(error));
+            }
+            Err(error @ (StripeApiError::Transport(_) | StripeApiError::Unavailable(_))) => {
+                return Err(FetchError::Stripe(error));
+            }
         };
         let Some(transaction) = fetched else { return Ok(()) };
         let deliveries = of_balance_transaction(Some(&awaited.owner), transaction);
@@ -181,8 +246,8 @@ impl Projection for Fetcher {
         &mut self,
         batch: &[Arc<RecordedEvent>],
         effects: Effects,
-        _: &mut PgConnection,
+        connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        self.step(batch, effects).await
+        self.step(batch, effects, connection).await
     }
 }
