@@ -54,7 +54,7 @@ pub enum OpenError {
     /// The clock is not one.
     #[error("read the clock")]
     Clock(#[source] TimestampError),
-    /// The vault could not be asked, or its key does not fit.
+    /// The vault could not be asked, has lost the body's key, or its own key does not fit.
     #[error("open the webhook's body")]
     Vault(#[source] VaultError),
     /// It could not be recorded that it is opened, so it was not.
@@ -155,10 +155,13 @@ impl Finance {
         }
         let received = self.received(id).await?.ok_or_else(|| OpenError::Unknown(id.clone()))?;
         let keys = self.vault.keys(STRIPE_EVENT, &[id.as_str()]).await.map_err(OpenError::Vault)?;
-        // Nothing can be shown of an erased body, so nothing is recorded.
-        if keys.of(id.as_str()).1.is_none() {
-            return Err(OpenError::Erased(id.clone()));
-        }
+        // Nothing can be shown of a body without its key, so nothing is recorded.
+        keys.of(id.as_str()).map_err(|error| match error {
+            VaultError::Erased => OpenError::Erased(id.clone()),
+            error @ (VaultError::Missing { .. } | VaultError::Read(_) | VaultError::Open | VaultError::Seal) => {
+                OpenError::Vault(error)
+            }
+        })?;
         let at = now().map_err(OpenError::Clock)?;
         let metadata = acted_by(by.as_str());
         let opened = Event::from(StripeEventOpened { id: id.clone(), at, by, reason });

@@ -48,9 +48,19 @@ pub enum VaultError {
     /// The database could not be asked for the key.
     #[error("read the wrapped key from the vault")]
     Read(#[source] sqlx::Error),
-    /// The key was destroyed, or never was.
-    #[error("the body is erased: its key is not in the vault")]
+    /// The key was destroyed: the vault says so.
+    #[error("the body is erased: its key was destroyed")]
     Erased,
+    /// The vault does not know of the key, not even that it was destroyed. A body is sealed and its key kept in one transaction, so
+    /// the vault has lost something.
+    #[error(
+        "the vault has no trace of the key of {stream}, not even that it was destroyed: was the vault restored to an earlier time than the \
+         journal? Restore the vault from its newest backup, then run `fanledger projections resume stripe_translator`"
+    )]
+    Missing {
+        /// Whose body it is.
+        stream: String,
+    },
     /// The stored form is broken, or another vault key wrapped it.
     #[error("open a sealed body: is FANLEDGER_VAULT_KEY the key that it was sealed with?")]
     Open,
@@ -69,18 +79,26 @@ pub struct Sealed {
 #[derive(Clone, Debug)]
 pub struct WrappedKeys {
     stream_type: String,
-    by_id: HashMap<String, Vec<u8>>,
+    by_id: HashMap<String, Option<Vec<u8>>>,
 }
 
 impl WrappedKeys {
-    /// The wrapped keys of streams of a type, by id.
-    pub fn new(stream_type: impl Into<String>, by_id: HashMap<String, Vec<u8>>) -> Self {
+    /// The wrapped keys of streams of a type, by id; `None` is one that was destroyed.
+    pub fn new(stream_type: impl Into<String>, by_id: HashMap<String, Option<Vec<u8>>>) -> Self {
         Self { stream_type: stream_type.into(), by_id }
     }
 
-    /// The name of the stream, and its wrapped key where there is one.
-    pub fn of(&self, stream_id: &str) -> (String, Option<&[u8]>) {
-        (format!("{}/{stream_id}", self.stream_type), self.by_id.get(stream_id).map(Vec::as_slice))
+    /// The name of the stream, and its wrapped key.
+    ///
+    /// # Errors
+    /// Where it was destroyed, and, which is another matter, where nothing is known of it.
+    pub fn of(&self, stream_id: &str) -> Result<(String, &[u8]), VaultError> {
+        let stream = format!("{}/{stream_id}", self.stream_type);
+        match self.by_id.get(stream_id) {
+            Some(Some(wrapped)) => Ok((stream, wrapped)),
+            Some(None) => Err(VaultError::Erased),
+            None => Err(VaultError::Missing { stream }),
+        }
     }
 }
 
@@ -92,7 +110,7 @@ pub trait Bodies: Send + Sync + 'static {
     /// When encryption fails.
     fn seal(&self, stream: &str, body: &[u8]) -> Result<Sealed, VaultError>;
 
-    /// The wrapped keys of these streams, in one query; what has none is erased.
+    /// The wrapped keys of these streams, in one query.
     ///
     /// # Errors
     /// When they cannot be asked for.
@@ -105,7 +123,7 @@ pub trait Bodies: Send + Sync + 'static {
     /// Opens the body that was sealed for this stream.
     ///
     /// # Errors
-    /// When it is erased, or was not sealed for this stream and by this vault.
+    /// When it is erased, its key is lost, or it was not sealed for this stream and by this vault.
     fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError>;
 
     /// A keyed digest of a body, hex: tells the same body from another after it was erased, and tells nobody without the key anything.
@@ -162,13 +180,12 @@ impl Bodies for Vault {
                 .fetch_all(&self.pool)
                 .await
                 .map_err(VaultError::Read)?;
-        let by_id = rows.into_iter().filter_map(|(id, key)| Some((id, key?))).collect();
-        Ok(WrappedKeys::new(stream_type, by_id))
+        Ok(WrappedKeys::new(stream_type, rows.into_iter().collect()))
     }
 
     fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
-        let (stream, wrapped) = keys.of(stream_id);
-        self.unseal(&stream, wrapped.ok_or(VaultError::Erased)?, ciphertext)
+        let (stream, wrapped) = keys.of(stream_id)?;
+        self.unseal(&stream, wrapped, ciphertext)
     }
 
     fn body_digest(&self, body: &[u8]) -> String {

@@ -31,7 +31,7 @@ impl Bodies for SimulatedVault {
                 }
                 let found = stream_ids.iter().filter_map(|id| {
                     let key = world.vault.get(&format!("{stream_type}/{id}"))?;
-                    Some(((*id).to_owned(), key.clone()))
+                    Some(((*id).to_owned(), Some(key.clone())))
                 });
                 Some(Ok(WrappedKeys::new(stream_type, found.collect::<HashMap<_, _>>())))
             })
@@ -39,9 +39,8 @@ impl Bodies for SimulatedVault {
     }
 
     fn open(&self, keys: &WrappedKeys, stream_id: &str, ciphertext: &str) -> Result<Vec<u8>, VaultError> {
-        let (stream, key) = keys.of(stream_id);
+        let (stream, key) = keys.of(stream_id)?;
         let (sealed_for, body) = ciphertext.split_once('\n').ok_or(VaultError::Open)?;
-        let key = key.ok_or(VaultError::Erased)?;
         if sealed_for == stream && key == stream.as_bytes() {
             Ok(body.as_bytes().to_vec())
         } else {

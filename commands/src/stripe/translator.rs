@@ -109,7 +109,8 @@ pub fn judge(
         Err(VaultError::Erased) => {
             return Ok(nothing(NotTranslatedReason::Erased, "the body's key was destroyed".to_owned()));
         }
-        Err(source @ (VaultError::Read(_) | VaultError::Open | VaultError::Seal)) => {
+        // Whatever this body tells of would be missing in the books, in silence: it waits until its key is found.
+        Err(source @ (VaultError::Missing { .. } | VaultError::Read(_) | VaultError::Open | VaultError::Seal)) => {
             return Err(JudgeError { event: received.id.clone(), source });
         }
     };
