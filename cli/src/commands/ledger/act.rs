@@ -75,6 +75,9 @@ pub(super) async fn release(args: &ReleaseArgs, settings: &Settings, output: Out
             "{} charges looked at: {} released through {}, {} entries posted.",
             done.charges, done.released, args.through, done.entries
         ))?;
+        for (charge, reason) in &done.refused {
+            output.line(format_args!("  refused: {charge}: {reason}"))?;
+        }
     }
-    Ok(Outcome::Fine)
+    Ok(if done.refused.is_empty() { Outcome::Fine } else { Outcome::CheckFailed })
 }
