@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cqrs_es::persist::PersistenceError;
 use fanledger_domain::books::Books;
 use fanledger_domain::event::{
-    DecodeError, Event, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventReceived,
+    DecodeError, Event, NotTranslatedReason, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventReceived,
 };
 use fanledger_domain::id::StripeId;
 use fanledger_domain::ledgered::{LedgerCommand, LedgerError, Ledgered};
@@ -164,6 +164,28 @@ struct Inner<S> {
 struct Book {
     sequence: u64,
     first_open: FirstOpen,
+}
+
+/// What was said of a raw event that led to nothing, or not to all that it told of; the last is what holds.
+fn words(events: &[Event]) -> impl DoubleEndedIterator<Item = &StripeEventNotTranslated> {
+    events.iter().filter_map(|event| if let Event::StripeEventNotTranslated(word) = event { Some(word) } else { None })
+}
+
+fn last_word(events: &[Event]) -> Option<&StripeEventNotTranslated> {
+    words(events).next_back()
+}
+
+/// Whether somebody should look: it could not be read, or the ledger refused some of it.
+const fn is_raised(reason: NotTranslatedReason) -> bool {
+    match reason {
+        NotTranslatedReason::Untranslatable | NotTranslatedReason::Undecodable => true,
+        NotTranslatedReason::UnusedType
+        | NotTranslatedReason::OtherMode
+        | NotTranslatedReason::ConnectedAccount
+        | NotTranslatedReason::ThinEvent
+        | NotTranslatedReason::NoFacts
+        | NotTranslatedReason::Erased => false,
+    }
 }
 
 /// The stream of the one book that there is for now.
@@ -327,21 +349,34 @@ impl<S: Store> Executor<S> {
         Err(ExecuteError::Contended { stream })
     }
 
-    /// Records that a raw event led to no facts; nothing where the same was recorded by the same version before.
+    /// Records that a raw event led to no facts; nothing where the same version said the same last.
     pub async fn record_not_translated(
         &self,
         fact: StripeEventNotTranslated,
         metadata: &Metadata,
     ) -> Result<Executed, ExecuteError> {
         let id = fact.id.clone();
-        let is_known = |event: &Event| {
-            if let Event::StripeEventNotTranslated(known) = event {
-                known.reason == fact.reason && known.translator_version == fact.translator_version
-            } else {
-                false
-            }
+        // Only the last word counts: what is refused again after it was not is news.
+        let is_known = |known: &[Event]| {
+            last_word(known)
+                .is_some_and(|known| known.reason == fact.reason && known.translator_version == fact.translator_version)
         };
         self.append_once(&id, fact.clone().into(), metadata, is_known).await
+    }
+
+    /// Records that a raw event was translated again and nothing of it was refused; nothing where no refusal stands.
+    pub(crate) async fn record_nothing_refused(
+        &self,
+        fact: StripeEventNotTranslated,
+        metadata: &Metadata,
+    ) -> Result<Executed, ExecuteError> {
+        let id = fact.id.clone();
+        // An erased body was not translated again, so it takes no refusal back.
+        let is_settled = |known: &[Event]| {
+            let not_erased = words(known).rev().find(|word| word.reason != NotTranslatedReason::Erased);
+            not_erased.is_none_or(|word| !is_raised(word.reason))
+        };
+        self.append_once(&id, fact.clone().into(), metadata, is_settled).await
     }
 
     /// Records that an event id came with another body; nothing where that body was recorded before.
@@ -351,12 +386,14 @@ impl<S: Store> Executor<S> {
         metadata: &Metadata,
     ) -> Result<Executed, ExecuteError> {
         let id = fact.id.clone();
-        let is_known = |event: &Event| {
-            if let Event::StripeEventBodyDiffered(known) = event {
-                known.body_digest == fact.body_digest
-            } else {
-                false
-            }
+        let is_known = |known: &[Event]| {
+            known.iter().any(|event| {
+                if let Event::StripeEventBodyDiffered(known) = event {
+                    known.body_digest == fact.body_digest
+                } else {
+                    false
+                }
+            })
         };
         self.append_once(&id, fact.clone().into(), metadata, is_known).await
     }
@@ -366,12 +403,12 @@ impl<S: Store> Executor<S> {
         stripe_event: &StripeId,
         event: Event,
         metadata: &Metadata,
-        is_known: impl Fn(&Event) -> bool,
+        is_known: impl Fn(&[Event]) -> bool,
     ) -> Result<Executed, ExecuteError> {
         let stream = StreamId::new(STRIPE_EVENT, stripe_event.as_str());
         for _ in 0..ATTEMPTS_MAX {
             let known = self.stripe_event(stripe_event).await?;
-            if known.iter().any(&is_known) {
+            if is_known(&known) {
                 return Ok(Executed::default());
             }
             let sequence = known.len() as u64;

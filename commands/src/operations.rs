@@ -21,7 +21,7 @@ use crate::executor::{ExecuteError, Executor, STRIPE_EVENT};
 use crate::store::Store;
 use crate::stripe::api::{StripeApi, StripeApiError};
 use crate::stripe::delivery::of_balance_transaction;
-use crate::stripe::translator::{JudgeError, Verdict, judge, refused, untranslatable};
+use crate::stripe::translator::{JudgeError, Verdict, judge, nothing_refused, refused, untranslatable};
 use crate::stripe::{SYNC_ACTOR, TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Bodies as _, Vault, VaultError};
 
@@ -61,6 +61,8 @@ pub enum OperationError {
 pub struct Retranslated {
     /// Raw events looked at.
     pub events: u64,
+    /// Of these, that this program cannot decode: it is older than they are, or they were damaged. Nothing was done about them.
+    pub unreadable: u64,
     /// Of these, with facts.
     pub translated: u64,
     /// Of these, without.
@@ -96,7 +98,9 @@ pub async fn retranslate(
         let page = reader.after(position, PAGE, PAGE_BYTES).await?;
         let Some(last) = page.last() else { break };
         position = last.position;
-        let raw = wanted(&page, filter);
+        let (raw, unreadable) = wanted(&page, filter);
+        done.events += unreadable;
+        done.unreadable += unreadable;
         let ids: Vec<&str> = raw.iter().map(|received| received.id.as_str()).collect();
         let keys = vault.keys(STRIPE_EVENT, &ids).await?;
         for received in &raw {
@@ -110,17 +114,28 @@ pub async fn retranslate(
     Ok(done)
 }
 
-/// The raw events of a page that the filter lets through.
-fn wanted(page: &[RecordedEvent], filter: &RetranslateFilter) -> Vec<StripeEventReceived> {
-    page.iter()
-        .filter(|recorded| recorded.event_type == StripeEventReceived::TYPE)
-        .filter(|recorded| filter.since.is_none_or(|since| recorded.recorded_at >= since))
-        .filter_map(|recorded| match Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload) {
-            Ok(Event::StripeEventReceived(received)) => Some(received),
-            Ok(_) | Err(_) => None,
-        })
-        .filter(|received| filter.event_type.is_none() || filter.event_type == received.event_type)
-        .collect()
+/// The raw events of a page that the filter lets through, and how many there are of which that cannot be told: they may be wanted,
+/// whatever Stripe's type is asked for.
+fn wanted(page: &[RecordedEvent], filter: &RetranslateFilter) -> (Vec<StripeEventReceived>, u64) {
+    let (mut raw, mut unreadable) = (Vec::new(), 0);
+    let is_recent = |recorded: &&RecordedEvent| filter.since.is_none_or(|since| recorded.recorded_at >= since);
+    for recorded in page.iter().filter(|recorded| recorded.event_type == StripeEventReceived::TYPE).filter(is_recent) {
+        match Event::decode(&recorded.event_type, &recorded.event_version, &recorded.payload) {
+            Ok(Event::StripeEventReceived(received)) => {
+                if filter.event_type.is_none() || filter.event_type == received.event_type {
+                    raw.push(received);
+                }
+            }
+            // A receipt's type decodes to a receipt.
+            Ok(_) => unreadable += 1,
+            Err(error) => {
+                let (position, error) = (recorded.position, with_causes(&error));
+                tracing::error!(%position, error, "a stored webhook cannot be decoded, and is not translated again");
+                unreadable += 1;
+            }
+        }
+    }
+    (raw, unreadable)
 }
 
 async fn perform(
@@ -139,17 +154,29 @@ async fn perform(
         Verdict::Facts(deliveries) => deliveries,
     };
     done.translated += 1;
+    let mut refusal = None;
     for delivery in deliveries {
-        match executor.deliver(delivery, Some(id), metadata).await {
-            Ok(executed) => done.appended += executed.events.len() as u64,
-            Err(error) if error.is_transient() => return Err(error.into()),
-            Err(error) => {
-                done.refused += 1;
-                let fact = untranslatable(id.clone(), refused(&error, Some(id)));
-                executor.record_not_translated(fact, metadata).await?;
+        let object = delivery.object.clone();
+        let delivered = executor.deliver(delivery, Some(id), metadata).await;
+        // What a satellite holds is of its webhooks, too, and its owner may have refused it.
+        let handed_on = executor.hand_on(&object, &acted_by(TRANSLATOR_ACTOR)).await;
+        for executed in [delivered, handed_on] {
+            match executed {
+                Ok(executed) => done.appended += executed.events.len() as u64,
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(error) => {
+                    done.refused += 1;
+                    refusal = Some(refused(&error, Some(id)));
+                }
             }
         }
     }
+    // That it carries facts does not say that none was refused, then or now: this word does.
+    let recorded = match refusal {
+        Some(detail) => executor.record_not_translated(untranslatable(id.clone(), detail), metadata).await?,
+        None => executor.record_nothing_refused(nothing_refused(id.clone()), metadata).await?,
+    };
+    done.appended += recorded.events.len() as u64;
     Ok(())
 }
 
@@ -281,6 +308,16 @@ impl<P: FnMut(&Converged)> Converge<'_, P> {
             let executed = self.executor.execute::<B>(object, LedgerCommand::Converge, &acted_by(self.actor)).await;
             executed.map(|executed| executed.events)
         };
+        self.note(object, decided)?;
+        if !self.dry_run {
+            // What a satellite's owner has refused is in nobody's books.
+            let handed_on = self.executor.hand_on(object, &acted_by(self.actor)).await;
+            self.note(object, handed_on.map(|executed| executed.events))?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, object: &StripeId, decided: Result<Vec<Event>, ExecuteError>) -> Result<(), OperationError> {
         match decided {
             Ok(events) => {
                 if !events.is_empty() {

@@ -103,8 +103,14 @@ async fn retranslate(args: RetranslateArgs, settings: &Settings, output: Output)
             "Translated {} webhooks again: {} carry facts, {} do not, {} facts refused; {} events appended.",
             done.events, done.translated, done.not_translated, done.refused, done.appended
         ))?;
+        if done.unreadable > 0 {
+            output.line(format_args!(
+                "  {} of them cannot be decoded by this program and were left as they are; the log has their positions.",
+                done.unreadable
+            ))?;
+        }
     }
-    Ok(if done.refused == 0 { Outcome::Fine } else { Outcome::CheckFailed })
+    Ok(if done.refused == 0 && done.unreadable == 0 { Outcome::Fine } else { Outcome::CheckFailed })
 }
 
 async fn sync(args: SyncArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {

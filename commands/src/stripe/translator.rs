@@ -18,7 +18,7 @@ use fanledger_domain::id::{StripeId, StripeKind};
 use fanledger_domain::observations::{ChargePhase, Snapshot};
 use fanledger_domain::stripe::{TRANSLATOR_VERSION, translate};
 use fanledger_journal::checkpoint::with_causes;
-use fanledger_journal::event::{Metadata, RecordedEvent};
+use fanledger_journal::event::{Metadata, RecordedEvent, StreamId};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use fanledger_journal::trace::{self, TraceParent};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -51,14 +51,33 @@ enum Task {
     /// Take in facts.
     Deliver { delivery: Delivery, cause: Option<StripeId>, metadata: Metadata },
     /// Hand on what a satellite held.
-    HandOn { satellite: StripeId, metadata: Metadata },
+    HandOn { satellite: StripeId, told_by: ToldBy, metadata: Metadata },
     /// Link a refund that names no charge to the one of these that was captured; the others are attempts that failed.
     FindCharge { refund: StripeId, among: Vec<StripeId>, cause: StripeId },
     /// Record that a raw event led to nothing.
     NotTranslated(StripeEventNotTranslated),
 }
 
+/// The webhook to name where an owner refuses what a satellite held.
+#[derive(Clone, Debug)]
+enum ToldBy {
+    /// The one that led to what was just done to the satellite.
+    Webhook(StripeId),
+    /// None did: the last one that the satellite's stream names.
+    Stream(StreamId),
+}
+
+impl ToldBy {
+    fn of(recorded: &RecordedEvent) -> Self {
+        cause_of(recorded).map_or_else(|| Self::Stream(recorded.stream.clone()), Self::Webhook)
+    }
+}
+
 impl Task {
+    fn hand_on(satellite: StripeId, told_by: ToldBy) -> Self {
+        Self::HandOn { satellite, told_by, metadata: acted_by(TRANSLATOR_ACTOR) }
+    }
+
     fn object(&self) -> &StripeId {
         match self {
             Self::Deliver { delivery, .. } => &delivery.object,
@@ -156,7 +175,7 @@ impl<S: Store, V: Bodies> Translator<S, V> {
             })?;
             // Whatever a satellite's stream holds goes on to its owner, once that is known.
             if let Some(satellite) = satellite_of(&recorded.stream) {
-                tasks.push(Task::HandOn { satellite, metadata: acted_by(TRANSLATOR_ACTOR) });
+                tasks.push(Task::hand_on(satellite, ToldBy::of(recorded)));
             }
             let span = if tasks.is_empty() { Span::none() } else { translate_span(recorded) };
             for task in tasks {
@@ -230,14 +249,16 @@ impl<S: Store, V: Bodies> Translator<S, V> {
         let metadata = caused_by(TRANSLATOR_ACTOR, &received.id);
         Ok(match judge(&self.vault, keys, received, self.livemode)? {
             Verdict::Nothing(fact) => vec![Task::NotTranslated(fact)],
-            Verdict::Facts(deliveries) => deliveries
-                .into_iter()
-                .map(|delivery| Task::Deliver {
-                    delivery,
-                    cause: Some(received.id.clone()),
-                    metadata: metadata.clone(),
-                })
-                .collect(),
+            Verdict::Facts(deliveries) => {
+                let mut tasks = Vec::with_capacity(2 * deliveries.len());
+                for delivery in deliveries {
+                    // Nothing need be written to a satellite's stream now, and its owner may have refused what it holds.
+                    let hand_on = Task::hand_on(delivery.object.clone(), ToldBy::Webhook(received.id.clone()));
+                    let (cause, metadata) = (Some(received.id.clone()), metadata.clone());
+                    tasks.extend([Task::Deliver { delivery, cause, metadata }, hand_on]);
+                }
+                tasks
+            }
         })
     }
 
@@ -254,7 +275,7 @@ impl<S: Store, V: Bodies> Translator<S, V> {
     async fn perform(&self, task: Task) -> Result<(), ExecuteError> {
         let (result, cause) = match task {
             Task::NotTranslated(fact) => return self.record(fact).await,
-            Task::HandOn { satellite, metadata } => (self.executor.hand_on(&satellite, &metadata).await, None),
+            Task::HandOn { satellite, told_by, metadata } => return self.hand_on(&satellite, told_by, &metadata).await,
             Task::FindCharge { refund, among, cause } => (self.find_charge(&refund, &among, &cause).await, Some(cause)),
             Task::Deliver { delivery, cause, metadata } => {
                 (self.executor.deliver(delivery, cause.as_ref(), &metadata).await, cause)
@@ -268,6 +289,30 @@ impl<S: Store, V: Bodies> Translator<S, V> {
                 let Some(id) = cause else { return Ok(()) };
                 self.record(untranslatable(id, detail)).await
             }
+        }
+    }
+
+    /// What its owner refuses is in no books, since the satellite's own are empty by then. So it is told of a webhook, and tried
+    /// again whenever a webhook has something for the satellite, or is translated again.
+    async fn hand_on(&self, satellite: &StripeId, told_by: ToldBy, metadata: &Metadata) -> Result<(), ExecuteError> {
+        let error = match self.executor.hand_on(satellite, metadata).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => error,
+        };
+        let webhook = match told_by {
+            ToldBy::Webhook(webhook) => Some(webhook),
+            ToldBy::Stream(stream) => {
+                let events = self.executor.store().stream(&stream).await;
+                let events = events.map_err(|source| ExecuteError::Read { stream, source })?;
+                events.iter().rev().find_map(cause_of)
+            }
+        };
+        let detail = refused(&error, webhook.as_ref());
+        match webhook {
+            Some(webhook) => self.record(untranslatable(webhook, detail)).await,
+            // Only Stripe's list told of it: the log and the counter have it, and `ledger converge` names it.
+            None => Ok(()),
         }
     }
 
@@ -296,6 +341,12 @@ impl<S: Store, V: Bodies> Translator<S, V> {
         let metadata = caused_by(TRANSLATOR_ACTOR, &fact.id);
         self.executor.record_not_translated(fact, &metadata).await.map(drop)
     }
+}
+
+/// The webhook that led to an event, where one did.
+fn cause_of(recorded: &RecordedEvent) -> Option<StripeId> {
+    let metadata: Metadata = serde_json::from_str(&recorded.metadata).ok()?;
+    metadata.causation_id?.parse().ok()
 }
 
 /// The objects whose links and words a fact asks for.
@@ -372,6 +423,12 @@ pub(crate) fn refused(error: &ExecuteError, cause: Option<&StripeId>) -> String 
     tracing::error!(stripe_event = cause.map(StripeId::as_str), detail, "facts were refused");
     metrics::counter!("fanledger_translator_refused_total").increment(1);
     detail
+}
+
+/// What is recorded of a raw event of which something had been refused, and which was translated again with nothing refused.
+pub(crate) fn nothing_refused(id: StripeId) -> StripeEventNotTranslated {
+    let (reason, detail) = (NotTranslatedReason::NoFacts, "translated again: no fact is missing, and none was refused");
+    StripeEventNotTranslated { id, reason, detail: detail.to_owned(), translator_version: TRANSLATOR_VERSION }
 }
 
 /// What is recorded of a raw event whose facts were refused.
