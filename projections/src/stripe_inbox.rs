@@ -10,8 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use fanledger_domain::event::{
-    Event, ProjectionEventSkipped, ReceivedFlag, StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventOpened,
-    StripeEventReceived,
+    Event, NotTranslatedReason, ProjectionEventSkipped, ReceivedFlag, StripeEventBodyDiffered,
+    StripeEventNotTranslated, StripeEventOpened, StripeEventReceived,
 };
 use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
@@ -24,8 +24,11 @@ use crate::decode;
 pub struct StripeInbox;
 
 const CREATE: &str = r#"
--- `raised`: could not be read, or came again with another body. `facts_position` and `reason_position` are those of the last
--- fact and of the last word that there is none; the later one holds.
+-- `raised`: could not be read, was refused by the ledger in part or in whole, or came again with another body. Only a later word of the
+-- translator's takes that back: facts do not, since another delivery of the same run, or what the webhook brought to other objects,
+-- may well be accepted after one was refused. A word that the body was erased does not either: nothing was translated then.
+-- `facts_position` and `reason_position` are those of the last fact and of the last word that there is none; the later one says
+-- whether it is translated. That there is none (left) is no such word where it is all that was said: `no_facts` has no position.
 CREATE TABLE stripe_inbox (
     event_id           text COLLATE "C" PRIMARY KEY,
     position           bigint NOT NULL,
@@ -46,8 +49,7 @@ CREATE TABLE stripe_inbox (
     translator_version integer,
     reason_position    bigint,
     raised             boolean NOT NULL GENERATED ALWAYS AS (
-        differing_bodies > 0
-        OR coalesce(reason IN ('untranslatable', 'undecodable') AND reason_position > coalesce(facts_position, 0), false)) STORED
+        differing_bodies > 0 OR coalesce(reason IN ('untranslatable', 'undecodable'), false)) STORED
 )
 -- Each row is updated once or twice soon after: beside itself, where there is room, and then no index is touched.
 WITH (fillfactor = 70);
@@ -103,7 +105,7 @@ impl Projection for StripeInbox {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
@@ -143,8 +145,7 @@ impl Projection for StripeInbox {
                 },
                 Meaning::NotTranslated => match decode::event(recorded)? {
                     Event::StripeEventNotTranslated(event) => {
-                        let change = changes.entry(event.id.to_string()).or_default();
-                        change.not_translated = Some((recorded.position, event));
+                        changes.entry(event.id.to_string()).or_default().say(recorded.position, event);
                     }
                     other => return Err(decode::unwanted(recorded, &other)),
                 },
@@ -202,6 +203,11 @@ fn cause(recorded: &RecordedEvent) -> Result<Option<String>, ApplyError> {
 #[error("the event's metadata is not a flat JSON object of strings")]
 struct BadMetadata(#[source] serde_json::Error);
 
+/// Where the word is that a webhook led to no facts. `no_facts` of one that has some says that there are no more.
+fn reason_position(position: Position, reason: NotTranslatedReason) -> Option<i64> {
+    (reason != NotTranslatedReason::NoFacts).then(|| position.as_i64())
+}
+
 /// What a batch says about a webhook that is there.
 #[derive(Default)]
 struct Change {
@@ -210,6 +216,33 @@ struct Change {
     facts_position: Option<Position>,
     entries: i64,
     not_translated: Option<(Position, StripeEventNotTranslated)>,
+    /// Whether one of its words came of a body that could be opened.
+    is_judged: bool,
+}
+
+impl Change {
+    /// A later word of the translator's replaces the former one; that of an erased body replaces none that is raised.
+    fn say(&mut self, position: Position, word: StripeEventNotTranslated) {
+        let is_raised = |(_, said): &(Position, StripeEventNotTranslated)| is_raised(said.reason);
+        let is_judged = word.reason != NotTranslatedReason::Erased;
+        if is_judged || !self.not_translated.as_ref().is_some_and(is_raised) {
+            self.not_translated = Some((position, word));
+        }
+        self.is_judged |= is_judged;
+    }
+}
+
+/// Whether somebody should look. The table says the same.
+const fn is_raised(reason: NotTranslatedReason) -> bool {
+    match reason {
+        NotTranslatedReason::Untranslatable | NotTranslatedReason::Undecodable => true,
+        NotTranslatedReason::UnusedType
+        | NotTranslatedReason::OtherMode
+        | NotTranslatedReason::ConnectedAccount
+        | NotTranslatedReason::ThinEvent
+        | NotTranslatedReason::NoFacts
+        | NotTranslatedReason::Erased => false,
+    }
 }
 
 const fn flag(flag: ReceivedFlag) -> &'static str {
@@ -248,28 +281,32 @@ async fn insert(
     Ok(())
 }
 
-/// A later word of the translator's replaces the former one.
+/// As [`Change::say`], with what was said before this batch.
 async fn update(changes: &BTreeMap<String, Change>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     if changes.is_empty() {
         return Ok(());
     }
     let all = || changes.values();
     let said = || all().map(|change| change.not_translated.as_ref());
-    sqlx::query(
+    // Whether the batch's last word takes the place of what was said before the batch.
+    const HOLDS: &str =
+        "d.reason IS NOT NULL AND (d.is_judged OR coalesce(i.reason NOT IN ('untranslatable', 'undecodable'), true))";
+    sqlx::query(&format!(
         "UPDATE stripe_inbox AS i
          SET differing_bodies = i.differing_bodies + d.differing_bodies,
              facts = i.facts + d.facts,
              facts_position = coalesce(d.facts_position, i.facts_position),
              entries = i.entries + d.entries,
-             reason = coalesce(d.reason, i.reason),
-             detail = coalesce(d.detail, i.detail),
-             translator_version = coalesce(d.translator_version, i.translator_version),
-             reason_position = coalesce(d.reason_position, i.reason_position)
+             reason = CASE WHEN {HOLDS} THEN d.reason ELSE i.reason END,
+             detail = CASE WHEN {HOLDS} THEN d.detail ELSE i.detail END,
+             translator_version = CASE WHEN {HOLDS} THEN d.translator_version ELSE i.translator_version END,
+             reason_position = CASE WHEN {HOLDS} THEN d.reason_position ELSE i.reason_position END
          FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::integer[],
-                 $9::bigint[])
-             AS d (event_id, differing_bodies, facts, facts_position, entries, reason, detail, translator_version, reason_position)
-         WHERE i.event_id = d.event_id",
-    )
+                 $9::bigint[], $10::boolean[])
+             AS d (event_id, differing_bodies, facts, facts_position, entries, reason, detail, translator_version, reason_position,
+                   is_judged)
+         WHERE i.event_id = d.event_id"
+    ))
     .bind(changes.keys().collect::<Vec<_>>())
     .bind(all().map(|change| change.differing_bodies).collect::<Vec<_>>())
     .bind(all().map(|change| change.facts).collect::<Vec<_>>())
@@ -278,7 +315,8 @@ async fn update(changes: &BTreeMap<String, Change>, connection: &mut PgConnectio
     .bind(said().map(|said| said.map(|(_, event)| event.reason.as_str())).collect::<Vec<_>>())
     .bind(said().map(|said| said.map(|(_, event)| event.detail.as_str())).collect::<Vec<_>>())
     .bind(said().map(|said| said.map(|(_, event)| event.translator_version.cast_signed())).collect::<Vec<_>>())
-    .bind(said().map(|said| said.map(|(position, _)| position.as_i64())).collect::<Vec<_>>())
+    .bind(said().map(|said| said.and_then(|(position, event)| reason_position(*position, event.reason))).collect::<Vec<_>>())
+    .bind(all().map(|change| change.is_judged).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -370,14 +370,33 @@ async fn the_inbox_counts_what_a_webhook_led_to() {
     assert_eq!(row("evt_1").await, (1, 1, 1, None, true));
     assert_eq!(row("evt_2").await, (0, 0, 0, Some("untranslatable".to_owned()), true));
 
-    // A later translator finds facts after all: nobody need look any more.
-    journal
-        .append(
-            StreamId::new("stripe_refund", "re_2"),
-            Some("evt_2"),
-            vec![refund("re_2", 1, RefundStatus::Pending, None)],
-        )
-        .await;
+    // Facts do not take a refusal back: the same run's other deliveries, or what the webhook brought to yet other objects.
+    let fact = vec![refund("re_2", 1, RefundStatus::Pending, None)];
+    journal.append(StreamId::new("stripe_refund", "re_2"), Some("evt_2"), fact).await;
+    journal.catch_up().await;
+    let refused = (1, 0, 0, Some("untranslatable".to_owned()), true);
+    assert_eq!(row("evt_2").await, refused);
+    // Nor does it that nobody can translate it again.
+    journal.append(inbox("evt_2"), None, vec![not_translated("evt_2", NotTranslatedReason::Erased)]).await;
+    journal.catch_up().await;
+    assert_eq!(row("evt_2").await, refused);
+    // Translated again, with nothing refused: nobody need look any more. It has facts, and so it reads.
+    let (settled, erased) = (NotTranslatedReason::NoFacts, NotTranslatedReason::Erased);
+    journal.append(inbox("evt_2"), None, vec![not_translated("evt_2", settled)]).await;
+    journal.catch_up().await;
+    assert_eq!(row("evt_2").await, (1, 0, 0, Some("no_facts".to_owned()), false));
+    let is_translated: bool = sqlx::query_scalar(
+        "SELECT facts_position > coalesce(reason_position, 0) FROM read.stripe_inbox WHERE event_id = 'evt_2'",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert!(is_translated);
+    // Refused once more; then, in one batch, translated with nothing refused, and erased.
+    journal.append(inbox("evt_2"), None, vec![not_translated("evt_2", NotTranslatedReason::Untranslatable)]).await;
+    journal.catch_up().await;
+    assert_eq!(row("evt_2").await, refused);
+    journal.append(inbox("evt_2"), None, vec![not_translated("evt_2", settled), not_translated("evt_2", erased)]).await;
     journal.catch_up().await;
     assert_eq!(row("evt_2").await, (1, 0, 0, Some("untranslatable".to_owned()), false));
 }
@@ -529,7 +548,7 @@ fn closed(period: &str) -> Event {
 
 fn reopened(period: &str) -> Event {
     let period: Month = period.parse().unwrap();
-    let (first_open, reason) = (period.start().unwrap(), "a test".to_owned());
+    let (first_open, reason) = (Some(period.start().unwrap()), "a test".to_owned());
     PeriodReopened { period, first_open, at: at(1), by: "bel".parse().unwrap(), reason }.into()
 }
 
@@ -579,7 +598,8 @@ async fn write_history(journal: &mut Journal, dice: &mut Dice, steps: u64) {
         let events = match dice.roll(6) {
             0 => {
                 let reason =
-                    [NotTranslatedReason::Untranslatable, NotTranslatedReason::NoFacts][usize::from(dice.roll(2) == 0)];
+                    [NotTranslatedReason::Untranslatable, NotTranslatedReason::NoFacts, NotTranslatedReason::Erased]
+                        [usize::try_from(dice.roll(3)).unwrap()];
                 journal.append(inbox, None, vec![not_translated(&webhook, reason)]).await;
                 continue;
             }
