@@ -397,51 +397,115 @@ async fn a_superuser_may_append_what_is_registered_and_nothing_else() {
     assert_eq!(code(by_hand(&mut connection, "clock_timestamp()", &of_type("unheard_of")).await), "FL005");
 }
 
-/// The probe's plan must not depend on when it was made.
-#[tokio::test]
-async fn the_probe_goes_down_the_index_whether_the_journal_is_empty_or_large() {
-    let journal = Journal::start().await;
-    // The function's own settings, taken from the function, around the function's own query.
+/// The plans of a query of `journal.append` in an empty journal and in a large one, under the function's own settings. The query's
+/// arguments are `text[], text[], bigint[]`; `call` gives them.
+async fn plans(journal: &Journal, query: &str, call: &str) -> [String; 2] {
     let settings: Vec<String> =
         sqlx::query_scalar("SELECT unnest(proconfig) FROM pg_proc WHERE oid = 'journal.append'::regproc")
             .fetch_all(&journal.admin)
             .await
             .unwrap();
-    let body: String = sqlx::query_scalar("SELECT prosrc FROM pg_proc WHERE oid = 'journal.append'::regproc")
-        .fetch_one(&journal.admin)
-        .await
-        .unwrap();
-    let probe = body.split("-- Every probe").nth(1).unwrap().split_once('\n').unwrap().1.split(';').next().unwrap();
-    let probe =
-        probe.replace("INTO actual", "").replace("p_stream_types", "$1::text[]").replace("p_stream_ids", "$2::text[]");
-
     let mut connection = journal.admin.acquire().await.unwrap();
     for setting in settings.iter().filter(|setting| !setting.starts_with("search_path")) {
         let (name, value) = setting.split_once('=').unwrap();
         sqlx::raw_sql(&format!("SET {name} = '{value}'")).execute(&mut *connection).await.unwrap();
     }
-    sqlx::raw_sql(&format!("PREPARE probe (text[], text[]) AS {probe}")).execute(&mut *connection).await.unwrap();
-    let explain = "EXPLAIN (COSTS OFF) EXECUTE probe ('{stripe_event}', '{evt_1}')";
+    sqlx::raw_sql(&format!("PREPARE probe (text[], text[], bigint[]) AS {query}"))
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    let explain = format!("EXPLAIN (COSTS OFF) EXECUTE probe ({call})");
     let mut plans = Vec::new();
     for large in [false, true] {
         if large {
             sqlx::raw_sql(
                 "SET ROLE journal_writer; INSERT INTO journal.events SELECT n, 'stripe_event', 'evt_' || n, 1, 'A', '1', '{}', '{}', \
-                 gen_random_uuid(), now(), sha256('x'), sha256('x') FROM generate_series(1, 50000) AS n; RESET ROLE; ANALYZE journal.events",
+                 gen_random_uuid(), now(), sha256('x'), sha256('x') FROM generate_series(1, 50000) AS n; \
+                 INSERT INTO journal.batches SELECT n, n, now(), sha256('x') FROM generate_series(1, 50000) AS n; RESET ROLE; \
+                 ANALYZE journal.events, journal.batches",
             )
             .execute(&mut *connection)
             .await
             .unwrap();
         }
         let plan: Vec<String> =
-            sqlx::raw_sql(explain).fetch_all(&mut *connection).await.unwrap().iter().map(|row| row.get(0)).collect();
-        let plan = plan.join("\n");
-        // With ORDER BY … LIMIT 1, the index is read backwards: one descent, at most one row.
-        assert!(plan.contains("Index Only Scan Backward using events_stream_sequence"), "large: {large}\n{plan}");
-        assert!(!plan.contains("Seq Scan") && !plan.contains("Bitmap"), "large: {large}\n{plan}");
-        plans.push(plan);
+            sqlx::raw_sql(&explain).fetch_all(&mut *connection).await.unwrap().iter().map(|row| row.get(0)).collect();
+        plans.push(plan.join("\n"));
     }
-    assert_eq!(plans[0], plans[1]);
+    plans.try_into().unwrap()
+}
+
+/// The text of `journal.append`.
+async fn append_body(journal: &Journal) -> String {
+    sqlx::query_scalar("SELECT prosrc FROM pg_proc WHERE oid = 'journal.append'::regproc")
+        .fetch_one(&journal.admin)
+        .await
+        .unwrap()
+}
+
+/// With ORDER BY … LIMIT 1, the index is read backwards: one descent, at most one row. Nothing else reads a table.
+fn goes_down_the_index(plans: &[String; 2], scans: &[&str]) {
+    for plan in plans {
+        // Which of them Postgres prints first is its affair.
+        assert_eq!(plan.matches(" Scan ").count(), scans.len(), "{plan}");
+        for scan in scans {
+            assert!(plan.contains(scan), "{scan}:\n{plan}");
+        }
+        assert!(!plan.contains("Sort"), "{plan}");
+    }
+    assert_eq!(plans[0], plans[1], "the plan must not depend on when it was made");
+}
+
+#[tokio::test]
+async fn the_probe_goes_down_the_index_whether_the_journal_is_empty_or_large() {
+    let journal = Journal::start().await;
+    let body = append_body(&journal).await;
+    let probe = body.split("-- Every probe").nth(1).unwrap().split_once('\n').unwrap().1.split(';').next().unwrap();
+    let probe =
+        probe.replace("INTO actual", "").replace("p_stream_types", "$1::text[]").replace("p_stream_ids", "$2::text[]");
+    let plans = plans(&journal, &probe, "'{stripe_event}', '{evt_1}', '{0}'").await;
+    goes_down_the_index(&plans, &["Index Only Scan Backward using events_stream_sequence"]);
+}
+
+/// A lone command with one event, as each webhook is: it has a probe of its own, in the query that reads the head.
+#[tokio::test]
+async fn the_probe_of_a_lone_command_goes_down_the_index_whether_the_journal_is_empty_or_large() {
+    let journal = Journal::start().await;
+    let body = append_body(&journal).await;
+    let lone = body.split("IF FOUND THEN").nth(1).unwrap();
+    let mut queries = lone.split(';').map(str::trim);
+    let head = queries.next().unwrap();
+    assert!(head.starts_with("SELECT b.last_position + 1") && head.contains("p_expected[1]"), "{head}");
+    let head = head
+        .replace("INTO head, at, running", "")
+        .replace("p_stream_types", "$1::text[]")
+        .replace("p_stream_ids", "$2::text[]")
+        .replace("p_expected", "$3::bigint[]");
+    // `x::text[][1]` would be a type; a subscript wants parentheses.
+    let head = ["$1::text[]", "$2::text[]", "$3::bigint[]"]
+        .iter()
+        .fold(head, |head, argument| head.replace(argument, &format!("({argument})")));
+    let found = plans(&journal, &head, "'{stripe_event}', '{evt_1}', '{0}'").await;
+    goes_down_the_index(
+        &found,
+        &["Index Scan Backward using batches_pkey", "Index Only Scan Backward using events_stream_sequence"],
+    );
+}
+
+/// The guards of a lone command: of a posting that writes one event, say.
+#[tokio::test]
+async fn the_probe_of_a_lone_commands_guards_goes_down_the_index_whether_the_journal_is_empty_or_large() {
+    let journal = Journal::start().await;
+    let body = append_body(&journal).await;
+    let lone = body.split("IF FOUND THEN").nth(1).unwrap();
+    let guards = lone.split(';').nth(1).unwrap().split_once("PERFORM").unwrap().1;
+    assert!(guards.contains("p_guard_sequences"), "{guards}");
+    let guards = guards
+        .replace("p_guard_types", "$1::text[]")
+        .replace("p_guard_ids", "$2::text[]")
+        .replace("p_guard_sequences", "$3::bigint[]");
+    let found = plans(&journal, &format!("SELECT {guards}"), "'{stripe_event}', '{evt_1}', '{0}'").await;
+    goes_down_the_index(&found, &["Function Scan", "Index Only Scan Backward using events_stream_sequence"]);
 }
 
 /// R5: many writers, each with connections of its own, on few streams; every reported success is there, and once.
