@@ -230,11 +230,31 @@ pub(crate) fn new_password() -> String {
 /// Reads the secret at `path`, or makes one there with `make`.
 pub(crate) fn kept_secret(path: &Path, make: impl FnOnce() -> String) -> Result<String, Error> {
     match std::fs::read_to_string(path) {
-        Ok(secret) if !secret.trim().is_empty() => Ok(secret.trim().to_owned()),
-        _ => {
-            let secret = make();
-            write_secret(path, &secret)?;
-            Ok(secret)
-        }
+        Ok(secret) if !secret.trim().is_empty() => return Ok(secret.trim().to_owned()),
+        // Broken off before it was written, so nobody has it.
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // A new one would lock out whoever has the old one, for good.
+        Err(source) => return Err(Error::ReadFile { path: path.to_owned(), source }),
+    }
+    let secret = make();
+    write_secret(path, &secret)?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_not_replaced() {
+        let path = std::env::temp_dir().join(format!("fanledger-secret-{}", rand::random::<u64>()));
+        let kept = kept_secret(&path, new_password).unwrap();
+        assert_eq!(kept_secret(&path, new_password).unwrap(), kept);
+        // Damaged; the servers behind it still want the one that was there.
+        std::fs::write(&path, b"\xff\xfe").unwrap();
+        assert!(matches!(kept_secret(&path, new_password), Err(Error::ReadFile { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"\xff\xfe");
+        std::fs::remove_file(path).unwrap();
     }
 }
