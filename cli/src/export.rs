@@ -38,7 +38,7 @@ pub enum ExportError {
     Sink(#[from] SinkError),
     /// A line of CSV could not be written.
     #[error("write a line of the export")]
-    Csv(#[source] ::csv::Error),
+    Csv(#[source] std::io::Error),
     /// A part of a Parquet file could not be written.
     #[error("write a part of the export")]
     Parquet(#[source] ::parquet::errors::ParquetError),
@@ -49,6 +49,17 @@ pub enum ExportError {
         account: String,
         /// The currency.
         currency: Currency,
+    },
+    /// Likewise: there are lines of accounts of which no balance is known, or none of some that are.
+    #[error(
+        "{written} lines were written, and the balances are of {counted}: nothing was kept; \
+         `fanledger projections verify entries` and `… verify postings` say which of the two is wrong"
+    )]
+    Lines {
+        /// How many were written.
+        written: u64,
+        /// How many the accounts have.
+        counted: u64,
     },
     /// The two projections that an export is made from are not of the same books.
     #[error(
@@ -284,10 +295,11 @@ fn opening_lines(accounts: &[ExportedAccount]) -> Vec<Line<'_>> {
 fn check(open: &Accounts<'_>, postings: u64, total: u64) -> Result<(), ExportError> {
     let all =
         || open.iter().flat_map(|(account, of)| of.iter().map(move |(currency, sums)| (*account, *currency, sums)));
-    // A line more than the sums know of is of an account that they do not know: then any other is named, the first.
-    let differs = |sums: &Account| sums.written_minor != sums.closing_minor || sums.left > 0 || postings != total;
+    let differs = |sums: &Account| sums.written_minor != sums.closing_minor || sums.left > 0;
     let first = all().filter(|(_, _, sums)| differs(sums)).min_by_key(|(account, currency, _)| (*account, *currency));
     match first {
+        // A line more than the sums know of is of an account that they do not know.
+        None if postings != total => Err(ExportError::Lines { written: postings, counted: total }),
         None => Ok(()),
         Some((account, currency, sums)) => Err(ExportError::Differs {
             account: account.to_owned(),
@@ -306,4 +318,38 @@ pub fn date(at: Timestamp) -> String {
 /// One line of text without what ends a line or moves a cursor.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usd() -> Currency {
+        "usd".parse().unwrap()
+    }
+
+    fn accounts(sums: &[(&'static str, i128, i128, u64)]) -> Accounts<'static> {
+        let account = |&(name, written_minor, closing_minor, left)| {
+            (name, BTreeMap::from([(usd(), Account { written_minor, closing_minor, left })]))
+        };
+        sums.iter().map(account).collect()
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_named_by_its_first_account() {
+        assert!(check(&accounts(&[("assets:bank", 5, 5, 0), ("income:other", -5, -5, 0)]), 2, 2).is_ok());
+        for sums in [("income:other", -5, -6, 0), ("income:other", -5, -5, 1)] {
+            let open = accounts(&[("assets:bank", 5, 5, 0), sums, ("revenue", 1, 2, 0)]);
+            let Err(ExportError::Differs { account, written_minor, .. }) = check(&open, 2, 2) else { panic!("kept") };
+            assert_eq!((account.as_str(), written_minor), ("income:other", -5));
+        }
+    }
+
+    #[test]
+    fn a_line_of_an_account_that_nobody_knows_is_never_kept() {
+        for open in [accounts(&[]), accounts(&[("assets:bank", 5, 5, 0)])] {
+            let kept = check(&open, 2, open.len() as u64);
+            assert!(matches!(kept, Err(ExportError::Lines { written: 2, .. })), "{kept:?}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::output::is_reader_gone;
+
 /// How a command that ran ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -47,10 +49,8 @@ pub fn conclude(result: Result<Outcome, Failure>) -> ExitCode {
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::CheckFailed) => ExitCode::from(1),
-        Err(failure) if is_broken_pipe(failure.error()) => {
-            // `fanledger journal tail | head`: the reader has what it wanted.
-            ExitCode::SUCCESS
-        }
+        // `fanledger journal tail | head`: the reader has what it wanted.
+        Err(failure) if is_reader_gone(failure.error()) => ExitCode::SUCCESS,
         Err(failure) => {
             let text = describe(failure.error());
             // When even stderr is gone there is nobody left to tell.
@@ -84,20 +84,10 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     describe(error).trim_start_matches("error: ").trim_end().replace("\n  because: ", ": ")
 }
 
-fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::sink::SinkError;
 
     #[derive(Debug, thiserror::Error)]
     #[error("open the books")]
@@ -110,8 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_failure() {
-        let failure = Failure::from(Outer(io::ErrorKind::BrokenPipe.into()));
-        assert!(is_broken_pipe(failure.error()));
+    fn a_broken_pipe_to_anything_but_standard_output_is_a_failure() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        for failure in [
+            Failure::from(Outer(broken())),
+            Failure::from(sqlx::Error::Io(broken())),
+            Failure::from(SinkError::Write { place: "/tmp/pipe".into(), source: broken() }),
+        ] {
+            assert!(!is_reader_gone(failure.error()), "{failure:?}");
+        }
     }
 }

@@ -212,7 +212,7 @@ pub enum StartError {
 async fn run(cli: Cli) -> Result<Outcome, Failure> {
     let output = Output::new(cli.shared.json);
     if let Command::Completions(args) = &cli.command {
-        return completions::run(args, &mut Cli::command());
+        return completions::run(args, &mut Cli::command(), output);
     }
     if let Command::Simulate(args) = &cli.command {
         return simulate::run(args, output);

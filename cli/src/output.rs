@@ -1,5 +1,6 @@
 //! What people and programs see: aligned tables, JSON, progress bars on a terminal only.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -20,7 +21,62 @@ pub enum OutputError {
     Json(#[source] serde_json::Error),
 }
 
-/// Where answers go. Errors and progress go to standard error, so that `--json | jq` always works.
+/// Standard output, by which a reader that went away can be told from every other broken pipe: Postgres's connection has those
+/// too, and what it took to be checked was not.
+#[derive(Debug)]
+pub struct Stdout(io::Stdout);
+
+/// Whoever read standard output has what it wanted: `fanledger journal tail | head`.
+#[derive(Debug, thiserror::Error)]
+#[error("whoever read standard output has gone")]
+struct ReaderGone;
+
+impl Stdout {
+    /// The process's.
+    pub fn new() -> Self {
+        Self(io::stdout())
+    }
+}
+
+impl Default for Stdout {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(of_stdout)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(of_stdout)
+    }
+}
+
+fn of_stdout(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
+
+/// Whether an error came of a reader of standard output that went away.
+pub fn is_reader_gone(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // What an I/O error was made of is not among its causes, only what that one's are.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<ReaderGone>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Where answers go. Errors and progress go to standard error, so that `--json | jq` always works; a rebuild's progress in JSON is
+/// a part of its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     json: bool,
@@ -60,8 +116,13 @@ impl Output {
 
     /// One line.
     pub fn line(self, text: impl Display) -> Result<(), OutputError> {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(OutputError::Write)
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Bytes as they are.
+    pub fn raw(self, bytes: &[u8]) -> Result<(), OutputError> {
+        let mut stdout = Stdout::new();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(OutputError::Write)
     }
 
     /// An aligned table, as wide as it needs to be where the output is not a terminal.
@@ -139,6 +200,16 @@ pub fn amount_of(minor: i128, currency: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::ExportError;
+
+    #[test]
+    fn a_reader_of_standard_output_that_went_away_is_told_from_other_broken_pipes() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_reader_gone(&OutputError::Write(of_stdout(broken()))));
+        assert!(is_reader_gone(&ExportError::Csv(of_stdout(broken()))));
+        assert!(!is_reader_gone(&OutputError::Write(broken())));
+        assert!(!is_reader_gone(&OutputError::Write(of_stdout(io::ErrorKind::StorageFull.into()))));
+    }
 
     #[test]
     fn amounts_have_their_currency_s_decimals() {

@@ -391,6 +391,25 @@ async fn what_is_cut_short_leaves_nothing_under_the_name() {
 }
 
 #[tokio::test]
+async fn books_that_do_not_add_up_are_not_kept() {
+    let ledger = Ledger::of(20).await;
+    let mut superuser = PgConnection::connect(ledger.journal.database_url()).await.unwrap();
+    // A line of another amount than its entry has; then entries of accounts of which no balance is known.
+    for (tampering, said) in [
+        ("UPDATE postings_g1.postings SET amount = amount + 1 WHERE position = 7", "adds up to"),
+        ("DELETE FROM postings_g1.postings", "lines were written, and the balances are of 0"),
+    ] {
+        sqlx::raw_sql(tampering).execute(&mut superuser).await.unwrap();
+        for format in FORMATS {
+            let refused = ledger.run(&format!("ledger export --format {format} --out books.{format}")).await;
+            assert_eq!(refused.code, 3, "{tampering}, {format}: {}{}", refused.stdout, refused.stderr);
+            assert!(refused.stderr.contains(said), "{tampering}, {format}: {}", refused.stderr);
+            assert!(!ledger.journal.directory().join(format!("books.{format}")).exists(), "{tampering}, {format}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn standard_output_holds_the_export_alone() {
     let ledger = Ledger::of(20).await;
     let (written, path) = ledger.export("hledger", "").await;

@@ -1,12 +1,10 @@
 //! `fanledger completions <shell>`.
 
-use std::io::Write;
-
 use clap::Args;
 use clap_complete::Shell;
 
 use crate::failure::{Failure, Outcome};
-use crate::output::OutputError;
+use crate::output::Output;
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -20,9 +18,9 @@ pub struct CompletionsArgs {
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn run(args: &CompletionsArgs, command: &mut clap::Command) -> Result<Outcome, Failure> {
+pub fn run(args: &CompletionsArgs, command: &mut clap::Command, output: Output) -> Result<Outcome, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, command, "fanledger", &mut script);
-    std::io::stdout().write_all(&script).map_err(OutputError::Write)?;
+    output.raw(&script)?;
     Ok(Outcome::Fine)
 }

@@ -1,6 +1,6 @@
 //! A row for each posting, as RFC 4180 has it: for spreadsheets, and for whatever reads nothing else.
 
-use ::csv::{Terminator, Writer, WriterBuilder};
+use ::csv::{ErrorKind, Terminator, Writer, WriterBuilder};
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read::{By, ExportedAccount, ExportedEntry};
 
@@ -40,7 +40,11 @@ impl Csv {
     }
 
     fn row<T: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = T>) -> Result<(), ExportError> {
-        self.writer.write_record(fields).map_err(ExportError::Csv)
+        // Its own error does not name what the system said among its causes.
+        self.writer.write_record(fields).map_err(|error| match error.into_kind() {
+            ErrorKind::Io(error) => ExportError::Csv(error),
+            other => ExportError::Csv(std::io::Error::other(format!("{other:?}"))),
+        })
     }
 }
 
@@ -105,10 +109,9 @@ impl Format for Csv {
 
     fn finish(mut self: Box<Self>, _: &[ExportedAccount]) -> Result<Sink, ExportError> {
         // `into_inner` would keep what the system says of a full disk to itself.
-        self.writer.flush().map_err(|error| ExportError::Csv(error.into()))?;
-        let unwritten = |error: ::csv::IntoInnerError<Writer<Sink>>| {
-            ExportError::Csv(::csv::Error::from(std::io::Error::from(error.error().kind())))
-        };
+        self.writer.flush().map_err(ExportError::Csv)?;
+        let unwritten =
+            |error: ::csv::IntoInnerError<Writer<Sink>>| ExportError::Csv(std::io::Error::from(error.error().kind()));
         self.writer.into_inner().map_err(unwritten)
     }
 }

@@ -1,12 +1,13 @@
 //! Where an export's bytes go: a file that appears whole or not at all, or standard output; counted and digested on their way.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Stdout, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::draft::{Draft, DraftError};
+use crate::output::Stdout;
 
 /// What is gathered before it is written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -57,7 +58,7 @@ pub struct Sink {
 impl Sink {
     /// Standard output.
     pub fn stdout() -> Self {
-        Self::to(Target::Stdout(io::stdout()), Path::new("standard output"))
+        Self::to(Target::Stdout(Stdout::new()), Path::new("standard output"))
     }
 
     /// A file, which appears when it is complete.

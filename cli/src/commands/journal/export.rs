@@ -1,6 +1,6 @@
 //! `fanledger journal export`: the journal as lines of JSON, for a verifier that has no database.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::draft::Draft;
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, Stdout};
 
 /// Where to.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ struct Exported {
 
 pub(super) async fn run(args: &ExportArgs, reader: &Reader, output: Output) -> Result<Outcome, Failure> {
     let Some(path) = &args.out else {
-        exported(reader, &mut io::stdout(), output).await?;
+        exported(reader, &mut Stdout::new(), output).await?;
         return Ok(Outcome::Fine);
     };
     let mut draft = Draft::of(path)?;

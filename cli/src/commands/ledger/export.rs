@@ -192,6 +192,7 @@ pub(super) async fn run(args: &ExportArgs, settings: &Settings, output: Output) 
             | ExportError::Csv(_)
             | ExportError::Parquet(_)
             | ExportError::TooLarge { .. }
+            | ExportError::Lines { .. }
             | ExportError::Differs { .. }) => NotKept { place: args.out.clone(), source: other }.into(),
         })?;
         Ok::<_, Failure>((written, sink.keep()?))

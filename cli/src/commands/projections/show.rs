@@ -146,8 +146,10 @@ pub(super) async fn progress(
             output.json_line(&ProgressLine { name, progress: now })
         } else if plain && said.is_none_or(|(phase, at)| phase != now.phase || at.elapsed() > LINE_EVERY) {
             said = Some((now.phase, Instant::now()));
-            // Progress goes where errors go, so that an answer is never mixed with it.
-            writeln!(io::stderr(), "{}", plain_line(name, &now)).map_err(OutputError::Write)
+            // Progress goes where errors go, so that an answer is never mixed with it. A rebuild does not end because nobody
+            // is told how far it is.
+            writeln!(io::stderr(), "{}", plain_line(name, &now)).ok();
+            Ok(())
         } else {
             Ok(())
         };
