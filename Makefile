@@ -6,10 +6,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 FANLEDGER := $(TARGET_DIR)/debug/fanledger
 RELEASE := $(TARGET_DIR)/release/fanledger
 # Full counts, and the patience that they need.
-FULL := FANLEDGER_FULL=1 FANLEDGER_FULL_COUNTS=1 NEXTEST_PROFILE=full
+FULL := FANLEDGER_FULL_COUNTS=1 NEXTEST_PROFILE=full
 
 .DEFAULT_GOAL := help
-.PHONY: help run web test check build migrate seed reset-db gen-contracts audit bench conformance properties simulate chaos cargo
+.PHONY: help run up down logs fuzz web test check build migrate seed reset-db gen-contracts audit bench conformance properties simulate chaos cargo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,7 +1,7 @@
 //! The running system, killed and robbed of its broker under load: the end state equals that of a quiet run and that of a
 //! fresh rebuild, with no hand but what a supervisor does, which is to start again what died.
 //!
-//! Short here; `FANLEDGER_FULL=1` makes it the longer run. Each test prints its counts; `FANLEDGER_SEED` repeats a run's
+//! Short here; `FANLEDGER_FULL_COUNTS=1` makes it the longer run. Each test prints its counts; `FANLEDGER_SEED` repeats a run's
 //! choices, as far as the machine's timing lets it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -26,7 +26,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 fn of_length(short: usize, full: usize) -> usize {
-    if std::env::var_os("FANLEDGER_FULL").is_some() { full } else { short }
+    if std::env::var_os("FANLEDGER_FULL_COUNTS").is_some() { full } else { short }
 }
 
 fn seed() -> u64 {

@@ -2,7 +2,7 @@
 //! acknowledged. On a disk with just that, Postgres recovers; every event that was acknowledged before is there, and whatever was
 //! derived catches up or starts over, with no hand but what starts the processes again.
 //!
-//! One cut here; `FANLEDGER_FULL=1` makes it five, each on the disk that the one before left. `FANLEDGER_SEED` repeats a run's
+//! One cut here; `FANLEDGER_FULL_COUNTS=1` makes it five, each on the disk that the one before left. `FANLEDGER_SEED` repeats a run's
 //! choices. Where this machine has no disk whose power can be cut, the test says so, and says what is missing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -24,7 +24,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 fn full() -> bool {
-    std::env::var_os("FANLEDGER_FULL").is_some()
+    std::env::var_os("FANLEDGER_FULL_COUNTS").is_some()
 }
 
 const ROLES: &[&str] = &["gateway", "relay", "projector", "manager"];

@@ -1,6 +1,6 @@
 //! Generated histories against a second, plain model of the books (`model/`), and in any order (R3).
 //!
-//! `FANLEDGER_FULL=1` runs the full count of R3: `make properties`.
+//! `FANLEDGER_FULL_COUNTS=1` runs the full count of R3: `make properties`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod model;
@@ -165,7 +165,7 @@ async fn a_history_ends_as_the_model_says(seed: u64) {
 }
 
 fn full() -> bool {
-    std::env::var_os("FANLEDGER_FULL").is_some()
+    std::env::var_os("FANLEDGER_FULL_COUNTS").is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -511,7 +511,7 @@ async fn the_probe_of_a_lone_commands_guards_goes_down_the_index_whether_the_jou
 /// R5: many writers, each with connections of its own, on few streams; every reported success is there, and once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_writers_on_few_streams_lose_nothing_and_report_nothing_twice() {
-    let attempts_per_task = if std::env::var_os("FANLEDGER_FULL").is_some() { 20_000_u64 } else { 100 };
+    let attempts_per_task = if std::env::var_os("FANLEDGER_FULL_COUNTS").is_some() { 20_000_u64 } else { 100 };
     let (writers, tasks_per_writer, streams) = (6, 9, 3_u64);
     let journal = Journal::start().await;
     let mut tasks = tokio::task::JoinSet::new();

@@ -1,5 +1,5 @@
 //! Everything at once, with parts of it killed, stopped and wiped at random moments, and an end state that equals a fresh
-//! rebuild. Short here; `FANLEDGER_FULL=1` makes it the longer run.
+//! rebuild. Short here; `FANLEDGER_FULL_COUNTS=1` makes it the longer run.
 
 #![allow(clippy::unwrap_used, reason = "a test's helper fails its test")]
 
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use transport::{Running, RunningRelay, World, expected, tally};
 
 fn rounds(short: usize, full: usize) -> usize {
-    if std::env::var_os("FANLEDGER_FULL").is_some() { full } else { short }
+    if std::env::var_os("FANLEDGER_FULL_COUNTS").is_some() { full } else { short }
 }
 
 /// A load that goes on until it is told to stop; returns how many events were acknowledged.

@@ -36,10 +36,9 @@ pub(super) const NAMES: [&str; 27] = [
 ];
 
 /// Variables of the build, of tests and their harness, which have nothing to say to a running program.
-const OF_TESTS: [&str; 11] = [
+const OF_TESTS: [&str; 10] = [
     "CHROMIUM",
     "DEVKIT_OWNED",
-    "FULL",
     "FULL_COUNTS",
     "PROMTOOL",
     "SEED",
