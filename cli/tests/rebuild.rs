@@ -85,6 +85,7 @@ impl Readers {
                     let before = last.insert(path, position).unwrap_or_default();
                     assert!(position >= before, "{path}: position {position} was read after {before}");
                     counted.fetch_add(1, Ordering::Relaxed);
+                    // Not a wait: readers in haste would take the machine from what they watch.
                     tokio::time::sleep(Duration::from_millis(8)).await;
                 }
             }
@@ -117,6 +118,7 @@ impl Writers {
                 }
                 let acknowledged = Load::start(few, Arc::clone(&gateways)).finish().await;
                 position = position.max(acknowledged.positions.values().max().copied().unwrap());
+                // Not a wait: the load's pace, so that there are webhooks for as long as the rebuild takes.
                 tokio::time::sleep(Duration::from_millis(60)).await;
             }
             position
@@ -295,6 +297,7 @@ async fn a_rebuild_killed_at_random_moments_leaves_what_is_live_alone_and_comes_
     for _ in 0..of_length(3, 10) {
         let generation = statuses(&operators).await["balances"].generation;
         let rebuild = Process::spawn("projections rebuild", site.command(line()));
+        // Not a wait: the moment of the kill, which is to be any.
         tokio::time::sleep(whole.mul_f64(random.random())).await;
         rebuild.kill_if_running().await;
         let after = &statuses(&operators).await["balances"];

@@ -139,6 +139,7 @@ impl Shared {
             }
             assert!(Instant::now() < deadline, "{id} was not taken within {PATIENCE:?}");
             self.acknowledged.lock().unwrap().repeated += 1;
+            // The load's pace while no gateway answers, as Stripe's: the next attempt is what finds out whether one does.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
