@@ -68,9 +68,7 @@ impl Chromium {
             }
         }
         if let Some(program) = chosen {
-            return Err(Error::NoChromium {
-                why: format!("{}, which {CHOICE} names, does not run", program.display()),
-            });
+            return Err(Error::Usage(format!("{}, which {CHOICE} names, does not run", program.display())));
         }
         let home = default_bin_dir().join("chromium");
         let unpacked = Self { program: home.join(UNPACKED), libraries: libraries(&home) };

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use fanledger_devkit::servers;
+
 /// A task failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The servers for tests.
     #[error("the servers for the tests")]
-    Servers(#[source] fanledger_devkit::servers::Error),
+    Servers(#[source] servers::Error),
     /// A program cannot be run.
     #[error("run {program}")]
     Run {
@@ -44,6 +46,12 @@ pub enum Error {
         /// The oldest that will do.
         needed: u32,
         /// What was found.
+        why: String,
+    },
+    /// The registry of npm's packages cannot be reached.
+    #[error("the web app's tools cannot be fetched from npm ({why})")]
+    NoPackages {
+        /// What npm complained of.
         why: String,
     },
     /// There is no Chromium, and none can be had.
@@ -113,22 +121,63 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to exit with: the code of the program that failed, else 3 as everywhere here for "could not run".
+    /// What to exit with: the code of the program that failed, else 3 where something cannot be had here, which CI calls
+    /// skipped, else 1: the code is at fault, and nobody may pass over that.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Ended { code, .. } => u8::try_from(*code).unwrap_or(1),
-            Self::Stale { .. } | Self::TooLarge { .. } => 1,
-            Self::Usage(_) => 2,
-            Self::Servers(_)
+            // A program's 3 is not ours.
+            Self::Ended { code, .. } => u8::try_from(*code).ok().filter(|code| *code != 3).unwrap_or(1),
+            Self::Stale { .. }
+            | Self::TooLarge { .. }
             | Self::Run { .. }
-            | Self::NoWasm { .. }
-            | Self::NoNode { .. }
-            | Self::NoChromium { .. }
             | Self::Bindgen { .. }
             | Self::Snippet { .. }
-            | Self::NoBookkeepers { .. }
             | Self::Render { .. }
-            | Self::File { .. } => 3,
+            | Self::File { .. } => 1,
+            Self::Usage(_) => 2,
+            Self::Servers(error) if matches!(error, servers::Error::Missing { .. }) => 3,
+            Self::Servers(_) => 1,
+            Self::NoWasm { .. }
+            | Self::NoNode { .. }
+            | Self::NoPackages { .. }
+            | Self::NoChromium { .. }
+            | Self::NoBookkeepers { .. } => 3,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io() -> std::io::Error {
+        std::io::Error::from(std::io::ErrorKind::PermissionDenied)
+    }
+
+    /// CI calls whatever ends with 3 skipped.
+    #[test]
+    fn only_what_cannot_be_had_is_exit_code_3() {
+        let text = || "x".to_owned();
+        for error in [
+            Error::NoNode { needed: 20, why: text() },
+            Error::NoChromium { why: text() },
+            Error::NoPackages { why: text() },
+            Error::NoBookkeepers { missing: text() },
+            Error::NoWasm { target: "wasm", tried: text() },
+            Error::Servers(servers::Error::Missing { program: "x", tried: text(), remedy: "x" }),
+        ] {
+            assert_eq!(error.exit_code(), 3, "{error}");
+        }
+        for error in [
+            Error::Bindgen { source: "x".into() },
+            Error::Snippet { name: text() },
+            Error::File { path: "x".into(), source: io() },
+            Error::Run { program: text(), source: io() },
+            Error::Servers(servers::Error::NoFreePort),
+            Error::Ended { what: text(), code: 3 },
+        ] {
+            assert_eq!(error.exit_code(), 1, "{error}");
+        }
+        assert_eq!(Error::Ended { what: text(), code: 101 }.exit_code(), 101);
     }
 }

@@ -3,12 +3,13 @@
 //! `web-yew/package-lock.json` names each with its digest, which npm checks.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use crate::debian::output;
-use crate::{Error, root, succeed};
+use crate::{Error, root};
 
 /// The oldest Node.js that all of them work with.
 const NODE_MIN: u32 = 20;
@@ -34,11 +35,46 @@ pub(crate) async fn installed() -> Result<PathBuf, Error> {
     let mut npm = Command::new("npm");
     // Of the packages none has anything to run at its installation that we want.
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(home());
-    npm.stdin(std::process::Stdio::null());
+    npm.stdin(Stdio::null());
     eprintln!("fetching the web app's tools from npm, once");
-    succeed(npm, "npm ci in web-yew").await?;
+    fetch(npm).await?;
     std::fs::write(&stamp, digest).map_err(|source| Error::File { path: stamp, source })?;
     Ok(modules)
+}
+
+/// How npm says that it cannot reach its registry; any other failure is the lock file's, or of what it names.
+const UNREACHABLE: [&str; 10] = [
+    "EAI_AGAIN",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EHOSTUNREACH",
+    "EIDLETIMEOUT",
+    "ENETUNREACH",
+    "ENOTCACHED",
+    "ENOTFOUND",
+    "ERR_SOCKET_TIMEOUT",
+    "ETIMEDOUT",
+];
+
+async fn fetch(mut npm: Command) -> Result<(), Error> {
+    let what = "npm ci in web-yew";
+    let ran = npm.stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn();
+    let failed = |source| Error::Run { program: what.to_owned(), source };
+    let ended = ran.map_err(failed)?.wait_with_output().await.map_err(failed)?;
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    eprint!("{errors}");
+    match (ended.status.success(), unreachable(&errors)) {
+        (true, _) => Ok(()),
+        (false, Some(why)) => Err(Error::NoPackages { why: why.to_owned() }),
+        (false, None) => Err(Error::Ended { what: what.to_owned(), code: ended.status.code().unwrap_or(1) }),
+    }
+}
+
+/// Why npm could not reach its registry, if that is what it complains of: `npm error code ENOTFOUND`.
+fn unreachable(errors: &str) -> Option<&str> {
+    let code =
+        errors.lines().find_map(|line| line.strip_prefix("npm error code ").or(line.strip_prefix("npm ERR! code ")));
+    code.map(str::trim).filter(|code| UNREACHABLE.contains(code))
 }
 
 async fn node() -> Result<(), Error> {
@@ -54,6 +90,20 @@ async fn node() -> Result<(), Error> {
 /// `node` with a script, in the app's folder.
 pub(crate) fn script(path: &Path) -> Command {
     let mut node = Command::new("node");
-    node.arg(path).current_dir(home()).stdin(std::process::Stdio::null());
+    node.arg(path).current_dir(home()).stdin(Stdio::null());
     node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_not_there_is_told_from_a_lock_file_that_is_wrong() {
+        assert_eq!(unreachable("npm warn x\nnpm error code ENOTFOUND\nnpm error errno\n"), Some("ENOTFOUND"));
+        assert_eq!(unreachable("npm ERR! code ECONNREFUSED\n"), Some("ECONNREFUSED"));
+        for wrong in ["npm error code EINTEGRITY\n", "npm error code EUSAGE\nnpm error ENOTFOUND\n", ""] {
+            assert_eq!(unreachable(wrong), None, "{wrong}");
+        }
+    }
 }
