@@ -31,9 +31,13 @@ pub struct ActorArgs {
     idempotency_key: Option<String>,
 }
 
+/// What can be sent as a token; whether it is one is the gateway's to say.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 fn secret(text: &str) -> Result<Secret, String> {
-    let is_token = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-    if is_token { Ok(Secret::new(text.to_owned())) } else { Err("expected a token, bare".to_owned()) }
+    if is_token(text) { Ok(Secret::new(text.to_owned())) } else { Err("expected a token, bare".to_owned()) }
 }
 
 fn key(text: &str) -> Result<String, String> {
@@ -49,6 +53,9 @@ pub enum ApiError {
         "who acts? Give --token or FANLEDGER_TOKEN: `export FANLEDGER_TOKEN=$(fanledger token mint --role finance --subject <you>)`"
     )]
     NoToken,
+    /// What stands in the settings can be nobody's.
+    #[error("FANLEDGER_TOKEN is no token: expected one, bare, as `fanledger token mint` prints it")]
+    NoSuchToken,
     /// No HTTP client could be made.
     #[error("make an HTTP client")]
     Client(#[source] reqwest::Error),
@@ -118,7 +125,7 @@ impl ApiError {
     /// How a command ends by it. Not by `From`, which is every error's way to "could not run".
     fn into_failure(self) -> Failure {
         match self {
-            Self::Refused { .. } => Failure::usage(self),
+            Self::Refused { .. } | Self::NoSuchToken => Failure::usage(self),
             Self::NoToken
             | Self::Client(_)
             | Self::Unreachable { .. }
@@ -159,6 +166,9 @@ impl ApiClient {
 
     fn of(settings: &Settings, actor: &ActorArgs) -> Result<Self, ApiError> {
         let token = actor.token.clone().or_else(|| settings.token.clone()).ok_or(ApiError::NoToken)?;
+        if !is_token(token.reveal()) {
+            return Err(ApiError::NoSuchToken);
+        }
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(ApiError::Client)?;
         let key = actor.idempotency_key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         Ok(Self { http, url: settings.gateway_url().trim_end_matches('/').to_owned(), token, key })
@@ -201,7 +211,8 @@ impl ApiClient {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let sent = request().bearer_auth(self.token.reveal()).send().await;
-            let response = sent.map_err(|source| match source.is_connect() {
+            // A request that cannot be made, for its address is none, was not sent either.
+            let response = sent.map_err(|source| match source.is_connect() || source.is_builder() {
                 true => ApiError::Unreachable { url: self.url.clone(), source },
                 false => ApiError::NoAnswer { key: self.key.clone(), source },
             })?;

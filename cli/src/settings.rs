@@ -221,7 +221,8 @@ impl Settings {
                 let url = text.trim_end_matches('/');
                 (url.starts_with("http://") || url.starts_with("https://")).then(|| url.to_owned())
             }),
-            token: reader.text("TOKEN").map(Secret::new),
+            // From a file it comes with the file's line end.
+            token: reader.text("TOKEN").map(|token| Secret::new(token.trim().to_owned())),
             listen: reader.read("LISTEN", "an address such as 127.0.0.1:8080", |text| text.parse().ok()),
             metrics_listen: reader
                 .read("METRICS_LISTEN", "an address such as 127.0.0.1:9464", |text| text.parse().ok()),
