@@ -11,7 +11,9 @@
 //! Invariants:
 //! - Exit codes: 0 fine, 1 the check failed, 2 usage, 3 could not run.
 //! - Answers go to standard output, everything else to standard error; an error is printed once, here.
-//! - `--json` is taken after any subcommand, and what it prints is the contract's.
+//! - `--json` is taken after any subcommand, and what it prints is the contract's: one document. What goes on for a while is JSON
+//!   lines instead: `journal tail`, and a rebuild or verification of projections, whose progress is a part of its answer.
+//! - A file that was named and cannot be read is usage, whichever command reads it.
 //! - Secrets are never printed, `token mint` and `dev env` apart, whose purpose it is.
 //!
 //! What is not here: any rule of the ledger, the journal or HTTP. This crate wires and shows; the others know.
@@ -112,7 +114,7 @@ Examples:
   fanledger journal verify --json
 
 While `fanledger dev` is up, commands with the same FANLEDGER_DATA_DIR (default .fanledger) find its servers.
-Exit codes: 0 fine, 1 the check failed, 2 usage, 3 could not run.
+Exit codes: 0 fine, 1 the check failed, 2 usage (also a file that was named and cannot be read), 3 could not run.
 ";
 
 /// Every command.

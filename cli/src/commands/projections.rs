@@ -34,7 +34,8 @@ pub enum ProjectionsCommand {
         Readers notice nothing: the live tables serve until the views are exchanged in one transaction. Where the version did not\n\
         change, any difference stops the switch, is listed, and the exit code is 1. Where it did, the difference is summed up and\n\
         you are asked; --yes agrees beforehand. The generation that was live is kept and fed: `rollback` goes back to it, `retire`\n\
-        drops it. Killed at any moment, run it again: it goes on where it was."
+        drops it. Killed at any moment, run it again: it goes on where it was.\n\n\
+        With --json each line is a document: those with a \"phase\" say how far it is, those with an \"outcome\" how it ended."
     )]
     Rebuild(RebuildArgs),
     /// Build the tables anew, compare them with the live ones row by row, and drop them again; exit code 1 if they differ

@@ -1,6 +1,7 @@
 //! `fanledger simulate`: the whole system in one process on a simulated clock, seed by seed.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -170,8 +171,8 @@ pub fn run(args: &SimulateArgs, output: Output) -> Result<Outcome, Failure> {
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if bar.is_hidden() && told.elapsed() >= TOLD {
             *told = Instant::now();
-            // Who cannot be told how far it is will still get the answer.
-            tell_progress(output, totals, count).ok();
+            // Where errors go, so that the answer stands alone. Who cannot be told how far it is will still get it.
+            writeln!(io::stderr(), "{} of {count} seeds", totals.seeds).ok();
         }
     };
     let progress = Progress { next: AtomicU64::new(seeds.start), done: Mutex::default() };
@@ -196,14 +197,6 @@ pub fn run(args: &SimulateArgs, output: Output) -> Result<Outcome, Failure> {
         print(&simulated, args, output)?
     }
     Ok(if simulated.ok { Outcome::Fine } else { Outcome::CheckFailed })
-}
-
-fn tell_progress(output: Output, totals: &Totals, count: u64) -> Result<(), OutputError> {
-    if output.is_json() {
-        output.json_line(&serde_json::json!({ "progress": { "seeds": totals.seeds, "of": count } }))
-    } else {
-        output.line(format_args!("{} of {count} seeds", totals.seeds))
-    }
 }
 
 fn failed_run(report: Report, options: &Options) -> Option<Failed> {

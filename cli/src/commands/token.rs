@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use fanledger_gateway::auth::{self, JwtKey, Role};
+use fanledger_gateway::auth::{self, JwtKey, Role, TokenError};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
@@ -28,7 +28,7 @@ pub struct MintArgs {
     #[arg(long = "role", required = true, value_parser = parse_role)]
     roles: Vec<Role>,
     /// Whom it speaks for.
-    #[arg(long, default_value = "operator:cli")]
+    #[arg(long, default_value = "operator:cli", value_parser = parse_subject)]
     subject: String,
     /// How long it holds: 30s, 15m, 1h, 7d.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
@@ -40,6 +40,12 @@ fn parse_role(text: &str) -> Result<Role, String> {
         let names: Vec<_> = Role::ALL.iter().map(|role| role.as_str()).collect();
         format!("there is no role `{text}`: expected one of {}", names.join(", "))
     })
+}
+
+/// As the gateway takes it.
+fn parse_subject(text: &str) -> Result<String, TokenError> {
+    let is_subject = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if is_subject { Ok(text.to_owned()) } else { Err(TokenError::Subject) }
 }
 
 /// `30s`, `15m`, `1h`, `7d`; a bare number is seconds.

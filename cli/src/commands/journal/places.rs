@@ -16,6 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use uuid::Uuid;
 
 use crate::draft::{Draft, DraftError};
+use crate::failure::Failure;
 
 /// Why something could not be fetched or kept.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,39 @@ pub enum PlaceError {
     },
 }
 
+impl PlaceError {
+    /// How a command ends that was to read what the user named: without it there is nothing to do, and that is theirs to mend;
+    /// a store that does not answer is not.
+    fn into_failure(self) -> Failure {
+        match &self {
+            Self::Url(_) | Self::Read { .. } | Self::Object { source: object_store::Error::NotFound { .. }, .. } => {
+                Failure::usage(self)
+            }
+            Self::Store { .. } | Self::Object { .. } | Self::Write(_) | Self::Taken { .. } => Failure::from(self),
+        }
+    }
+}
+
+/// Takes what has the form of a place.
+pub(super) fn parse(place: &str) -> Result<String, PlaceError> {
+    match place.split_once("://") {
+        None | Some(("file", _)) => Ok(place.to_owned()),
+        Some(("s3", rest)) => bucket_and_object(rest, place).map(|_| place.to_owned()),
+        Some(_) => Err(PlaceError::Url(place.to_owned())),
+    }
+}
+
+fn bucket_and_object<'a>(rest: &'a str, place: &str) -> Result<(&'a str, Path), PlaceError> {
+    let no_place = || PlaceError::Url(place.to_owned());
+    let (bucket, object) = rest.split_once('/').ok_or_else(no_place)?;
+    Ok((bucket, Path::parse(object).map_err(|_| no_place())?))
+}
+
+/// The text of a file or object that the user named.
+pub(super) async fn read_named(place: &str) -> Result<String, Failure> {
+    read(place).await.map_err(PlaceError::into_failure)
+}
+
 /// The text of a file or object.
 pub(super) async fn read(place: &str) -> Result<String, PlaceError> {
     let failed = |source| PlaceError::Read { place: place.to_owned(), source };
@@ -72,9 +106,8 @@ pub(super) async fn read(place: &str) -> Result<String, PlaceError> {
         None => std::fs::read_to_string(place).map_err(failed),
         Some(("file", path)) => std::fs::read_to_string(path).map_err(failed),
         Some(("s3", rest)) => {
-            let (bucket, object) = rest.split_once('/').ok_or_else(|| PlaceError::Url(place.to_owned()))?;
+            let (bucket, object) = bucket_and_object(rest, place)?;
             let store = s3(bucket, place)?;
-            let object = Path::parse(object).map_err(|_| PlaceError::Url(place.to_owned()))?;
             get(store.as_ref(), &object, place).await
         }
         Some(_) => Err(PlaceError::Url(place.to_owned())),

@@ -23,7 +23,7 @@ pub struct ProveArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     position: u64,
     /// Prove it against this checkpoint (a file, or a URL) instead of one that is signed now.
-    #[arg(long, value_name = "CHECKPOINT")]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = places::parse)]
     checkpoint: Option<String>,
     /// The public key that the checkpoint must be signed by; by default that of FANLEDGER_CHECKPOINT_KEY.
     #[arg(long, requires = "checkpoint", value_name = "KEY")]
@@ -37,6 +37,7 @@ pub struct ProveArgs {
 #[derive(Debug, Args)]
 pub struct CheckProofArgs {
     /// The proof: a file, or a URL.
+    #[arg(value_parser = places::parse)]
     file: String,
     /// The public key that its checkpoint must be signed by, as `fanledger journal checkpoint --public-key` prints it; by
     /// default that of FANLEDGER_CHECKPOINT_KEY.
@@ -85,7 +86,7 @@ pub(super) async fn run(
     let (note, checkpoint, key) = match &args.checkpoint {
         Some(place) => {
             let trusted = trusted_key(args.public_key.as_ref(), settings)?;
-            let note = places::read(place).await?;
+            let note = places::read_named(place).await?;
             let origin = origin_of(reader.head().await?.journal_id);
             match open(&note, &trusted, &origin) {
                 Ok(checkpoint) => {
@@ -156,7 +157,7 @@ async fn made(
 
 /// Checks a proof with no database.
 pub(super) async fn check(args: &CheckProofArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
-    let text = places::read(&args.file).await?;
+    let text = places::read_named(&args.file).await?;
     let known = match &args.public_key {
         Some(key) => Some(key.clone()),
         None => settings.checkpoint_key_if_known()?.map(|seed| TrustedKey::of_seed(&seed)),

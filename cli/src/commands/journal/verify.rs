@@ -30,7 +30,7 @@ pub struct VerifyArgs {
     to: Option<u64>,
     /// A signed checkpoint (a file, file:///… or s3://<bucket>/<object>) that the journal must still extend. May be repeated:
     /// between the last one that agrees and the first that does not lies what was rewritten.
-    #[arg(long, value_name = "CHECKPOINT", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "CHECKPOINT", value_parser = places::parse, conflicts_with_all = ["from", "to"])]
     against: Vec<String>,
     /// The public key that checkpoints must be signed by, as `fanledger journal checkpoint --public-key` prints it; by default
     /// that of FANLEDGER_CHECKPOINT_KEY.
@@ -89,7 +89,7 @@ pub(super) async fn run(
         let key = trusted_key(args.public_key.as_ref(), settings)?;
         let origin = origin_of(reader.head().await?.journal_id);
         for place in &args.against {
-            match open(&places::read(place).await?, &key, &origin) {
+            match open(&places::read_named(place).await?, &key, &origin) {
                 Ok(checkpoint) => {
                     against.push(Against { checkpoint: place.clone(), size: checkpoint.size });
                     options.against.push(checkpoint);

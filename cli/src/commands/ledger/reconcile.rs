@@ -78,9 +78,9 @@ pub(super) async fn run(args: &ReconcileArgs, settings: &Settings, output: Outpu
 fn refused(error: ReconcileError) -> Failure {
     match error {
         ReconcileError::Read(error) => failed(error),
-        error @ ReconcileError::File(FileError::Read { .. }) => Failure::from(error),
         error @ (ReconcileError::File(
-            FileError::Header { .. }
+            FileError::Read { .. }
+            | FileError::Header { .. }
             | FileError::HeaderTwice(_)
             | FileError::Fields { .. }
             | FileError::Csv { .. }
