@@ -34,7 +34,7 @@ pub mod state;
 pub mod stripe;
 pub mod telemetry;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -209,6 +209,15 @@ pub enum StartError {
     /// The system gave no threads.
     #[error("start the runtime")]
     Runtime(#[source] std::io::Error),
+    /// The file that `--config` names cannot be read.
+    #[error("read the settings in {}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 async fn run(cli: Cli) -> Result<Outcome, Failure> {
@@ -221,7 +230,11 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
     }
     // reqwest and sqlx use rustls; the process chooses its provider once. Another choice before ours stands.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let settings = Settings::load(cli.shared.config.as_deref());
+    let named = match cli.shared.config.as_deref() {
+        Some(path) => Some(named_file(path)?),
+        None => None,
+    };
+    let settings = Settings::load(named.as_deref());
     if let Command::Doctor = cli.command {
         return doctor::run(settings, output).await;
     }
@@ -233,6 +246,12 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
     let outcome = dispatch(cli.command, settings, output).await;
     telemetry.finish().await;
     outcome
+}
+
+/// The settings that `--config` names.
+fn named_file(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|source| Failure::usage(StartError::Settings { path: path.to_owned(), source }))
 }
 
 async fn dispatch(command: Command, settings: Settings, output: Output) -> Result<Outcome, Failure> {

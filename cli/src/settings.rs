@@ -7,9 +7,10 @@ mod keys;
 mod names;
 
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine;
 use fanledger_journal::database::{Role, role_url};
@@ -152,24 +153,38 @@ const fn role_setting(role: Role) -> &'static str {
 }
 
 impl Settings {
-    /// Reads `fanledger.toml` (or `file`, which must then exist), the process's environment, and what a running
+    /// Reads the text of the file that was named, else `fanledger.toml`, the process's environment, and what a running
     /// `fanledger dev` left in the data directory.
     ///
     /// # Errors
-    /// Names every value that is bad.
-    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let environment = NAMES
-            .iter()
-            .filter_map(|name| {
-                let value = std::env::var_os(format!("FANLEDGER_{name}"))?;
-                Some((*name, value.to_string_lossy().into_owned()))
-            })
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
-        let text = match file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| SettingsError { problems: vec![format!("{}: {error}", path.display())] })?,
-            None => std::fs::read_to_string("fanledger.toml").unwrap_or_default(),
+    /// Names every value that is bad, and what cannot be read.
+    pub fn load(named: Option<&str>) -> Result<Self, SettingsError> {
+        let mut problems = Vec::new();
+        let mut environment = BTreeMap::new();
+        for name in NAMES {
+            match std::env::var(format!("FANLEDGER_{name}")) {
+                Ok(value) if !value.is_empty() => drop(environment.insert(name, value)),
+                Ok(_) | Err(VarError::NotPresent) => {}
+                // Guessing at what was meant would be to run with another setting.
+                Err(VarError::NotUnicode(_)) => problems.push(format!("FANLEDGER_{name} is not text in UTF-8")),
+            }
+        }
+        let text = match named.map_or_else(|| std::fs::read_to_string("fanledger.toml"), |text| Ok(text.to_owned())) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            // One that is there and cannot be read says something that would not be done.
+            Err(error) => {
+                problems.push(format!("fanledger.toml cannot be read: {error}"));
+                String::new()
+            }
+        };
+        let mut settings = match Self::parse(&text, environment) {
+            Ok(settings) if problems.is_empty() => settings,
+            Ok(_) => return Err(SettingsError { problems }),
+            Err(error) => {
+                problems.extend(error.problems);
+                return Err(SettingsError { problems });
+            }
         };
         let mut settings = Self::parse(&text, environment)?;
         settings.unknown = names::unknown(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()));

@@ -203,9 +203,18 @@ fn questions_that_make_no_sense_are_usage() {
         ("token mint --role king", "there is no role"),
         ("token mint --role finance --ttl 1w", "expected a duration"),
         ("journal show 0", "0 is not in"),
+        ("token mint --role finance --subject ä", "visible ASCII"),
         (&format!("stripe replay {no_events}"), "no Stripe event"),
         ("stripe replay nowhere.json", "No such file"),
+        ("journal verify --against ftp://x", "no place for a checkpoint"),
+        ("journal prove 1 --checkpoint s3://bucket", "no place for a checkpoint"),
+        ("journal check-proof ftp://x", "no place for a checkpoint"),
+        // A file that was named and cannot be read, whoever reads it.
     ] {
+        ("ledger post --file nowhere.json", "No such file"),
+        ("journal check-proof nowhere.tlog-proof", "No such file"),
+        ("doctor --config nowhere.toml", "No such file"),
+        ("token mint --role finance --config nowhere.toml", "No such file"),
         let errors = machine.refusal(line, 2);
         assert!(errors.contains(said), "{line}: {errors}");
     }
@@ -234,6 +243,46 @@ fn every_bad_setting_is_named_and_no_secret_is_shown() {
 }
 
 #[test]
+/// Nothing of a file or a variable is passed over because it cannot be read.
+#[test]
+fn settings_that_cannot_be_read_are_named_like_the_other_bad_ones() {
+    use std::os::unix::ffi::OsStrExt;
+    let machine = Machine::new();
+    let not_text = std::ffi::OsStr::from_bytes(b"127.0.0.1:\xff");
+    std::fs::write(machine.data_dir.join("fanledger.toml"), b"listen = \"\xff\"").unwrap();
+    let mint = || {
+        let mut command = machine.command("token mint --role finance");
+        command.current_dir(&machine.data_dir).env("FANLEDGER_LOG", not_text).env("FANLEDGER_VAULT_KEY", "hunter2");
+        command
+    };
+    let output = mint().output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{errors}");
+    for named in ["3 settings", "fanledger.toml", "FANLEDGER_LOG", "FANLEDGER_VAULT_KEY"] {
+        assert!(errors.contains(named), "{named}: {errors}");
+    }
+    let output = mint().env("FANLEDGER_ENV", not_text).env("FANLEDGER_LOG", "").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("FANLEDGER_ENV"));
+}
+
+/// A token from a file has the file's line end; nothing was sent of one that cannot be.
+#[test]
+fn a_token_with_a_line_end_is_sent_without_it_and_one_that_cannot_be_sent_is_usage() {
+    let machine = Machine::new();
+    let act = |token: &str| {
+        let mut command = machine.command("ledger approve mne_1");
+        command.env("FANLEDGER_GATEWAY_URL", "http://127.0.0.1:1").env("FANLEDGER_TOKEN", token);
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = act("header.payload.signature\n");
+    assert!(code == 3 && said.contains("reach the gateway"), "{said}");
+    for bad in ["two tokens", "header.\npayload", "tökén"] {
+        let (code, said) = act(bad);
+        assert!(code == 2 && said.contains("FANLEDGER_TOKEN") && !said.contains(bad), "{code} {said}");
+    }
+}
+
 fn a_variable_that_is_no_setting_is_warned_of_and_stops_nothing() {
     let machine = Machine::new();
     let run = |line: &str| machine.command(line).env("FANLEDGER_LISTN", "127.0.0.1:1").output().unwrap();
