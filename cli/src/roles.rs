@@ -428,6 +428,10 @@ async fn gateway_state(
     let listen = listener.local_addr().unwrap_or(LISTEN_DEFAULT);
     let mut config = GatewayConfig::new(listen, jwt_key);
     config.web_dir = settings.web_dir.clone();
+    config.trusted_hops = settings.trusted_hops.unwrap_or(config.trusted_hops);
+    config.rate_limit.per_second = settings.rate_limit_per_second.unwrap_or(config.rate_limit.per_second);
+    config.rate_limit.burst = settings.rate_limit_burst.unwrap_or(config.rate_limit.burst);
+    config.in_flight_max = settings.in_flight_max.unwrap_or(config.in_flight_max);
     let query_pool = connect(&settings.database_url_for(database::Role::Gateway)?, QUERY_CONNECTIONS).await?;
     let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
     let mut runners = fanledger_projections::all();

@@ -91,6 +91,14 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// `METRICS_LISTEN`, likewise.
     pub metrics_listen: Option<SocketAddr>,
+    /// `TRUSTED_HOPS`: how many proxies before the gateway append to `X-Forwarded-For`; none where absent.
+    pub trusted_hops: Option<usize>,
+    /// `RATE_LIMIT_PER_SECOND`: requests of one client under `/api/v1`; the gateway's default where absent, as of the next two.
+    pub rate_limit_per_second: Option<u32>,
+    /// `RATE_LIMIT_BURST`: at once, after a pause.
+    pub rate_limit_burst: Option<u32>,
+    /// `IN_FLIGHT_MAX`: requests under way under `/api/v1`, of all clients.
+    pub in_flight_max: Option<usize>,
     /// `WEB_DIR`: where `cargo xtask web` put the web app; without it the gateway serves no pages, except under `dev`.
     pub web_dir: Option<PathBuf>,
     /// `GATEWAY_URL`: where commands find the gateway; the running `dev`'s where absent.
@@ -186,7 +194,6 @@ impl Settings {
                 return Err(SettingsError { problems });
             }
         };
-        let mut settings = Self::parse(&text, environment)?;
         settings.unknown = names::unknown(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()));
         settings.adopt(DevState::of_running(&settings.data_dir));
         Ok(settings)
@@ -241,6 +248,13 @@ impl Settings {
             listen: reader.read("LISTEN", "an address such as 127.0.0.1:8080", |text| text.parse().ok()),
             metrics_listen: reader
                 .read("METRICS_LISTEN", "an address such as 127.0.0.1:9464", |text| text.parse().ok()),
+            trusted_hops: reader.read("TRUSTED_HOPS", "a number of proxies from 0 to 16", |text| {
+                text.parse().ok().filter(|hops| *hops <= 16)
+            }),
+            rate_limit_per_second: reader.read("RATE_LIMIT_PER_SECOND", "a number from 1 to 1000000", at_least_one),
+            rate_limit_burst: reader.read("RATE_LIMIT_BURST", "a number from 1 to 1000000", at_least_one),
+            in_flight_max: reader
+                .read("IN_FLIGHT_MAX", "a number from 1 to 1000000", |text| at_least_one(text).map(|max| max as usize)),
             webhook_secrets: reader
                 .read(
                     "STRIPE_WEBHOOK_SECRETS",
@@ -407,6 +421,11 @@ impl Settings {
             Environment::Production => Err(KeyError::Refused { setting }),
         }
     }
+}
+
+/// A bound. More than a million bounds nothing.
+fn at_least_one(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|bound| (1..=1_000_000).contains(bound))
 }
 
 /// 32 bytes from hex or base64.

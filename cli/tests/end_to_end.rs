@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use e2e::load::{Gateways, Load};
-use e2e::{Directory, Finished, PATIENCE, Process, SECRET, STOP_PATIENCE, eventually, finish, program};
+use e2e::{
+    Directory, Finished, PATIENCE, Process, SECRET, STOP_PATIENCE, Site, eventually, finish, gateway_url, program,
+};
 use fanledger_cli::state::DevState;
 use fanledger_devkit::stripe::sign;
 use serde_json::{Value, json};
@@ -278,4 +280,27 @@ fn processes() -> BTreeMap<i32, Kin> {
         Some((pid, Kin { parent: parent.parse().ok()?, started: started.parse().ok()?, ended: *state == "Z" }))
     };
     entries.filter_map(|entry| read(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// Behind a load balancer everybody has its address; what it writes down tells them apart, and only where that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_each_client_has_an_allowance_of_its_own() {
+    let site = Site::start().await;
+    let http = reqwest::Client::new();
+    for (hops, second) in [("1", 401), ("0", 429)] {
+        let mut command = site.command(["gateway"]);
+        command.env("FANLEDGER_TRUSTED_HOPS", hops);
+        command.env("FANLEDGER_RATE_LIMIT_PER_SECOND", "1").env("FANLEDGER_RATE_LIMIT_BURST", "1");
+        let mut gateway = Process::spawn("gateway", command);
+        let url = format!("{}/api/v1/ledger/trial-balance", gateway_url(&mut gateway).await);
+        let call = async |client: &str| {
+            let request = http.get(&url).header("x-forwarded-for", client);
+            request.send().await.unwrap().status().as_u16()
+        };
+        // Connections wait in the listener's queue until it serves.
+        assert_eq!(call("203.0.113.1").await, 401);
+        assert_eq!(call("203.0.113.2").await, second, "{hops} hops");
+        assert_eq!(call("203.0.113.2, 203.0.113.1").await, 429);
+        assert!(gateway.terminate().await.success());
+    }
 }

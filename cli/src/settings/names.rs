@@ -4,7 +4,7 @@
 const PREFIX: &str = "FANLEDGER_";
 
 /// The contract's names, without [`PREFIX`].
-pub(super) const NAMES: [&str; 27] = [
+pub(super) const NAMES: [&str; 31] = [
     "DATABASE_URL",
     "GATEWAY_DATABASE_URL",
     "COMMAND_DATABASE_URL",
@@ -15,6 +15,10 @@ pub(super) const NAMES: [&str; 27] = [
     "NATS_READER_URL",
     "LISTEN",
     "METRICS_LISTEN",
+    "TRUSTED_HOPS",
+    "RATE_LIMIT_PER_SECOND",
+    "RATE_LIMIT_BURST",
+    "IN_FLIGHT_MAX",
     "WEB_DIR",
     "STRIPE_WEBHOOK_SECRETS",
     "STRIPE_API_KEY",
@@ -86,6 +90,14 @@ pub(super) fn hint(name: &str, written: impl Fn(&str) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_stands_in_the_readme() {
+        let readme = include_str!("../../../README.md");
+        let settings = readme.split("\n## Settings\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        let missing: Vec<&str> = NAMES.into_iter().filter(|name| !settings.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "README.md does not say what these are: {missing:?}");
+    }
 
     #[test]
     fn a_variable_that_is_no_setting_is_named_with_what_was_meant() {

@@ -25,9 +25,13 @@ fn every_bad_value_is_named_at_once_and_no_secret_is_shown() {
         ("STRIPE_WEBHOOK_SECRETS", "hunter2"),
         ("STRIPE_LIVEMODE", "perhaps"),
         ("ENV", "staging"),
+        ("TRUSTED_HOPS", "-1"),
+        ("RATE_LIMIT_PER_SECOND", "0"),
+        ("RATE_LIMIT_BURST", "1.5"),
+        ("IN_FLIGHT_MAX", "many"),
     ]);
     let error = Settings::parse("wings = 2", bad).unwrap_err();
-    assert_eq!(error.problems.len(), 9, "{error}");
+    assert_eq!(error.problems.len(), 13, "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
