@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Who acts, and under which key.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ActorArgs {
     /// Who acts: a token with a role that may; FANLEDGER_TOKEN otherwise.
     #[arg(long, value_name = "TOKEN", value_parser = secret)]

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::asked::parse_month;
 use super::show::{connect, failed};
 use crate::api_client::{ActorArgs, Answer, ApiClient};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, one_line};
 use crate::output::{Align, Output, amount_of};
 use crate::settings::Settings;
 
@@ -44,11 +44,13 @@ pub struct ReopenArgs {
     actor: ActorArgs,
 }
 
-/// What a close prints. Without `closing` it was a dry run.
+/// What a close prints. Without `position` it was a dry run. `closing` may be null of a month that was closed: then its balances
+/// could not be read yet.
 #[derive(Debug, Serialize)]
 struct Closed {
     period: String,
     open: Vec<OpenMoney<MinorNumber>>,
+    position: Option<u64>,
     closing: Option<Closing>,
 }
 
@@ -109,21 +111,43 @@ pub(super) async fn close(args: &CloseArgs, settings: &Settings, output: Output)
     if !output.is_json() {
         show_open(month, &open, output)?;
     }
-    let closing = if args.dry_run {
-        None
-    } else {
-        let acted: Answer<PeriodActed> = client.post(&format!("{path}/close"), &json!({})).await?;
-        let path = format!("/api/v1/ledger/trial-balance?period={month}");
-        let balance: Answer<TrialBalance> = client.get(&path, Some(acted.value.position)).await?;
-        balance.value.closing
-    };
+    let period = month.to_string();
+    if args.dry_run {
+        if output.is_json() {
+            output.json(&Closed { period, open, position: None, closing: None })?;
+        }
+        return Ok(Outcome::Fine);
+    }
+    let acted: Answer<PeriodActed> = client.post(&format!("{path}/close"), &json!({})).await?;
+    // From here on it is done, whatever becomes of the rest.
+    let position = acted.value.position;
+    if !output.is_json() {
+        output.line(format_args!("{month} is closed, at position {position}."))?;
+    }
+    let closing = closing_of(&client, month, position).await;
     if output.is_json() {
-        output.json(&Closed { period: month.to_string(), open, closing })?;
+        output.json(&Closed { period, open, position: Some(position), closing })?;
     } else if let Some(closing) = closing {
-        output.line(format_args!("{month} is closed (close {}) by {}.", closing.close, closing.closed_by))?;
+        output.line(format_args!("close     {}, by {}", closing.close, closing.closed_by))?;
         show_closing(&closing, output)?;
     }
     Ok(Outcome::Fine)
+}
+
+/// What the close fixed, once it is read. That it cannot be read is no failure of the close, and is said with what to do.
+async fn closing_of(client: &ApiClient, month: Month, position: u64) -> Option<Closing> {
+    let path = format!("/api/v1/ledger/trial-balance?period={month}");
+    match client.get::<TrialBalance>(&path, Some(position)).await {
+        Ok(balance) => balance.value.closing,
+        Err(failure) => {
+            let why = one_line(failure.error());
+            eprintln!(
+                "{month} is closed, and what that fixed cannot be read now: {why}\n\
+                 `fanledger ledger trial-balance --period {month}` shows it; do not close it again."
+            );
+            None
+        }
+    }
 }
 
 /// Opens the last closed month again.
@@ -176,4 +200,35 @@ fn show_open(month: Month, open: &[OpenMoney<MinorNumber>], output: Output) -> R
     output.table(&columns, rows.collect())?;
     output.line("")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+
+    use super::*;
+
+    /// A close that is committed is not undone by what fails afterwards: whoever is told otherwise does it again.
+    #[tokio::test]
+    async fn a_close_whose_balances_cannot_be_read_yet_is_a_close() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let closes = async || Json(json!({"period": "2026-01", "state": "closed", "position": 17}));
+        let review = async || Json(json!({"period": "2026-01", "position": 16, "open": []}));
+        let router = Router::new()
+            .route("/api/v1/ledger/periods/2026-01/review", get(review))
+            .route("/api/v1/ledger/periods/2026-01/close", post(closes))
+            .route("/api/v1/ledger/trial-balance", get(async || StatusCode::BAD_GATEWAY));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let settings = [("GATEWAY_URL", url), ("TOKEN", "a.b.c".to_owned())].into();
+        let settings = Settings::parse("", settings).unwrap();
+        for json in [false, true] {
+            let actor = ActorArgs::default();
+            let args = CloseArgs { month: "2026-01".parse().unwrap(), dry_run: false, actor };
+            assert_eq!(close(&args, &settings, Output::new(json)).await.unwrap(), Outcome::Fine);
+        }
+    }
 }
