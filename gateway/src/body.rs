@@ -9,6 +9,9 @@ use crate::ops::control::fields;
 use crate::problem::{Kind, Problem};
 use crate::state::Commands;
 
+/// So many faults are told; a body of nothing but faults would make an answer many times its own size.
+const FAULTS_TOLD: usize = 50;
+
 /// The fields of a JSON object. Each is taken once by its name; [`Fields::finish`] tells what is wrong.
 pub(crate) struct Fields {
     given: Map<String, Value>,
@@ -93,8 +96,14 @@ impl Fields {
 
 /// The problem with fields, one message each.
 pub(crate) fn invalid(faults: impl IntoIterator<Item = (String, String)>) -> Problem {
+    let mut faults = faults.into_iter();
     let problem = Problem::new(Kind::ParametersInvalid, "See errors for each field.");
-    faults.into_iter().fold(problem, |problem, (field, message)| problem.with_error(&field, message))
+    let told = faults.by_ref().take(FAULTS_TOLD);
+    let problem = told.fold(problem, |problem, (field, message)| problem.with_error(&field, message));
+    match faults.count() {
+        0 => problem,
+        untold => problem.with_error("body", format!("{untold} more faults are not told")),
+    }
 }
 
 /// A text.

@@ -28,6 +28,8 @@ use crate::problem::{Kind, Problem, render};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer is a repetition.
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// An answer to a command is a receipt or a problem, and far below this.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Well above what a request may take; a gateway that died gives its claims back after this.
 const LEASE_SECONDS: f64 = 60.0;
 /// The headers of an answer that belong to it, rather than to the connection or the moment.
@@ -141,7 +143,7 @@ impl Idempotency {
             return response;
         }
         let (parts, body) = response.into_parts();
-        let body = match axum::body::to_bytes(body, API_BYTES_MAX).await {
+        let body = match axum::body::to_bytes(body, ANSWER_BYTES_MAX).await {
             Ok(body) => body,
             Err(error) => return Problem::internal(&error).into_response(),
         };

@@ -368,6 +368,22 @@ async fn a_wrong_entry_by_hand_is_told_everything_that_is_wrong_with_it() {
     assert_eq!(desk.events().await, before, "nothing was written");
 }
 
+/// A small request never makes a large answer, and what is refused under a key is refused again under it.
+#[tokio::test]
+async fn of_very_many_faults_some_are_told_and_the_rest_counted() {
+    let desk = Desk::new().await;
+    let lines = vec![json!({"account": "assets:nowhere", "side": "left", "amount_minor": "x", "currency": "?"}); 700];
+    let bad = json!({"description": "", "reason": "", "occurred_at": "?", "postings": lines});
+    for replayed in [None, Some("true")] {
+        let answer = desk.call("/manual-entries", "ada").key("k-many").json(&bad).send().await;
+        assert_eq!((answer.status.as_u16(), answer.header("idempotency-replayed")), (422, replayed));
+        assert!(answer.body.len() < 20_000, "{} bytes", answer.body.len());
+        let untold = &answer.errors()["body"];
+        assert_eq!(untold.len(), 1);
+        assert!(untold[0].ends_with("more faults are not told"), "{untold:?}");
+    }
+}
+
 /// Whoever gets no answer asks again with the same key, even where the first answer was lost before it was kept.
 #[tokio::test]
 async fn one_key_is_one_entry_though_its_answer_was_lost() {
@@ -508,7 +524,7 @@ async fn a_subject_that_is_no_id_does_not_act() {
     let desk = Desk::new().await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = |sub: &str| {
-        json!({"sub": sub, "roles": ["finance"], "iss": "fanledger", "aud": "fanledger-api", "exp": now + 60, "nbf": now,
+        json!({"sub": sub, "roles": ["finance", "operator"], "iss": "fanledger", "aud": "fanledger-api", "exp": now + 60, "nbf": now,
             "iat": now, "jti": "1"})
     };
     let signed = |sub: &str| {
@@ -522,6 +538,9 @@ async fn a_subject_that_is_no_id_does_not_act() {
         |sub: &str| desk.app.post(&format!("{LEDGER}/manual-entries")).token(&signed(sub)).json(&entry("1")).send();
     for sub in ["Ada Lovelace", "ada\n", &"a".repeat(129)] {
         post(sub).await.problem(401, "token-invalid");
+        let skip = desk.app.post("/api/v1/ops/projections/balances/skip").token(&signed(sub));
+        let skip = skip.json(&json!({"position": 7, "reason": "why"})).send().await;
+        skip.problem(401, "token-invalid");
     }
     assert_eq!(desk.events().await, 0);
     assert_eq!(post("ada").await.status, 200);
