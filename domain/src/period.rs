@@ -107,7 +107,7 @@ payload! {
     pub struct PeriodReopened {
         /// The month.
         pub period: Month,
-        /// The first instant that is open: the start of the month. None where nothing is closed any more.
+        /// The first instant that is open: the start of the month; null where nothing is closed any more.
         pub first_open: Option<Timestamp>,
         /// When it was reopened.
         pub at: Timestamp,

@@ -34,9 +34,12 @@ CREATE TABLE entries (
 );
 "#;
 
+/// By date for exports of a month; that of recording goes with the position.
 const INDEXES: &str = "
 ALTER TABLE entries ADD PRIMARY KEY (entry_id), ADD UNIQUE (position);
 CREATE INDEX entries_object ON entries (object, position);
+CREATE INDEX entries_occurred ON entries (occurred_at, position);
+CREATE INDEX entries_effective ON entries (effective_at, position);
 ";
 
 /// A fact, with its place in the journal.
@@ -81,7 +84,7 @@ impl Projection for Entries {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
