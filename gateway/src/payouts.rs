@@ -18,7 +18,7 @@ use sqlx::PgPool;
 
 use crate::desk::failed;
 use crate::ports::{ActRefusal, Acted, PayoutDesk};
-use crate::read::{self, Read, ReadError};
+use crate::read::{self, Payables, Read, ReadError};
 
 /// See the module.
 pub struct Payouts {
@@ -30,6 +30,18 @@ impl Payouts {
     /// `queries` logs in as `fanledger_gateway`.
     pub const fn new(executor: Executor, queries: PgPool) -> Self {
         Self { executor, queries }
+    }
+
+    /// The books, which must hold everything up to `head`. That was waited for before, and a switch of generations may have taken
+    /// one of the views back since.
+    async fn books(&self, head: u64) -> Result<Read<Payables>, ActRefusal> {
+        let read = read::payables(&self.queries).await.map_err(unread)?;
+        let position = read.position.min(read.value.payouts_position);
+        if position < head {
+            let text = format!("the books are read up to position {position}, and the journal is at {head}");
+            return Err(ActRefusal::Behind(format!("{text}: try again in a moment")));
+        }
+        Ok(read)
     }
 }
 
@@ -82,8 +94,8 @@ fn receipt(run: PayoutRunId, state: PayoutRunState, executed: &Executed) -> Acte
 
 #[async_trait]
 impl PayoutDesk for Payouts {
-    async fn propose(&self, by: Subject) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
-        let Read { position, value } = read::payables(&self.queries).await.map_err(unread)?;
+    async fn propose(&self, by: Subject, head: u64) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
+        let Read { position, value } = self.books(head).await?;
         let last_run = value.last_run.map(|(run, _)| run);
         let reckoned = Reckoned { position, payables: value.payables, last_run };
         let (proposed, last) =
@@ -92,8 +104,8 @@ impl PayoutDesk for Payouts {
         Ok(Acted { position: last.get(), value })
     }
 
-    async fn approve(&self, by: Subject, run: PayoutRunId) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
-        let Read { value, .. } = read::payables(&self.queries).await.map_err(unread)?;
+    async fn approve(&self, by: Subject, run: PayoutRunId, head: u64) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
+        let Read { value, .. } = self.books(head).await?;
         let executed =
             self.executor.approve_payout_run(run, &by, &value.payables, now()?).await.map_err(refused_act)?;
         Ok(receipt(run, PayoutRunState::Approved, &executed))

@@ -236,11 +236,11 @@ pub trait PeriodDesk: Send + Sync + 'static {
 /// Who is paid, and when. `by` is the token's subject.
 #[async_trait]
 pub trait PayoutDesk: Send + Sync + 'static {
-    /// Proposes the next run, from one snapshot of the books.
-    async fn propose(&self, by: Subject) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
+    /// Proposes the next run, from one snapshot of the books that holds everything up to `head`.
+    async fn propose(&self, by: Subject, head: u64) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
 
-    /// Approves a run: it is sent from now on.
-    async fn approve(&self, by: Subject, run: PayoutRunId) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
+    /// Approves a run, by books that hold everything up to `head`: it is sent from now on.
+    async fn approve(&self, by: Subject, run: PayoutRunId, head: u64) -> Result<Acted<PayoutRunReceipt>, ActRefusal>;
 
     /// Cancels a run that waits, or stops one that is approved: nothing more of it is sent.
     async fn cancel(

@@ -75,7 +75,7 @@ kinds! {
     Unavailable SERVICE_UNAVAILABLE "unavailable" "Something that this needs cannot be reached.";
     Overloaded SERVICE_UNAVAILABLE "overloaded" "Too much is under way.";
     TimedOut SERVICE_UNAVAILABLE "timed-out" "The answer was not ready in time.";
-    PositionNotReached SERVICE_UNAVAILABLE "position-not-reached" "The projection has not reached Journal-Min-Position.";
+    PositionNotReached SERVICE_UNAVAILABLE "position-not-reached" "A projection has not come to the position that is needed.";
 }
 
 impl Kind {

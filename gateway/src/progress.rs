@@ -1,5 +1,7 @@
 //! How far the projections have come, watched once for everybody: `Journal-Min-Position` and the stream wait here.
 //!
+//! So do commands that are decided on what projections say.
+//!
 //! One task asks Postgres for one small view while anybody waits, and rests while nobody does; so a thousand waiting clients
 //! cost what one costs.
 
@@ -9,9 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanledger_commands::with_causes;
+use fanledger_gateway_api::{RunnerState, RunnerStatus};
 use sqlx::{PgPool, Row};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+
+use crate::read::{self, ReadError};
 
 /// While a request waits for a position. A projection lags by milliseconds, so this is most of what a wait costs.
 const POLL_URGENT: Duration = Duration::from_millis(2);
@@ -127,6 +132,39 @@ impl Progress {
         match slowest(&receiver.borrow()) {
             Some((at, name)) => Wait::Missed { name, position: at },
             None => Wait::Reached,
+        }
+    }
+
+    /// Which of `names` are not at `position`, each with the reason and what to do; nothing where all have come to it by now.
+    ///
+    /// # Errors
+    /// Postgres.
+    pub(crate) async fn behind(&self, names: &[&'static str], position: u64) -> Result<Vec<String>, ReadError> {
+        let runners = read::runners(&self.inner.pool).await?.value;
+        let of = |name: &&str| {
+            let runner = runners.iter().find(|runner| runner.name == *name);
+            let is_behind = runner.map_or(0, |runner| runner.position) < position;
+            is_behind.then(|| why_behind(name, runner))
+        };
+        Ok(names.iter().filter_map(of).collect())
+    }
+}
+
+/// Why a projection is behind, and what to do. `None` is one that there are no tables of.
+fn why_behind(name: &str, runner: Option<&RunnerStatus>) -> String {
+    let Some(RunnerStatus { state, position, .. }) = runner else {
+        return format!("{name} is not built: see that `fanledger projector` runs");
+    };
+    match state {
+        RunnerState::Paused => {
+            format!("{name} is paused at position {position}: `fanledger projections resume {name}` ends that")
+        }
+        RunnerState::Halted => format!(
+            "{name} is halted at position {position}: `fanledger projections status` says why; mend it, then \
+             `fanledger projections resume {name}`"
+        ),
+        RunnerState::Live | RunnerState::CatchingUp => {
+            format!("{name} is at position {position}: see that `fanledger projector` runs, and try again in a moment")
         }
     }
 }

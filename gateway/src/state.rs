@@ -1,8 +1,9 @@
 //! What handlers hold.
 //!
 //! **Architecture Invariant:** a handler is given either [`Queries`] or [`Commands`], never both. `Queries` holds the one
-//! pool that may read `read` and nothing else; `Commands` holds the way into the journal and reads nothing for a client. The
-//! router is put together from routers over the one and routers over the other, so the compiler holds the line.
+//! pool that may read `read` and nothing else; `Commands` holds the way into the journal and reads nothing for a client: where a
+//! command is decided on what projections say, it only waits for them. The router is put together from routers over the one and
+//! routers over the other, so the compiler holds the line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::cursor::Cursors;
 use crate::health::Health;
 use crate::idempotency::Idempotency;
 use crate::limits::{Bounds, RateLimiter};
-use crate::ports::{Desks, IntakeRefusal, Operators, Probe, Receipt, WebhookIntake};
+use crate::ports::{ActRefusal, Desks, IntakeRefusal, Operators, Probe, Receipt, WebhookIntake};
 use crate::problem::{Kind, Problem};
 use crate::progress::{Progress, Wait};
 use crate::read::{Read, ReadError};
@@ -97,9 +98,27 @@ pub struct Commands {
     pub(crate) webhooks: Arc<Semaphore>,
     pub(crate) body_read_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    progress: Progress,
+    min_position_wait: Duration,
 }
 
 impl Commands {
+    /// The journal's head as it is now, once the projections `of` have come to it; as long is waited for them as for a client that
+    /// has seen a position. Whatever is decided on what they say is decided on no less than that.
+    pub(crate) async fn caught_up(&self, of: &[&'static str]) -> Result<u64, ActRefusal> {
+        let head = sqlx::query_scalar::<_, i64>("SELECT coalesce(max(last_position), 0)::bigint FROM journal.batches");
+        let head = head.fetch_one(&self.pool).await.map_err(|error| ActRefusal::Unavailable(Box::new(error)))?;
+        let head = u64::try_from(head).unwrap_or(0);
+        if self.progress.reach(of, head, self.min_position_wait).await == Wait::Reached {
+            return Ok(head);
+        }
+        let behind = self.progress.behind(of, head).await.map_err(|error| ActRefusal::Unavailable(Box::new(error)))?;
+        if behind.is_empty() {
+            return Ok(head);
+        }
+        Err(ActRefusal::Behind(format!("the journal is at position {head}, and {}", behind.join("; "))))
+    }
+
     pub(crate) async fn receive(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Receipt, IntakeRefusal> {
         self.intake.receive(signature, body).await
     }
@@ -197,8 +216,9 @@ impl GatewayState {
         let config = parts.config;
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let progress = Progress::new(parts.query_pool.clone());
         let queries = Queries {
-            progress: Progress::new(parts.query_pool.clone()),
+            progress: progress.clone(),
             cursors: Cursors::new(&config.jwt_key),
             streams: Arc::new(Semaphore::new(config.streams_max)),
             stopping: stopping.clone(),
@@ -213,6 +233,8 @@ impl GatewayState {
             webhooks: Arc::new(Semaphore::new(config.webhooks_in_flight_max)),
             body_read_timeout: config.body_read_timeout,
             request_timeout: config.request_timeout,
+            progress,
+            min_position_wait: config.min_position_wait,
         };
         let health = Health::new(
             parts.query_pool,

@@ -48,7 +48,10 @@ fn at() -> Timestamp {
 
 impl Site {
     async fn start() -> Self {
-        let app = TestApp::new().await;
+        Self::over(TestApp::new().await).await
+    }
+
+    async fn over(app: TestApp) -> Self {
         let writer = Writer::start(WriterOptions::new(app.database.url_for("fanledger_command"))).await.unwrap();
         let executor = Executor::new(app.command_pool.clone(), writer);
         let projector = database::connect(&app.database.url_for("fanledger_projector"), 4).await.unwrap();
@@ -366,6 +369,57 @@ async fn a_run_that_is_approved_is_stopped() {
     site.post("payout-runs/por_1/cancel", "ada", &why).send().await.problem(409, "already-decided");
     assert_eq!(site.get("payouts/proposal").await["open_run"], json!(null));
     assert_eq!(site.act("payout-runs", "ada", &json!({})).await.json()["run"], "por_2");
+}
+
+/// A run is reckoned, and approved, from books that hold what the journal held when that was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_old_books_nothing_is_proposed_and_nothing_approved() {
+    let app = TestApp::with().config(|config| config.min_position_wait = Duration::from_millis(100)).build().await;
+    let site = Site::over(app).await;
+    site.creator("crt_a", 5_000).await;
+    site.read().await;
+    let control = async |sql: &str| sqlx::raw_sql(sql).execute(&site.app.superuser).await.unwrap();
+    let halt = r#"'{"kind": "poison", "message": "it cannot be applied", "at": "2026-11-03T09:00:00Z"}'"#;
+    let path = |what: &str| if what == "propose" { "payout-runs" } else { "payout-runs/por_1/approve" };
+    for act in ["propose", "approve"] {
+        // What went back is not in the books yet.
+        site.earn("crt_a", "available", -1_000).await;
+        let head = site.head().await;
+        for (name, column, state, to_do) in [
+            ("balances", "paused = true", "paused", "projections resume balances"),
+            ("payouts", &format!("error = {halt}"), "halted", "projections resume payouts"),
+            ("balances", "paused = paused", "at position", "fanledger projector"),
+        ] {
+            control(&format!("UPDATE control.runners SET {column} WHERE name = '{name}' AND live")).await;
+            let answer = site.post(path(act), "ada", &json!({})).send().await;
+            let problem = answer.problem(503, "position-not-reached");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains(&format!("{name} is {state}")) && detail.contains(to_do), "{act}: {detail}");
+            assert!(detail.contains(&format!("The journal is at position {head}")), "{act}: {detail}");
+            assert!(answer.header("retry-after").is_some());
+            control("UPDATE control.runners SET paused = false, error = NULL").await;
+        }
+        assert_eq!(site.head().await, head, "{act}: nothing was written");
+        // The dry run says how old it is.
+        assert!(site.get("payouts/proposal").await["as_of_position"].as_i64().unwrap() < head);
+        site.read().await;
+        let answer = site.post(path(act), "ada", &json!({})).send().await;
+        assert_eq!(answer.status.as_u16(), if act == "propose" { 200 } else { 422 }, "{answer:?}");
+        site.read().await;
+    }
+    assert_eq!(site.get("payout-runs/por_1").await["lines"][0]["amount_minor"], "4000");
+}
+
+/// Projections are behind by milliseconds: that is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_waits_for_the_books() {
+    let site = Site::start().await;
+    site.creator("crt_a", 5_000).await;
+    let propose = tokio::spawn(site.post("payout-runs", "ada", &json!({})).send());
+    site.read().await;
+    assert_eq!(propose.await.unwrap().status, 200);
+    site.read().await;
+    assert_eq!(site.get("payout-runs/por_1").await["lines"][0]["amount_minor"], "5000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

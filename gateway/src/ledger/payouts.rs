@@ -91,13 +91,14 @@ pub(crate) async fn get_run(
 /// Proposes the next payout run.
 ///
 /// As the dry run shows it at this moment. One run is open at a time, and it is reckoned from books that hold everything that the
-/// one before sent. Nothing moves before it is approved.
+/// one before sent, and that the journal holds by now. Nothing moves before it is approved.
 #[utoipa::path(
     post, path = "/api/v1/ledger/payout-runs", tag = "payouts", operation_id = "propose_payout_run",
     responses(
         (status = 200, description = "It is proposed.", body = PayoutRunReceipt),
         (status = 409, description = "`payout-run-open`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`ledger-refused`: there is nothing to do", body = Problem, content_type = "application/problem+json")
+        (status = 422, description = "`ledger-refused`: there is nothing to do", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`position-not-reached`: the books are not read so far, and which projection is behind; `overloaded`, `timed-out`, `unavailable`", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn propose_run(
@@ -106,7 +107,9 @@ pub(crate) async fn propose_run(
     fields: Fields,
 ) -> Result<impl IntoResponse, problem::Problem> {
     fields.finish(Some(()))?;
-    let Acted { position, value } = commands.desks.payouts.propose(caller.subject()?).await?;
+    let by = caller.subject()?;
+    let head = commands.caught_up(answered_from::PAYOUT_PROPOSAL).await?;
+    let Acted { position, value } = commands.desks.payouts.propose(by, head).await?;
     Ok(Positioned::<Json<PayoutRunReceipt>>(position, Json(value)))
 }
 
@@ -119,7 +122,9 @@ pub(crate) async fn propose_run(
     responses(
         (status = 200, description = "It is approved.", body = PayoutRunReceipt),
         (status = 404, description = "`not-found`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`second-person-needed`, `already-decided`", body = Problem, content_type = "application/problem+json")
+        (status = 409, description = "`second-person-needed`, `already-decided`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`ledger-refused`: it is too old, or no longer what the books hold; `parameters-invalid`, `idempotency-key-reused`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`position-not-reached`: the books are not read so far, and which projection is behind; `overloaded`, `timed-out`, `unavailable`", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn approve_run(
@@ -130,7 +135,9 @@ pub(crate) async fn approve_run(
 ) -> Result<impl IntoResponse, problem::Problem> {
     fields.finish(Some(()))?;
     let run = path_part("run", &run)?;
-    let Acted { position, value } = commands.desks.payouts.approve(caller.subject()?, run).await?;
+    let by = caller.subject()?;
+    let head = commands.caught_up(answered_from::PAYOUT_PROPOSAL).await?;
+    let Acted { position, value } = commands.desks.payouts.approve(by, run, head).await?;
     Ok(Positioned::<Json<PayoutRunReceipt>>(position, Json(value)))
 }
 

@@ -22,6 +22,8 @@ use super::{Read, ReadError, Slice};
 /// What a proposal is reckoned from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payables {
+    /// How far the accounts, holds and runs are read, which another projection keeps than the balances.
+    pub payouts_position: u64,
     /// Every creator and currency with a balance that matters.
     pub payables: Vec<Payable>,
     /// The last run that was proposed, and whether it is open.
@@ -50,8 +52,8 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
                     coalesce(-sum(p.credit) FILTER (WHERE p.part = 'receivable'), 0) AS receivable
              FROM parts AS p GROUP BY p.creator, p.currency
          )
-         SELECT b.position::bigint AS at, o.creator::text AS creator, o.currency::text AS currency, o.pending::text AS pending,
-                o.available::text AS available, o.held::text AS held, o.receivable::text AS receivable,
+         SELECT b.position::bigint AS at, p.position::bigint AS payouts_at, o.creator::text AS creator, o.currency::text AS currency,
+                o.pending::text AS pending, o.available::text AS available, o.held::text AS held, o.receivable::text AS receivable,
                 (SELECT coalesce(json_agg(json_build_object('id', a.account, 'creator', a.creator,
                             'transfers_active', a.transfers_active, 'payouts_enabled', a.payouts_enabled,
                             'requirements_due', a.requirements_due, 'disabled_reason', a.disabled_reason) ORDER BY a.account), '[]')
@@ -59,6 +61,7 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
                 EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = o.creator) AS on_hold,
                 r.run::bigint AS last_run, (r.stage IN ('proposed', 'approved', 'stopped'))::boolean AS is_open
          FROM read.positions AS b
+         JOIN read.positions AS p ON p.name = 'payouts'
          LEFT JOIN owed AS o ON o.available <> 0
          LEFT JOIN LATERAL (SELECT r.run, r.stage FROM read.payout_runs AS r ORDER BY r.run DESC LIMIT 1) AS r ON true
          WHERE b.name = 'balances'
@@ -76,7 +79,8 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
         for row in &rows {
             payables.extend(payable(row)?);
         }
-        Ok(Read { position: unsigned(row, "at")?, value: Payables { payables, last_run } })
+        let payouts_position = unsigned(row, "payouts_at")?;
+        Ok(Read { position: unsigned(row, "at")?, value: Payables { payouts_position, payables, last_run } })
     })
 }
 
@@ -104,7 +108,7 @@ pub async fn payout_proposal<M: From<i128>>(
     pool: &PgPool,
     now: Timestamp,
 ) -> Result<Read<PayoutProposal<M>>, ReadError> {
-    let Read { position, value: Payables { payables, last_run } } = payables(pool).await?;
+    let Read { position, value: Payables { payables, last_run, .. } } = payables(pool).await?;
     let proposal = propose(&payables, &policy::in_force(now));
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for line in &proposal.lines {
