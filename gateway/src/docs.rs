@@ -3,6 +3,7 @@
 //! The page is written here, once, from the document itself: no script, nothing fetched from elsewhere, so it works offline
 //! and under the strictest content security policy.
 
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 
 use axum::body::Bytes;
@@ -87,30 +88,101 @@ fn position() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).format(Some(format)).minimum(Some(0_i64)).maximum(Some(i64::MAX))
 }
 
-fn refusal(kinds: &[Kind]) -> utoipa::openapi::Response {
-    let slugs: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.slug())).collect();
-    let schema = Ref::from_schema_name(fanledger_gateway_api::Problem::name());
-    ResponseBuilder::new()
-        .description(slugs.join(", "))
-        .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
-        .build()
+/// Whatever is asked or done under `/api/v1`.
+const PROBLEMS_OF_ALL: &[Kind] = &[
+    Kind::TokenMissing,
+    Kind::TokenInvalid,
+    Kind::RoleMissing,
+    Kind::ParametersInvalid,
+    Kind::RateLimited,
+    Kind::Internal,
+    Kind::Overloaded,
+    Kind::TimedOut,
+    Kind::Unavailable,
+];
+
+/// Whatever has a body, and may have an `Idempotency-Key`.
+const PROBLEMS_OF_ACTS: &[Kind] = &[
+    Kind::RequestMalformed,
+    Kind::RequestTimeout,
+    Kind::IdempotencyInFlight,
+    Kind::BodyTooLarge,
+    Kind::MediaTypeUnsupported,
+    Kind::IdempotencyKeyReused,
+];
+
+/// What an act alone may be refused for, as its desk and its handler refuse it, beside what all acts may be. Each problem that a
+/// test of the gateway is answered with must be in the document, so what is left out here is found.
+fn refusals(operation_id: &str) -> &'static [Kind] {
+    match operation_id {
+        "attribute_charge" | "attribute_transfer" | "attribute_application_fee" => {
+            &[Kind::NotFound, Kind::LedgerRefused]
+        }
+        "propose_manual_entry" => &[Kind::LedgerRefused],
+        "approve_manual_entry" => {
+            &[Kind::NotFound, Kind::SecondPersonNeeded, Kind::AlreadyDecided, Kind::LedgerRefused]
+        }
+        "reject_manual_entry" => &[Kind::NotFound, Kind::AlreadyDecided],
+        "reverse_entry" => &[Kind::NotFound, Kind::AlreadyReversed, Kind::NotByHand, Kind::LedgerRefused],
+        "open_stripe_event" => &[Kind::NotFound, Kind::BodyErased],
+        "close_period" => &[Kind::PeriodNotEnded, Kind::PeriodNotNext, Kind::PeriodClosedAlready],
+        "reopen_period" => &[Kind::SecondPersonNeeded, Kind::PeriodNotLast],
+        "propose_payout_run" => &[Kind::PayoutRunOpen, Kind::LedgerRefused, Kind::PositionNotReached],
+        "approve_payout_run" => &[
+            Kind::NotFound,
+            Kind::SecondPersonNeeded,
+            Kind::AlreadyDecided,
+            Kind::LedgerRefused,
+            Kind::PositionNotReached,
+        ],
+        "cancel_payout_run" => &[Kind::NotFound, Kind::AlreadyDecided],
+        "hold_payouts" | "resume_payouts" => &[Kind::AlreadyDecided],
+        "pause_projection" | "resume_projection" => &[Kind::NotFound],
+        "rebuild_projection" | "verify_projection" | "retire_projection" => &[Kind::NotFound, Kind::OperationUnderWay],
+        "roll_projection_back" => &[Kind::NotFound, Kind::OperationUnderWay, Kind::NothingKept],
+        "skip_event" => &[Kind::NotFound, Kind::AlreadyApplied],
+        _ => &[],
+    }
+}
+
+/// Adds kinds of problem to what a handler says of its answers itself.
+fn add_problems(operation: &mut Operation, kinds: &[Kind]) {
+    for kind in kinds {
+        let slug = format!("`{}`", kind.slug());
+        match operation.responses.responses.entry(kind.status().as_str().to_owned()) {
+            Entry::Vacant(vacant) => {
+                let schema = Ref::from_schema_name(fanledger_gateway_api::Problem::name());
+                let response = ResponseBuilder::new()
+                    .description(slug)
+                    .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build());
+                vacant.insert(RefOr::T(response.build()));
+            }
+            Entry::Occupied(mut occupied) => {
+                if let RefOr::T(response) = occupied.get_mut()
+                    && !response.description.contains(&slug)
+                {
+                    // A handler may say in words what one is about.
+                    let mark = if response.description.ends_with('`') { ',' } else { ';' };
+                    response.description = format!("{}{mark} {slug}", response.description);
+                }
+            }
+        }
+    }
 }
 
 /// Writes down what holds for every operation of a guarded group: the roles, the headers, the refusals.
 pub(crate) fn describe(document: &mut OpenApi, roles: &[Role]) {
     for item in document.paths.paths.values_mut() {
         if let Some(operation) = &mut item.get {
+            describe_operation(operation, roles);
+            // A stream tells positions as they come; there is none that it could wait for.
             if operation.operation_id.as_deref() != Some("stream") {
                 let what = "Wait, at most 2 s, until the answer reflects at least this position";
                 let parameter = header_parameter("Journal-Min-Position", what, position());
                 operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
                 describe_position(operation, "The journal position that the answer reflects");
+                add_problems(operation, &[Kind::PositionNotReached]);
             }
-            describe_operation(
-                operation,
-                roles,
-                &[Kind::Overloaded, Kind::TimedOut, Kind::Unavailable, Kind::PositionNotReached],
-            );
         }
         if let Some(operation) = &mut item.post {
             let what = "The same key and request again get the first answer again; kept seven days";
@@ -122,28 +194,10 @@ pub(crate) fn describe(document: &mut OpenApi, roles: &[Role]) {
             let parameter = header_parameter("Idempotency-Key", what, key);
             operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
             describe_position(operation, "The journal position that the command came to");
-            describe_operation(operation, roles, &[Kind::Overloaded, Kind::TimedOut, Kind::Unavailable]);
-            let is_finance = operation.tags.iter().flatten().any(|tag| tag == "finance");
-            let (conflicts, unprocessable) = if is_finance {
-                let conflicts =
-                    &[Kind::IdempotencyInFlight, Kind::SecondPersonNeeded, Kind::AlreadyDecided, Kind::AlreadyReversed];
-                let unprocessable =
-                    &[Kind::ParametersInvalid, Kind::IdempotencyKeyReused, Kind::NotByHand, Kind::LedgerRefused];
-                (&conflicts[..], &unprocessable[..])
-            } else {
-                let conflicts = &[Kind::IdempotencyInFlight, Kind::OperationUnderWay, Kind::NothingKept];
-                (&conflicts[..], &[Kind::ParametersInvalid, Kind::IdempotencyKeyReused][..])
-            };
-            for (status, kinds) in [
-                ("400", &[Kind::RequestMalformed][..]),
-                ("404", &[Kind::NotFound]),
-                ("409", conflicts),
-                ("413", &[Kind::BodyTooLarge]),
-                ("415", &[Kind::MediaTypeUnsupported]),
-                ("422", unprocessable),
-            ] {
-                operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(refusal(kinds)));
-            }
+            let own = operation.operation_id.as_deref().map_or(&[][..], refusals);
+            add_problems(operation, own);
+            describe_operation(operation, roles);
+            add_problems(operation, PROBLEMS_OF_ACTS);
         }
     }
 }
@@ -157,22 +211,14 @@ fn describe_position(operation: &mut Operation, what: &str) {
     }
 }
 
-fn describe_operation(operation: &mut Operation, roles: &[Role], unavailable: &[Kind]) {
+fn describe_operation(operation: &mut Operation, roles: &[Role]) {
     operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
     let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
     operation
         .extensions
         .get_or_insert_with(|| ExtensionsBuilder::new().build())
         .insert("x-roles".to_owned(), json!(names));
-    for (status, kinds) in [
-        ("401", &[Kind::TokenMissing, Kind::TokenInvalid][..]),
-        ("403", &[Kind::RoleMissing]),
-        ("429", &[Kind::RateLimited]),
-        ("500", &[Kind::Internal]),
-        ("503", unavailable),
-    ] {
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(refusal(kinds)));
-    }
+    add_problems(operation, PROBLEMS_OF_ALL);
 }
 
 /// `/openapi.json`, ready to be sent.

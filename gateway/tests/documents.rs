@@ -3,13 +3,79 @@
 
 mod common;
 
-use common::TestApp;
+use common::{DOCUMENT, TestApp, problems};
 use fanledger_gateway::openapi;
+use fanledger_gateway::problem::Kind;
 use serde_json::Value;
 
 #[test]
 fn the_openapi_document_is_the_committed_one() {
     insta::assert_snapshot!("openapi", serde_json::to_string_pretty(&openapi()).unwrap());
+}
+
+/// What any of them can answer, whatever else a route says of itself.
+#[test]
+fn each_operation_names_the_problems_that_all_have() {
+    use Kind::*;
+    let all = [
+        TokenMissing,
+        TokenInvalid,
+        RoleMissing,
+        ParametersInvalid,
+        RateLimited,
+        Internal,
+        Overloaded,
+        TimedOut,
+        Unavailable,
+    ];
+    let of_questions = [PositionNotReached];
+    let of_acts = [
+        RequestMalformed,
+        RequestTimeout,
+        BodyTooLarge,
+        MediaTypeUnsupported,
+        IdempotencyInFlight,
+        IdempotencyKeyReused,
+    ];
+    let (mut acts, mut questions) = (0, 0);
+    for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|_| path.starts_with("/api/v1/")) {
+            let own = match method.as_str() {
+                "get" => {
+                    questions += 1;
+                    &of_questions[..]
+                }
+                "post" => {
+                    acts += 1;
+                    &of_acts[..]
+                }
+                other => panic!("{other} {path}: what may it answer?"),
+            };
+            // There is no position that a stream could wait for.
+            let own = if path.ends_with("/stream") { &[] } else { own };
+            for kind in all.iter().chain(own) {
+                let named = problems(operation, kind.status().as_str());
+                assert!(named.contains(&kind.slug()), "{method} {path} lacks {}: {named:?}", kind.slug());
+            }
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                if response["content"]["application/problem+json"].is_null() {
+                    assert!(status.starts_with('2'), "{method} {path}: {status} is no problem document");
+                    continue;
+                }
+                let named = problems(operation, status);
+                assert!(!named.is_empty(), "{method} {path}: {status}");
+                for slug in named {
+                    let kind = Kind::ALL.iter().find(|kind| kind.slug() == slug);
+                    assert_eq!(
+                        kind.map(|kind| kind.status().to_string()[..3].to_owned()).as_ref(),
+                        Some(status),
+                        "{slug}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(acts > 20 && questions > 20, "{acts} acts, {questions} questions");
 }
 
 #[tokio::test]

@@ -17,13 +17,13 @@ use crate::state::Queries;
     get, path = "/api/v1/ledger/entries/{entry_id}", tag = "ledger", operation_id = "get_entry",
     params(
         ("entry_id" = String, Path, description = "The entry's id"),
-        ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive. An entry that was not there by then is not found"),
+        ("as_of" = Option<String>, Query, description = "An instant (RFC 3339 with an offset) or a journal position; inclusive. An entry that was not there by then is not found, and what takes it back is told if it did by then"),
         ("by" = inline(Option<Axis>), Query, description = "Which time counts; `effective` without it"),
     ),
     responses(
         (status = 200, description = "The entry.", body = Entry),
         (status = 404, description = "`not-found`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`parameters-invalid`", body = Problem, content_type = "application/problem+json")
+        (status = 422, description = "`parameters-invalid`, `as-of-out-of-range`", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn get_entry(

@@ -66,11 +66,7 @@ pub(crate) async fn review_period(
 #[utoipa::path(
     post, path = "/api/v1/ledger/periods/{period}/close", tag = "finance", operation_id = "close_period",
     params(("period" = String, Path, description = "The month, `2026-10`")),
-    responses(
-        (status = 200, description = "It is closed.", body = PeriodActed),
-        (status = 409, description = "`period-not-ended`, `period-not-next`, `period-closed-already`", body = fanledger_gateway_api::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`parameters-invalid`", body = fanledger_gateway_api::Problem, content_type = "application/problem+json")
-    )
+    responses((status = 200, description = "It is closed.", body = PeriodActed))
 )]
 pub(crate) async fn close_period(
     State(commands): State<Commands>,
@@ -92,11 +88,7 @@ pub(crate) async fn close_period(
     post, path = "/api/v1/ledger/periods/{period}/reopen", tag = "finance", operation_id = "reopen_period",
     params(("period" = String, Path, description = "The month, `2026-10`")),
     request_body = ReasonRequest,
-    responses(
-        (status = 200, description = "It is open.", body = PeriodActed),
-        (status = 409, description = "`second-person-needed`, `period-not-last`", body = fanledger_gateway_api::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`parameters-invalid`", body = fanledger_gateway_api::Problem, content_type = "application/problem+json")
-    )
+    responses((status = 200, description = "It is open.", body = PeriodActed))
 )]
 pub(crate) async fn reopen_period(
     State(commands): State<Commands>,

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,9 +15,10 @@ use fanledger_commands::executor::Executor;
 use fanledger_commands::finance::Finance;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_devkit::TestDatabase;
+use fanledger_gateway::problem::Kind;
 use fanledger_gateway::{
     Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Operators, Parts, Payouts, Probe, RateLimit,
-    Receipt, Role, Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, router,
+    Receipt, Role, Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, openapi, router,
 };
 use fanledger_journal::database::{self, MIGRATIONS};
 use fanledger_journal::reader::Reader;
@@ -343,12 +343,19 @@ impl Call {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// The answer with its whole body.
+    /// The answer with its whole body. A problem must be one that the document names for the operation.
     pub async fn send(self) -> Answer {
+        let method = self.request.method_ref().unwrap().as_str().to_ascii_lowercase();
+        let path = self.request.uri_ref().unwrap().path().to_owned();
         let response = self.open().await;
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        if let (Some(operation), Some(slug)) = (operation(&method, &path), answer.slug()) {
+            let named = problems(operation, answer.status.as_str());
+            assert!(named.contains(&slug), "{method} {path} answers {slug}, and the document has only {named:?}");
+        }
+        answer
     }
 
     /// The answer with its body still to come.
@@ -356,6 +363,26 @@ impl Call {
         let request = self.request.body(self.body).unwrap();
         self.router.oneshot(request).await.unwrap()
     }
+}
+
+/// The OpenAPI document.
+pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(openapi()).unwrap());
+
+/// The operation that answers at a path under `/api/v1`.
+fn operation(method: &str, path: &str) -> Option<&'static Value> {
+    let is_at = |template: &str| {
+        let (of, at): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+        let is_part = |(of, at): (&&str, &&str)| of == at || of.starts_with('{') && !at.is_empty();
+        of.len() == at.len() && of.iter().zip(&at).all(is_part)
+    };
+    let mut known = DOCUMENT["paths"].as_object().unwrap().iter().filter(|_| path.starts_with("/api/v1/"));
+    known.find(|(template, _)| is_at(template)).and_then(|(_, item)| item.get(method))
+}
+
+/// The kinds of problem that an operation is documented to answer with a status.
+pub fn problems(operation: &'static Value, status: &str) -> Vec<&'static str> {
+    let description = operation["responses"][status]["description"].as_str().unwrap_or_default();
+    description.split('`').skip(1).step_by(2).collect()
 }
 
 #[derive(Debug)]
@@ -372,6 +399,15 @@ impl Answer {
 
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// Which kind of problem this is, where it is one.
+    fn slug(&self) -> Option<&'static str> {
+        if self.header("content-type") != Some("application/problem+json") {
+            return None;
+        }
+        let document = self.json();
+        Kind::ALL.iter().find(|kind| document["type"] == *kind.uri()).map(|kind| kind.slug())
     }
 
     /// Asserts that this is a well-formed problem document of this kind, and answers it.
