@@ -353,16 +353,20 @@ impl Charge {
     }
 
     /// Whether the charge may be released by `through`: captured, not yet released, and all its money available by then, and held for
-    /// as long as the policy says that was in force when the charge was created.
+    /// as long as the policy says that was in force when it was made.
     pub fn is_releasable(&self, through: Timestamp) -> bool {
-        let created = self.newest().map(|charge| charge.created);
-        let held_until = |seen: Timestamp| policy::in_force(created.unwrap_or(seen)).held_until(seen);
+        let made = self.newest().map_or(through, |charge| charge.created);
+        self.is_releasable_under(&policy::in_force(made), through)
+    }
+
+    /// The same under this policy.
+    pub fn is_releasable_under(&self, policy: &Policy, through: Timestamp) -> bool {
         let mut charge_transactions =
             self.transactions.all().filter(|(_, transaction)| transaction.category == Category::Charge).peekable();
         self.released_through.is_none()
             && self.phase_at(through) == Phase::Live
             && charge_transactions.peek().is_some()
-            && charge_transactions.all(|(_, t)| t.available_on.max(held_until(t.created)) <= through)
+            && charge_transactions.all(|(_, t)| t.available_on.max(policy.held_until(t.created)) <= through)
     }
 
     /// Refunds and disputes: what they take back, and what their own balance transactions leave open.

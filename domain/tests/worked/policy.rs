@@ -2,7 +2,7 @@
 
 use fanledger_domain::books::Books;
 use fanledger_domain::books::charge::{Charge, Owner};
-use fanledger_domain::event::{AttributionOffered, ChargeObserved, Event};
+use fanledger_domain::event::{AttributionOffered, ChargeObserved, ChargeReleased, Event};
 use fanledger_domain::facts::*;
 use fanledger_domain::policy::{self, Policy, TaxOnLostDispute};
 
@@ -49,6 +49,32 @@ fn tax_on_a_lost_dispute_is_returned_or_kept_by_policy() {
     let while_held = charge_books.at_under(&kept, at(250));
     assert_eq!(while_held, charge_books.at_under(&returned, at(250)));
     assert_eq!(while_held.balances.of(&TAX.parse().unwrap(), "usd".parse().unwrap()), -150);
+}
+
+/// All of a charge's money must be there, and the platform may hold it for longer than Stripe does.
+#[test]
+fn a_charge_is_released_when_the_last_of_its_money_is_available_and_held_no_more() {
+    const DAY: i64 = 86_400;
+    let mut books = Charge::default();
+    let available_on = |fact: Event, at_seconds: i64| {
+        let Event::BalanceTransactionObserved(mut seen) = fact else { panic!("{fact:?}") };
+        seen.transaction.available_on = at(at_seconds);
+        Event::from(seen)
+    };
+    books.learn(&charge("usd", 2000, attribution(8000, 0)));
+    let at_once = policy::in_force(at(0));
+    assert_eq!(at_once.holding_days, 0);
+    assert!(!books.is_releasable_under(&at_once, at(30 * DAY)), "no money is there");
+    books.learn(&available_on(transaction("txn_1", "ch_1", Category::Charge, 0, "usd", 1500, 0), 2 * DAY));
+    books.learn(&available_on(transaction("txn_2", "ch_1", Category::Charge, DAY, "usd", 500, 0), 5 * DAY));
+    for (holding_days, first) in [(0, 5 * DAY), (3, 5 * DAY), (7, 8 * DAY)] {
+        let policy = Policy { holding_days, ..at_once };
+        assert!(!books.is_releasable_under(&policy, at(first - 1)), "{holding_days} days");
+        assert!(books.is_releasable_under(&policy, at(first)), "{holding_days} days");
+    }
+    assert_eq!(books.is_releasable(at(5 * DAY)), books.is_releasable_under(&at_once, at(5 * DAY)));
+    books.learn(&ChargeReleased { through: at(5 * DAY) }.into());
+    assert!(!books.is_releasable_under(&at_once, at(9 * DAY)), "once");
 }
 
 /// The same where the charge settled elsewhere: tax is owed as invoiced, and the loss is the platform's in its own currency.
