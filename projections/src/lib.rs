@@ -6,14 +6,14 @@
 //! 3. [`stripe_inbox`]: each webhook and what became of it.
 //! 4. [`awaited`], [`suspense`]: what finance waits for. [`balance_transactions`]: what it reconciles.
 //! 5. [`creator_activity`]: what entries mean to creators.
-//! 6. [`periods`]: what was closed when. [`manual_entries`]: what finance booked by hand.
+//! 6. [`periods`]: what was closed when. [`manual_entries`]: what finance booked by hand. [`payouts`]: runs of transfers.
 //! 7. [`all`]: the registration of each.
 //!
 //! Invariants:
 //! - Each is a function of the journal's events in position order, wherever batches end: built anew it is the same, row by row.
 //! - Rows and checkpoint commit in one transaction, which is the runner's; so an event counts exactly once.
 //! - A batch is folded in memory and written by a few set-based statements: a hot account is one row update per batch.
-//! - Tables hold what `apply` needs; indexes that only readers need are made after a load.
+//! - Tables hold what `apply` needs; of large ones, indexes that only readers need are made after a load.
 //! - An event that cannot be read halts that projection, with its position; nothing is skipped here.
 //! - Sums are `numeric(38)`, bound and read as text, so that i128 passes exactly.
 //!

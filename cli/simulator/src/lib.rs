@@ -6,8 +6,8 @@
 //! components act on: `journal`, `postgres`, `broker`, `stripe`; then the components: `writer`, `runner`, and the relay in
 //! `broker`; and what must hold: `invariants`, `expectation`.
 //!
-//! What is real: everything that decides about money (`fanledger-domain`; the executor, intake, translator, fetcher and sync of
-//! `fanledger-commands`), the relay's decisions, the form of messages, checkpoints, digests. What is a model: Postgres and NATS,
+//! What is real: what decides about money that comes in (`fanledger-domain`; the executor, intake, translator, fetcher and sync of
+//! `fanledger-commands`; not the payouts' sender), the relay's decisions, the form of messages, checkpoints, digests. What is a model: Postgres and NATS,
 //! the writer's batching, the runner's loop, and two projections. `docs/adr/0034-simulator.md` says why, and what follows.
 //!
 //! Invariants:

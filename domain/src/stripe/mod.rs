@@ -71,7 +71,7 @@ pub enum Observation {
     Topup(TopupSnapshot),
     /// A balance transaction that another object embeds.
     BalanceTransaction {
-        /// The object that embeds it; of a reversal or a refunded fee, the transfer or the application fee.
+        /// The object that embeds it: the charge, the refund, the reversal.
         owner: StripeId,
         /// The balance transaction.
         transaction: BalanceTransaction,
