@@ -6,7 +6,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
 use fanledger_domain::id::StripeId;
-use fanledger_gateway_api::{OpenedStripeEvent, Problem as Document, ReasonRequest};
+use fanledger_gateway_api::{OpenedStripeEvent, ReasonRequest};
 
 use crate::auth::Caller;
 use crate::body::{Fields, reason};
@@ -24,10 +24,7 @@ use crate::state::Commands;
     post, path = "/api/v1/ledger/stripe-events/{id}/open", tag = "finance", operation_id = "open_stripe_event",
     params(("id" = String, Path, description = "`evt_…`")),
     request_body = ReasonRequest,
-    responses(
-        (status = 200, description = "What was received.", body = OpenedStripeEvent),
-        (status = 410, description = "`body-erased`", body = Document, content_type = "application/problem+json")
-    )
+    responses((status = 200, description = "What was received.", body = OpenedStripeEvent))
 )]
 pub(crate) async fn open_stripe_event(
     State(commands): State<Commands>,

@@ -96,9 +96,8 @@ pub(crate) async fn get_run(
     post, path = "/api/v1/ledger/payout-runs", tag = "payouts", operation_id = "propose_payout_run",
     responses(
         (status = 200, description = "It is proposed.", body = PayoutRunReceipt),
-        (status = 409, description = "`payout-run-open`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`ledger-refused`: there is nothing to do", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`position-not-reached`: the books are not read so far, and which projection is behind; `overloaded`, `timed-out`, `unavailable`", body = Problem, content_type = "application/problem+json")
+        (status = 503, description = "`position-not-reached`: the books are not read so far, and which projection is behind", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn propose_run(
@@ -121,10 +120,8 @@ pub(crate) async fn propose_run(
     params(("run" = String, Path, description = "`por_1`")),
     responses(
         (status = 200, description = "It is approved.", body = PayoutRunReceipt),
-        (status = 404, description = "`not-found`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`second-person-needed`, `already-decided`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`ledger-refused`: it is too old, or no longer what the books hold; `parameters-invalid`, `idempotency-key-reused`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`position-not-reached`: the books are not read so far, and which projection is behind; `overloaded`, `timed-out`, `unavailable`", body = Problem, content_type = "application/problem+json")
+        (status = 422, description = "`ledger-refused`: it is too old, or no longer what the books hold", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`position-not-reached`: the books are not read so far, and which projection is behind", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn approve_run(
@@ -149,11 +146,7 @@ pub(crate) async fn approve_run(
     post, path = "/api/v1/ledger/payout-runs/{run}/cancel", tag = "payouts", operation_id = "cancel_payout_run",
     params(("run" = String, Path, description = "`por_1`")),
     request_body = ReasonRequest,
-    responses(
-        (status = 200, description = "It is cancelled, or stopping.", body = PayoutRunReceipt),
-        (status = 404, description = "`not-found`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`already-decided`", body = Problem, content_type = "application/problem+json")
-    )
+    responses((status = 200, description = "It is cancelled, or stopping.", body = PayoutRunReceipt))
 )]
 pub(crate) async fn cancel_run(
     State(commands): State<Commands>,
@@ -175,10 +168,7 @@ pub(crate) async fn cancel_run(
     post, path = "/api/v1/ledger/creators/{creator}/payouts/hold", tag = "payouts", operation_id = "hold_payouts",
     params(("creator" = String, Path, description = "`crt_…`")),
     request_body = ReasonRequest,
-    responses(
-        (status = 200, description = "Nothing is sent from now on.", body = PayoutHoldReceipt),
-        (status = 409, description = "`already-decided`", body = Problem, content_type = "application/problem+json")
-    )
+    responses((status = 200, description = "Nothing is sent from now on.", body = PayoutHoldReceipt))
 )]
 pub(crate) async fn hold_payouts(
     State(commands): State<Commands>,
@@ -196,10 +186,7 @@ pub(crate) async fn hold_payouts(
     post, path = "/api/v1/ledger/creators/{creator}/payouts/resume", tag = "payouts", operation_id = "resume_payouts",
     params(("creator" = String, Path, description = "`crt_…`")),
     request_body = ReasonRequest,
-    responses(
-        (status = 200, description = "The next run takes what is available.", body = PayoutHoldReceipt),
-        (status = 409, description = "`already-decided`", body = Problem, content_type = "application/problem+json")
-    )
+    responses((status = 200, description = "The next run takes what is available.", body = PayoutHoldReceipt))
 )]
 pub(crate) async fn resume_payouts(
     State(commands): State<Commands>,
