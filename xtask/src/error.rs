@@ -135,7 +135,7 @@ impl Error {
             | Self::Render { .. }
             | Self::File { .. } => 1,
             Self::Usage(_) => 2,
-            Self::Servers(error) if matches!(error, servers::Error::Missing { .. }) => 3,
+            Self::Servers(servers::Error::Missing { .. }) => 3,
             Self::Servers(_) => 1,
             Self::NoWasm { .. }
             | Self::NoNode { .. }
