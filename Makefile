@@ -13,12 +13,22 @@ FULL := FANLEDGER_FULL_COUNTS=1 NEXTEST_PROFILE=full
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  (up, down, logs and fuzz come with what they run)"
 
 run: cargo ## everything on this machine: servers, migrations, demo data, http://127.0.0.1:8080; Ctrl-C stops it
 	@cargo build --locked -p fanledger
 	@cargo xtask web || echo "the web app is not up to date; everything else goes on, and make web tries again" >&2
 	@FANLEDGER=$(FANLEDGER) ./xtask/run.sh
+
+up: cargo ## the same in the background: returns when it is ready, with the addresses; make down stops it
+	@cargo build --locked -p fanledger
+	@cargo xtask web || echo "the web app is not up to date; everything else goes on, and make web tries again" >&2
+	@FANLEDGER=$(FANLEDGER) ./xtask/run.sh up
+
+down: ## stop what make up or make run started, and nothing else
+	@test ! -x $(FANLEDGER) || $(FANLEDGER) dev stop
+
+logs: ## follow what the system of make up says; Ctrl-C ends only that
+	@tail -n 100 -F "$${FANLEDGER_DATA_DIR:-.fanledger}/dev.log"
 
 test: cargo ## all tests, against a real Postgres and NATS of their own
 	@cargo xtask test

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 /// Where everything is, as `dev` started it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct DevState {
+    /// Its process.
+    pub pid: u32,
     /// For programs of our own: each takes its role's login from it.
     pub database_url: String,
     /// The superuser's.
@@ -170,6 +172,7 @@ mod tests {
     fn state() -> DevState {
         let text = |name: &str| name.to_owned();
         DevState {
+            pid: std::process::id(),
             database_url: text("postgres://a:b@c/d"),
             superuser_url: text("postgres://a:b@c/d"),
             nats_url: text("nats://a"),

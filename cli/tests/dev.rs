@@ -150,10 +150,11 @@ async fn from_an_empty_directory_to_balanced_books_and_back_after_a_kill() {
     assert_eq!(found["first_divergence"]["kind"], "content");
 
     // Told to stop, it stops everything and says that all is well.
-    signal(&dev, rustix::process::Signal::TERM);
+    assert_eq!(machine.json("dev stop", 0)["stopped"], true);
     let status = tokio::time::timeout(Duration::from_secs(30), dev.wait()).await.expect("dev stops").unwrap();
     assert!(status.success());
     assert!(!machine.data_dir.join("dev.json").exists());
+    assert_eq!(machine.json("dev stop", 0)["stopped"], false);
 }
 
 /// Waits until every runner has read what is there; each round asks the program, which takes its time.
@@ -202,19 +203,19 @@ fn questions_that_make_no_sense_are_usage() {
         ("ledger account assets:bank --currency USD", "write usd"),
         ("token mint --role king", "there is no role"),
         ("token mint --role finance --ttl 1w", "expected a duration"),
-        ("journal show 0", "0 is not in"),
         ("token mint --role finance --subject ä", "visible ASCII"),
+        ("journal show 0", "0 is not in"),
         (&format!("stripe replay {no_events}"), "no Stripe event"),
-        ("stripe replay nowhere.json", "No such file"),
         ("journal verify --against ftp://x", "no place for a checkpoint"),
         ("journal prove 1 --checkpoint s3://bucket", "no place for a checkpoint"),
         ("journal check-proof ftp://x", "no place for a checkpoint"),
         // A file that was named and cannot be read, whoever reads it.
-    ] {
+        ("stripe replay nowhere.json", "No such file"),
         ("ledger post --file nowhere.json", "No such file"),
         ("journal check-proof nowhere.tlog-proof", "No such file"),
         ("doctor --config nowhere.toml", "No such file"),
         ("token mint --role finance --config nowhere.toml", "No such file"),
+    ] {
         let errors = machine.refusal(line, 2);
         assert!(errors.contains(said), "{line}: {errors}");
     }
@@ -242,7 +243,6 @@ fn every_bad_setting_is_named_and_no_secret_is_shown() {
     assert!(!Path::new(&machine.data_dir).join("keys").exists(), "production makes nothing up");
 }
 
-#[test]
 /// Nothing of a file or a variable is passed over because it cannot be read.
 #[test]
 fn settings_that_cannot_be_read_are_named_like_the_other_bad_ones() {
@@ -283,6 +283,7 @@ fn a_token_with_a_line_end_is_sent_without_it_and_one_that_cannot_be_sent_is_usa
     }
 }
 
+#[test]
 fn a_variable_that_is_no_setting_is_warned_of_and_stops_nothing() {
     let machine = Machine::new();
     let run = |line: &str| machine.command(line).env("FANLEDGER_LISTN", "127.0.0.1:1").output().unwrap();

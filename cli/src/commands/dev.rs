@@ -37,6 +37,8 @@ pub struct DevArgs {
 pub enum DevCommand {
     /// Print where its servers are
     Env,
+    /// Stop it, and wait until it has stopped; nothing to do where none runs
+    Stop,
 }
 
 /// Why `dev` cannot run.
@@ -51,6 +53,21 @@ pub enum DevError {
         /// Which.
         data_dir: PathBuf,
     },
+    /// It could not be told to stop.
+    #[error("tell `fanledger dev` (process {pid}) to stop")]
+    Signal {
+        /// Its process.
+        pid: u32,
+        /// What the system said.
+        #[source]
+        source: rustix::io::Errno,
+    },
+    /// It was told to stop and did not.
+    #[error("`fanledger dev` (process {pid}) was told to stop and has not within {} s", STOP_PATIENCE.as_secs())]
+    NotStopped {
+        /// Its process.
+        pid: u32,
+    },
     /// It did not become ready.
     #[error("not ready within {} s: {detail}", READY_PATIENCE.as_secs())]
     NotReady {
@@ -64,6 +81,8 @@ pub enum DevError {
 
 /// From start to ready; includes fetching Postgres and NATS the first time only as far as the network allows.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// What it takes to answer what was accepted, to let go of everything, and to stop Postgres.
+const STOP_PATIENCE: Duration = Duration::from_secs(90);
 /// How often the private servers are looked at, to start again what was killed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The stand-in's key; it protects nothing.
@@ -85,6 +104,7 @@ struct Env<'a> {
 pub async fn run(args: DevArgs, settings: Settings, output: Output) -> Result<Outcome, Failure> {
     match args.command {
         Some(DevCommand::Env) => env(&settings, output),
+        Some(DevCommand::Stop) => stop(&settings, output).await,
         None if settings.environment == Environment::Production => Err(Failure::usage(DevError::Production)),
         None => up(settings, output).await,
     }
@@ -109,6 +129,32 @@ fn env(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
         output.line(format_args!("# superuser {}", env.superuser_url))?;
         output.line(format_args!("# gateway   {}", env.gateway_url))?;
         output.line(format_args!("# metrics   {}/metrics", env.metrics_url))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// The state of a `dev` counts only while that holds its lock, so the process that it names is no other's.
+async fn stop(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let running = settings.dev.as_ref().map(|dev| dev.pid);
+    if let Some(pid) = running {
+        if let Some(process) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+            rustix::process::kill_process(process, rustix::process::Signal::TERM)
+                .map_err(|source| DevError::Signal { pid, source })?;
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while DevState::of_running(&settings.data_dir).is_some_and(|dev| dev.pid == pid) {
+            if Instant::now() > deadline {
+                return Err(DevError::NotStopped { pid }.into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    if output.is_json() {
+        output.json(&serde_json::json!({ "stopped": running.is_some() }))?;
+    } else if running.is_some() {
+        output.line("Stopped.")?;
+    } else {
+        output.line(format_args!("No `fanledger dev` is running with {}.", settings.data_dir.display()))?;
     }
     Ok(Outcome::Fine)
 }
@@ -167,6 +213,7 @@ impl Dev {
             settings.stripe_api_key = Some(Secret::new(STAND_IN_KEY.to_owned()));
         }
         let state = DevState {
+            pid: std::process::id(),
             superuser_url: database_url.clone(),
             nats_url: servers.nats_url(),
             nats_reader_url: servers.nats_url_for(NatsUser::Reader),

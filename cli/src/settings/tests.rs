@@ -106,6 +106,7 @@ fn roles_have_their_own_login_or_one_derived_from_the_superuser_s() {
 fn a_running_dev_s_servers_are_never_production_s() {
     let url = || "postgres://u:p@127.0.0.1:1/d".to_owned();
     let running = DevState {
+        pid: 1,
         database_url: url(),
         superuser_url: url(),
         nats_url: "nats://127.0.0.1:1".to_owned(),
