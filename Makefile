@@ -58,13 +58,14 @@ gen-contracts: cargo ## write the JSON Schemas of the events to docs/events
 audit: cargo ## licences, bans, sources and advisories of the dependencies
 	@cargo xtask audit
 
-bench: build ## measure append, webhook, lag, rebuild and verify against their baselines, in the same run; and exports
+bench: build ## measure append, webhook, lag, rebuild and verify against their baselines, in the same run; exports; idling
 	@$(RELEASE) bench append
 	@$(RELEASE) bench webhook
 	@$(RELEASE) bench lag
 	@$(RELEASE) bench rebuild
 	@$(RELEASE) bench verify
 	@$(RELEASE) bench export
+	@$(RELEASE) bench idle
 
 conformance: cargo ## play STRIPE_FIXTURES=<folder of Stripe events> in many orders; the books end the same
 	@test -n "$(STRIPE_FIXTURES)" || { echo "say where the events are: make conformance STRIPE_FIXTURES=<folder>" >&2; exit 2; }

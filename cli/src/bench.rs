@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod ground;
 mod history;
+mod idle;
 mod lag;
 mod load;
 mod rebuild;
@@ -40,6 +41,8 @@ pub enum BenchCommand {
     Rebuild(RebuildArgs),
     /// P7: the journal verified, books included, beside Postgres's own COPY of the same table
     Verify(VerifyArgs),
+    /// P10: all roles with nothing to do: from start to ready, and what they hold of memory
+    Idle(Rounds),
     /// A made-up year exported in every format, and opened by hledger, beancount and others
     Export(ExportBenchArgs),
 }
@@ -136,6 +139,7 @@ pub async fn run(command: BenchCommand, settings: &Settings, output: Output) -> 
             BenchCommand::Lag(args) => lag::run(args, &ground, output).await,
             BenchCommand::Rebuild(args) => rebuild::run(args, &ground, output).await,
             BenchCommand::Verify(args) => verify::run(args, &ground, output).await,
+            BenchCommand::Idle(rounds) => idle::run(rounds, &ground, output).await,
             BenchCommand::Export(args) => export::run(args, &ground, output).await,
         }
     };

@@ -43,6 +43,12 @@ pub(super) enum GroundError {
     WarmUp(#[source] sqlx::Error),
     #[error("ask Postgres for its version")]
     Version(#[source] sqlx::Error),
+    #[error("read what a process holds of memory in {}", path.display())]
+    Memory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("read or write in the bench's directory {}", dir.display())]
     Directory {
         dir: PathBuf,
@@ -160,6 +166,8 @@ pub(super) fn free_address() -> Result<SocketAddr, GroundError> {
 pub(super) struct Served {
     child: Child,
     pub address: SocketAddr,
+    /// From its start to its first good answer.
+    pub ready_after: Duration,
 }
 
 impl Served {
@@ -175,12 +183,13 @@ impl Served {
         let file = std::fs::File::create(&log).map_err(|source| GroundError::Spawn { what, source })?;
         let errors = file.try_clone().map_err(|source| GroundError::Spawn { what, source })?;
         command.stdin(Stdio::null()).stdout(file).stderr(errors).kill_on_drop(true);
+        let begun = Instant::now();
         let mut child = command.spawn().map_err(|source| GroundError::Spawn { what, source })?;
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = begun + START_PATIENCE;
         let url = format!("http://{address}{path}");
         loop {
             if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(Self { child, address });
+                return Ok(Self { child, address, ready_after: begun.elapsed() });
             }
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(GroundError::Ended { what, status, log });
@@ -188,8 +197,16 @@ impl Served {
             if Instant::now() > deadline {
                 return Err(GroundError::NotReady { what, log });
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// What it holds of memory now, in KiB, as Linux counts it.
+    pub(super) fn resident_kib(&self) -> Result<u64, GroundError> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.child.id().unwrap_or_default()));
+        let status = std::fs::read_to_string(&path).map_err(|source| GroundError::Memory { path, source })?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        Ok(line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or_default())
     }
 
     /// Asks it to end; kills it when it does not.
