@@ -202,7 +202,11 @@ async fn a_run_that_is_approved_is_stopped_by_one_person() {
     .await;
     let stopped = finance.json("anna", "ledger payouts cancel por_1 --reason restored").await;
     assert_eq!((&stopped["run"], &stopped["state"]), (&json!("por_1"), &json!("stopping")));
-    finance.read().await;
+    // The sender waits, so not everybody comes to the head.
+    eventually("the run is seen to be stopped", async || {
+        finance.run("", "ledger payouts show por_1").await.stdout.contains("\"stopping\"")
+    })
+    .await;
     let run = finance.json("", "ledger payouts show por_1").await;
     assert_eq!(
         (&run["state"], &run["stopped_by"], &run["decided_by"]),
