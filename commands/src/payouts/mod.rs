@@ -5,3 +5,4 @@
 
 pub mod desk;
 pub mod sender;
+pub mod transaction;

@@ -51,6 +51,7 @@ use sqlx::{PgConnection, types::Uuid};
 use crate::executor::{ActError, ExecuteError, Executor};
 use crate::metrics::transfer;
 use crate::payouts::desk::{creator_stream, run_stream};
+use crate::payouts::transaction::Transaction;
 use crate::store::{JournalStore, Store};
 use crate::stripe::api::{Created, StripeApi, StripeApiError, TransferRequest};
 use crate::stripe::delivery::Delivery;
@@ -79,7 +80,11 @@ pub struct Sender<S = JournalStore> {
     executor: Executor<S>,
     stripe: Option<Arc<dyn StripeApi>>,
     settled_after: Duration,
+    clock: Clock,
 }
+
+/// What tells the time of what is recorded.
+type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// Why a line did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -212,8 +217,8 @@ enum Look {
 
 impl<S: Store> Sender<S> {
     /// A sender that asks `stripe`, where there is a key for it.
-    pub const fn new(executor: Executor<S>, stripe: Option<Arc<dyn StripeApi>>) -> Self {
-        Self { executor, stripe, settled_after: SETTLED_AFTER }
+    pub fn new(executor: Executor<S>, stripe: Option<Arc<dyn StripeApi>>) -> Self {
+        Self { executor, stripe, settled_after: SETTLED_AFTER, clock: Arc::new(Utc::now) }
     }
 
     /// The same, for tests: the lines of a run end so long after it was stopped.
@@ -222,8 +227,49 @@ impl<S: Store> Sender<S> {
         Self { settled_after, ..self }
     }
 
+    /// The same, where time is made up.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Sends the runs that a batch approves, and ends those that it stops, where effects are live.
+    ///
+    /// # Errors
+    /// As [`Projection::apply`].
+    pub async fn step(
+        &self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        connection: &mut impl Transaction,
+    ) -> Result<(), ApplyError> {
+        if effects == Effects::Muted {
+            return Ok(());
+        }
+        for recorded in batch {
+            let run = recorded
+                .stream
+                .aggregate_id
+                .parse::<PayoutRunId>()
+                .map_err(|error| ApplyError::poison(recorded.position, error))?;
+            let done = if recorded.event_type == PayoutRunStopped::TYPE {
+                self.stop(run, recorded.recorded_at, connection).await
+            } else {
+                self.send(run, connection).await
+            };
+            done.map_err(|error| {
+                if error.is_transient() {
+                    ApplyError::transient(error)
+                } else {
+                    ApplyError::poison(recorded.position, error)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     /// Sends what is left of an approved run. `connection` idles while Stripe is asked, and is kept awake.
-    async fn send(&self, run: PayoutRunId, connection: &mut PgConnection) -> Result<(), SendError> {
+    async fn send(&self, run: PayoutRunId, connection: &mut impl Transaction) -> Result<(), SendError> {
         let Some((known, sending)) = self.begin(run, Errand::Send, connection).await? else { return Ok(()) };
         let looks = self.look_up(&sending, known.lines(), connection).await?;
         let mut is_complete = true;
@@ -243,17 +289,11 @@ impl<S: Store> Sender<S> {
         &self,
         run: PayoutRunId,
         recorded_at: DateTime<Utc>,
-        connection: &mut PgConnection,
+        connection: &mut impl Transaction,
     ) -> Result<(), SendError> {
         let Some((known, sending)) = self.begin(run, Errand::Stop, connection).await? else { return Ok(()) };
-        let is_settled: bool =
-            sqlx::query_scalar("SELECT clock_timestamp() >= $1::timestamptz + make_interval(secs => $2)")
-                .bind(recorded_at)
-                .bind(self.settled_after.as_secs_f64())
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(|source| SendError::Age { run, source })?;
-        if !is_settled {
+        let is_settled = connection.has_passed(recorded_at, self.settled_after).await;
+        if !is_settled.map_err(|source| SendError::Age { run, source })? {
             return Err(SendError::Settling { run, settled_after: self.settled_after });
         }
         let looks = self.look_up(&sending, known.lines(), connection).await?;
@@ -265,7 +305,7 @@ impl<S: Store> Sender<S> {
         &self,
         run: PayoutRunId,
         errand: Errand,
-        connection: &mut PgConnection,
+        connection: &mut impl Transaction,
     ) -> Result<Option<(PayoutRun, Sending<'_>)>, SendError> {
         let known: PayoutRun = self.executor.known(&run_stream(run), PayoutRun::evolve).await?;
         if known.stage() != Some(errand.stage()) {
@@ -284,7 +324,7 @@ impl<S: Store> Sender<S> {
         sending: &Sending<'_>,
         lines: &[PayoutLine],
         looks: &[Look],
-        connection: &mut PgConnection,
+        connection: &mut impl Transaction,
     ) -> Result<(), SendError> {
         let stream = run_stream(sending.run);
         let (mut sent, mut failed, mut first_error) = (0, 0, None);
@@ -320,7 +360,7 @@ impl<S: Store> Sender<S> {
         if let Some(error) = first_error {
             return Err(error);
         }
-        let now = now()?;
+        let now = self.now()?;
         let finish = |known: &PayoutRun, _| Ok::<_, Infallible>(known.finish(sending.run, sent, failed, now));
         self.executor.act(&stream, &sending.metadata, PayoutRun::evolve, finish).await?;
         Ok(())
@@ -331,7 +371,7 @@ impl<S: Store> Sender<S> {
         &self,
         sending: &Sending<'_>,
         lines: &[PayoutLine],
-        connection: &mut PgConnection,
+        connection: &mut impl Transaction,
     ) -> Result<Vec<Look>, SendError> {
         let mut looks = Vec::with_capacity(lines.len());
         for lines in lines.chunks(CONCURRENCY) {
@@ -385,7 +425,7 @@ impl<S: Store> Sender<S> {
             }
             Created::Declined { code } => {
                 tracing::warn!(line = name, code, "a transfer to a creator was not made; its money stays available");
-                let failed = PayoutTransferFailed { run: sending.run, line: line.line, at: now()?, code };
+                let failed = PayoutTransferFailed { run: sending.run, line: line.line, at: self.now()?, code };
                 (LineEnd::Failed, Event::from(failed))
             }
         };
@@ -442,6 +482,10 @@ impl<S: Store> Sender<S> {
         Ok(Created::Declined { code: STOPPED.to_owned() })
     }
 
+    fn now(&self) -> Result<Timestamp, SendError> {
+        Timestamp::from_chrono((self.clock)()).map_err(SendError::Clock)
+    }
+
     async fn is_held(&self, line: &PayoutLine) -> Result<bool, ExecuteError> {
         let known: CreatorPayouts = self.executor.known(&creator_stream(&line.creator), CreatorPayouts::evolve).await?;
         Ok(known.is_held())
@@ -453,7 +497,7 @@ fn line_stream(name: &str) -> StreamId {
 }
 
 /// Refuses to make anything where Stripe knows lines that this journal has not.
-async fn check_ahead(sending: &Sending<'_>, lines: usize, connection: &mut PgConnection) -> Result<(), SendError> {
+async fn check_ahead(sending: &Sending<'_>, lines: usize, connection: &mut impl Transaction) -> Result<(), SendError> {
     let last = u32::try_from(lines).unwrap_or(u32::MAX);
     let mut names: Vec<String> =
         (last.saturating_add(1)..).take(AHEAD_LINES).map(|line| sending.run.line(line)).collect();
@@ -517,16 +561,14 @@ fn as_made(transfer: TransferSnapshot) -> Delivery {
     Delivery { object: made.id.clone(), facts: vec![TransferObserved { stamp, transfer: made }.into()] }
 }
 
-fn now() -> Result<Timestamp, SendError> {
-    Timestamp::from_chrono(Utc::now()).map_err(SendError::Clock)
+/// Also a sign of life on a connection that Postgres would otherwise take back.
+async fn journal_id(connection: &mut impl Transaction) -> Result<Uuid, SendError> {
+    connection.journal_id().await.map_err(SendError::Journal)
 }
 
-/// Also a sign of life on a connection that Postgres would otherwise take back.
-async fn journal_id(connection: &mut PgConnection) -> Result<Uuid, SendError> {
-    sqlx::query_scalar("SELECT journal_id FROM journal.identity")
-        .fetch_one(connection)
-        .await
-        .map_err(SendError::Journal)
+/// Whether a run may have to be sent, or ended, after an event of this type.
+pub fn wants(event_type: &str) -> bool {
+    matches!(event_type, PayoutRunApproved::TYPE | PayoutRunStopped::TYPE)
 }
 
 #[async_trait]
@@ -544,7 +586,7 @@ impl Projection for Sender {
     }
 
     fn wants(&self, event_type: &str) -> bool {
-        matches!(event_type, PayoutRunApproved::TYPE | PayoutRunStopped::TYPE)
+        wants(event_type)
     }
 
     async fn apply(
@@ -553,28 +595,6 @@ impl Projection for Sender {
         effects: Effects,
         connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
-        if effects == Effects::Muted {
-            return Ok(());
-        }
-        for recorded in batch {
-            let run = recorded
-                .stream
-                .aggregate_id
-                .parse::<PayoutRunId>()
-                .map_err(|error| ApplyError::poison(recorded.position, error))?;
-            let done = if recorded.event_type == PayoutRunStopped::TYPE {
-                self.stop(run, recorded.recorded_at, connection).await
-            } else {
-                self.send(run, connection).await
-            };
-            done.map_err(|error| {
-                if error.is_transient() {
-                    ApplyError::transient(error)
-                } else {
-                    ApplyError::poison(recorded.position, error)
-                }
-            })?;
-        }
-        Ok(())
+        self.step(batch, effects, connection).await
     }
 }
