@@ -327,7 +327,7 @@ async fn a_months_statement_is_of_no_later_position_than_what_says_whether_it_is
     let close = recorded(position + 1, made[11].recorded_at.to_chrono(), "period", "platform", None, &close);
     let rest: Vec<_> =
         made[12..].iter().map(|made| Made { position: made.position + 1, ..made.clone() }.event()).collect();
-    books.apply(&[close.clone()], |name| is_creators(name) && name != "periods").await;
+    books.apply(std::slice::from_ref(&close), |name| is_creators(name) && name != "periods").await;
     books.apply(&rest, |name| is_creators(name) && name != "periods").await;
 
     let creator: CreatorId = "crt_1".parse().unwrap();

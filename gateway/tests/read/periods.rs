@@ -393,7 +393,7 @@ async fn a_review_reflects_no_more_than_the_least_of_what_it_is_read_from() {
         let mut events: Vec<_> = made.iter().map(Made::event).collect();
         events.push(first);
         books.apply(&events, |_| true).await;
-        books.apply(&[second.clone()], |name| name != behind).await;
+        books.apply(std::slice::from_ref(&second), |name| name != behind).await;
         let read = review().await;
         assert_eq!((read.position, read.value.position), (20, 20), "{behind}");
         books.apply(&[second], |name| name == behind).await;
