@@ -105,6 +105,7 @@ fn entries(count: u64) -> Vec<EntryPosted> {
                     object: object.parse().unwrap(),
                     facts: Vec::new(),
                     stripe_event: (n % 3 > 0).then(|| format!("evt_{n}").parse().unwrap()),
+                    clears: None,
                 },
                 description: (*dice.pick(DESCRIPTIONS)).to_owned(),
                 occurred_at,

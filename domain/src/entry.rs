@@ -68,6 +68,16 @@ pub struct Cause {
     /// The Stripe event that brought those facts; none for a fetched balance transaction or an act of finance.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stripe_event: Option<StripeId>,
+    /// The object whose suspense it moves, where that is another than `object`: of an entry that finance made by hand.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clears: Option<StripeId>,
+}
+
+impl Cause {
+    /// The object in whose name money waits, or stops waiting, where the entry moves suspense.
+    pub fn suspense_object(&self) -> &StripeId {
+        self.clears.as_ref().unwrap_or(&self.object)
+    }
 }
 
 /// A fact in the stream of an entry's object.

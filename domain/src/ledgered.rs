@@ -175,7 +175,12 @@ impl<B: Books> Ledgered<B> {
                 .map_err(|source| LedgerError::EntryId { object: object.clone(), source })?;
             entries.push(Event::EntryPosted(EntryPosted {
                 entry_id,
-                cause: Cause { object: object.clone(), facts: facts.clone(), stripe_event: stripe_event.clone() },
+                cause: Cause {
+                    object: object.clone(),
+                    facts: facts.clone(),
+                    stripe_event: stripe_event.clone(),
+                    clears: None,
+                },
                 description,
                 occurred_at: at,
                 effective_at: first_open.effective(at),

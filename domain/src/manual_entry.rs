@@ -29,6 +29,9 @@ payload! {
         /// The entry that it takes back, where it does.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         pub reverses: Option<EntryId>,
+        /// The object whose suspense it clears, where it does: it waits in that object's name, not in this entry's.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        pub clears: Option<StripeId>,
         /// At least two; each currency sums to zero.
         pub postings: Vec<Posting>,
         /// When it was proposed.
@@ -216,11 +219,21 @@ impl ManualEntry {
         first_open: FirstOpen,
     ) -> Result<Vec<Event>, ManualEntryError> {
         let needs_approval = draft.needs_approval(policy);
-        let Draft { description, reason, occurred_at, reverses, postings } = draft;
+        let Draft { description, reason, occurred_at, reverses, clears, postings } = draft;
         let Act { by, now: at } = act;
         let id = id.clone();
-        let proposed =
-            ManualEntryProposed { id, description, reason, occurred_at, reverses, postings, at, by, needs_approval };
+        let proposed = ManualEntryProposed {
+            id,
+            description,
+            reason,
+            occurred_at,
+            reverses,
+            clears,
+            postings,
+            at,
+            by,
+            needs_approval,
+        };
         match (&self.proposed, &proposed.reverses) {
             // A reversal's id is made from the entry's, so a rejected one gives way to the next.
             (None, _) | (Some((_, Stage::Rejected)), Some(_)) => {}
@@ -283,7 +296,7 @@ impl ManualEntry {
             .collect();
         let entry = EntryPosted {
             entry_id,
-            cause: Cause { object: id.clone(), facts, stripe_event: None },
+            cause: Cause { object: id.clone(), facts, stripe_event: None, clears: proposed.clears.clone() },
             description: proposed.description.clone(),
             occurred_at: proposed.occurred_at,
             effective_at: first_open.effective(proposed.occurred_at),
@@ -319,7 +332,8 @@ pub fn entry_id(id: &StripeId, first_sequence: u64, occurred_at: Timestamp) -> R
 /// Whether one person asked for the same twice.
 fn is_same(known: &ManualEntryProposed, asked: &ManualEntryProposed) -> bool {
     let content = |of: &ManualEntryProposed| {
-        (of.by.clone(), of.description.clone(), of.reason.clone(), of.occurred_at, of.postings.clone())
+        let text = (of.description.clone(), of.reason.clone());
+        (of.by.clone(), text, of.occurred_at, of.clears.clone(), of.postings.clone())
     };
     content(known) == content(asked)
 }

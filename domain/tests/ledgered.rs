@@ -286,6 +286,7 @@ fn entry(sequence: u64, fact: &str, description: &str, seconds: i64, postings: V
             object: "ch_1".parse().unwrap(),
             facts: vec![FactReference { event_type: fact.to_owned(), sequence }],
             stripe_event: None,
+            clears: None,
         },
         description: description.to_owned(),
         occurred_at: at(seconds),

@@ -40,6 +40,7 @@ fn interest(amount_minor: &str) -> DraftText {
         description: "interest of October".to_owned(),
         reason: "bank statement".to_owned(),
         occurred_at: "2026-10-31T00:00:00Z".to_owned(),
+        clears: None,
         postings: vec![
             line("assets:bank", "debit", amount_minor, "usd"),
             line("income:other", "credit", amount_minor, "usd"),
@@ -105,6 +106,7 @@ fn everything_that_is_wrong_is_told_at_once_and_where() {
             line("assets:stripe:clearing", "debit", "-5", "usd"),
             line("assets:stripe:unconfirmed", "credit", "9007199254740992", "xxx"),
         ],
+        clears: Some("no id".to_owned()),
     };
     assert_eq!(
         fields(text),
@@ -112,6 +114,7 @@ fn everything_that_is_wrong_is_told_at_once_and_where() {
             "description",
             "reason",
             "occurred_at",
+            "clears",
             "postings[0].account",
             "postings[0].side",
             "postings[0].amount_minor",
@@ -144,6 +147,8 @@ fn each_rule_of_a_draft_has_its_fault() {
         let faults = with(&|text| text.postings[1].amount_minor = amount.to_owned());
         assert_eq!(only(faults), DraftFault::Amount { line: 1 }, "{amount}");
     }
+    let clears = only(with(&|text| text.clears = Some("txn_1".to_owned())));
+    assert_eq!((clears.field(), clears), ("clears".to_owned(), DraftFault::ClearsNothing));
     // A sum that is wrong is told by currency; one that cannot be known is not guessed.
     let unbalanced = only(with(&|text| text.postings[1].amount_minor = "99".to_owned()));
     assert_eq!(unbalanced.field(), "postings");
@@ -176,7 +181,8 @@ fn what_one_person_may_move_alone_is_posted_at_once() {
         Cause {
             object: id(),
             facts: vec![FactReference { event_type: "ManualEntryProposed".to_owned(), sequence: 1 }],
-            stripe_event: None
+            stripe_event: None,
+            clears: None
         }
     );
     assert_eq!((entry.occurred_at, entry.effective_at), (time("2026-10-31T00:00:00Z"), time("2026-10-31T00:00:00Z")));
@@ -248,6 +254,54 @@ fn what_is_approved_after_a_close_counts_from_the_first_open_instant() {
     assert_eq!((entry.occurred_at, entry.effective_at), (time("2026-10-31T00:00:00Z"), time("2026-11-01T00:00:00Z")));
 }
 
+fn moved_from_suspense(clears: Option<&str>) -> DraftText {
+    DraftText {
+        clears: clears.map(str::to_owned),
+        postings: vec![
+            line("liabilities:suspense:unknown-creator", "debit", "500", "usd"),
+            line("liabilities:creators:crt_a:available", "credit", "500", "usd"),
+        ],
+        ..interest("500")
+    }
+}
+
+#[test]
+fn an_entry_may_name_the_object_whose_suspense_it_clears() {
+    let mut played = Played::new();
+    let events = played.propose(moved_from_suspense(Some("txn_1")), "ada").unwrap();
+    let Event::ManualEntryProposed(proposed) = &events[0] else { panic!("{events:?}") };
+    assert_eq!(proposed.clears.as_ref().map(StripeId::as_str), Some("txn_1"));
+    let entry = entry_of(&events[1]);
+    assert_eq!((entry.cause.object.as_str(), entry.cause.suspense_object().as_str()), ("mne_1", "txn_1"));
+    assert_eq!(played.propose(moved_from_suspense(Some("txn_1")), "ada"), Ok(Vec::new()));
+    assert_eq!(
+        played.propose(moved_from_suspense(Some("txn_2")), "ada"),
+        Err(ManualEntryError::Other { id: id() }),
+        "what it clears is part of what was proposed"
+    );
+
+    // What takes it back puts the money where it waited before.
+    let reversal = Draft::reversal(&entry, "not so".to_owned(), None, now()).unwrap();
+    let events = Played::new().ask(ManualEntryCommand::Propose(reversal), by("ada")).unwrap();
+    assert_eq!(entry_of(&events[1]).cause.suspense_object().as_str(), "txn_1");
+}
+
+#[test]
+fn what_names_no_object_is_written_as_it_always_was() {
+    let events = Played::new().propose(moved_from_suspense(None), "ada").unwrap();
+    for event in &events {
+        let json = event.to_payload().unwrap();
+        assert!(!json.contains("clears"), "{json}");
+    }
+    // It waits in the entry's own name, and what takes it back ends that.
+    let reversal = Draft::reversal(&entry_of(&events[1]), "not so".to_owned(), None, now()).unwrap();
+    let events = Played::new().ask(ManualEntryCommand::Propose(reversal), by("ada")).unwrap();
+    assert_eq!(entry_of(&events[1]).cause.clears, Some(id()));
+    let bank = Draft::reversal(&posted("assets:bank", 5), "not so".to_owned(), None, now()).unwrap();
+    let events = Played::new().ask(ManualEntryCommand::Propose(bank), by("ada")).unwrap();
+    assert_eq!(entry_of(&events[1]).cause.clears, None, "no money waits anywhere for it");
+}
+
 fn posted(account: &str, minor: i64) -> EntryPosted {
     let posting = |account: &str, side| Posting {
         account: account.parse().unwrap(),
@@ -256,7 +310,7 @@ fn posted(account: &str, minor: i64) -> EntryPosted {
     };
     EntryPosted {
         entry_id: "ch_1:3:20261001T000000Z".parse().unwrap(),
-        cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None },
+        cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
         description: "ch_1: attributed".to_owned(),
         occurred_at: time("2026-10-01T00:00:00Z"),
         effective_at: time("2026-10-01T00:00:00Z"),

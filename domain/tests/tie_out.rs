@@ -39,7 +39,7 @@ fn posted(debit: (&str, i64), credit: (&str, i64)) -> Event {
     };
     EntryPosted {
         entry_id: "ch_1:1:20260202T024000Z".parse().unwrap(),
-        cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None },
+        cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
         description: String::new(),
         occurred_at: now(),
         effective_at: now(),

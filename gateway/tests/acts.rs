@@ -438,6 +438,51 @@ async fn an_entry_is_taken_back_once_unless_it_follows_stripe() {
 }
 
 #[tokio::test]
+async fn an_entry_by_hand_clears_the_suspense_of_the_object_that_it_names() {
+    let desk = Desk::new().await;
+    desk.see().await;
+    let waits = async |desk: &Desk, query: &str| -> Vec<Value> {
+        let open = desk.get(&format!("/suspense{query}")).await["items"].as_array().unwrap().clone();
+        open.into_iter().filter(|item| item["account"] == "liabilities:suspense:unattributed").collect()
+    };
+    let before = waits(&desk, "").await;
+    assert_eq!((before.len(), &before[0]["object"], &before[0]["balance_minor"]), (1, &json!("ch_1"), &json!("-1000")));
+    let moves = |clears: Value| {
+        json!({
+            "description": "whose it was", "reason": "a test", "occurred_at": "2026-03-01T00:00:00Z", "clears": clears,
+            "postings": [
+                line("liabilities:suspense:unattributed", "debit", "1000"),
+                line("liabilities:creators:crt_a:available", "credit", "1000"),
+            ],
+        })
+    };
+    let fault = |answer: Answer| answer.problem(422, "parameters-invalid")["errors"].clone();
+    let wrong = fault(desk.post("/manual-entries", "ada", moves(json!("no id"))).await);
+    assert_eq!((wrong.as_array().unwrap().len(), &wrong[0]["field"]), (1, &json!("clears")));
+    let mut nothing = entry("100");
+    nothing["clears"] = json!("ch_1");
+    let wrong = fault(desk.post("/manual-entries", "ada", nothing).await);
+    assert!(wrong[0]["message"].as_str().unwrap().contains("no line moves suspense"), "{wrong}");
+
+    let posted = desk.post("/manual-entries", "ada", moves(json!("ch_1"))).await.json();
+    assert_eq!(waits(&desk, "").await, Vec::<Value>::new());
+    let head = desk.events().await;
+    assert_eq!(waits(&desk, &format!("?as_of={head}")).await, Vec::<Value>::new());
+    assert_eq!(waits(&desk, &format!("?as_of={}", head - 2)).await, before);
+    let proposed = desk.get(&format!("/manual-entries/{}", posted["id"].as_str().unwrap())).await;
+    let told = desk.get(&format!("/entries/{}", posted["entry_id"].as_str().unwrap())).await;
+    assert_eq!((&proposed["clears"], &told["cause"]["act"]["clears"]), (&json!("ch_1"), &json!("ch_1")));
+    let line = &desk.get("/accounts/liabilities:suspense:unattributed/postings").await["items"][0];
+    assert_eq!((&line["entry_id"], &line["cause"]["object"]), (&posted["entry_id"], &json!("ch_1")));
+
+    // Taken back, it waits again where it waited.
+    let path = format!("/entries/{}/reverse", posted["entry_id"].as_str().unwrap());
+    desk.post(&path, "ada", json!({"reason": "not so"})).await.json();
+    let again = waits(&desk, "").await;
+    assert_eq!((again.len(), &again[0]["object"], &again[0]["balance_minor"]), (1, &json!("ch_1"), &json!("-1000")));
+}
+
+#[tokio::test]
 async fn a_reversal_above_the_limit_waits_and_gives_way_once_rejected() {
     let desk = Desk::new().await;
     let id = desk.post("/manual-entries", "ada", entry("100001")).await.json()["id"].as_str().unwrap().to_owned();

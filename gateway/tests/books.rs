@@ -52,7 +52,7 @@ impl Books {
         };
         let event = Event::EntryPosted(EntryPosted {
             entry_id: format!("{object}:1:{}", at.compact()).parse().unwrap(),
-            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None },
+            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
             description: "a charge".to_owned(),
             occurred_at: at,
             effective_at: at,
@@ -260,7 +260,7 @@ async fn with_creators(books: &Books) {
         let at = day(number);
         Event::EntryPosted(EntryPosted {
             entry_id: format!("{object}:1:{}", at.compact()).parse().unwrap(),
-            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None },
+            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
             description: "a charge".to_owned(),
             occurred_at: at,
             effective_at: at,

@@ -112,7 +112,7 @@ impl Site {
             vec![line("assets:bank", minor), line(&format!("liabilities:creators:{creator}:{bucket}"), -minor)];
         let entry = EntryPosted {
             entry_id: format!("{object}:1:{}", at().compact()).parse().unwrap(),
-            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None },
+            cause: Cause { object: object.parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
             description: "earned".to_owned(),
             occurred_at: at(),
             effective_at: at(),

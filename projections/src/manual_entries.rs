@@ -29,6 +29,7 @@ CREATE TABLE manual_entries (
     reason           text NOT NULL,
     occurred_at      timestamptz NOT NULL,
     reverses         text COLLATE "C",
+    clears           text COLLATE "C",
     postings         json NOT NULL,
     needs_approval   boolean NOT NULL,
     proposed_at      timestamptz NOT NULL,
@@ -53,7 +54,7 @@ impl Projection for ManualEntries {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
@@ -114,14 +115,14 @@ async fn propose(
     let is_posted = !proposed.needs_approval;
     sqlx::query(
         "INSERT INTO manual_entries (id, position, state, description, reason, occurred_at, reverses, postings, needs_approval,
-             proposed_at, proposed_by, entry_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11, $12)
+             proposed_at, proposed_by, entry_id, clears)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11, $12, $13)
          ON CONFLICT (id) DO UPDATE
          SET position = excluded.position, state = excluded.state, description = excluded.description,
              reason = excluded.reason, occurred_at = excluded.occurred_at, reverses = excluded.reverses,
              postings = excluded.postings, needs_approval = excluded.needs_approval, proposed_at = excluded.proposed_at,
              proposed_by = excluded.proposed_by, entry_id = excluded.entry_id, decided_at = NULL, decided_by = NULL,
-             rejection_reason = NULL",
+             rejection_reason = NULL, clears = excluded.clears",
     )
     .bind(proposed.id.as_str())
     .bind(recorded.position.as_i64())
@@ -135,6 +136,7 @@ async fn propose(
     .bind(proposed.at.to_chrono())
     .bind(proposed.by.as_str())
     .bind(is_posted.then(|| entry_id.to_string()))
+    .bind(proposed.clears.as_ref().map(|id| id.as_str()))
     .execute(connection)
     .await?;
     Ok(())

@@ -22,7 +22,7 @@ use crate::decode::{self, Keys, Move, Payload, PostingError};
 pub struct Postings;
 
 const CREATE: &str = r#"
--- `line` is the posting's number within its entry, from 1.
+-- `line` is the posting's number within its entry, from 1. `object` is the entry's; of a line of suspense, whose suspense it is.
 CREATE TABLE postings (
     account      text COLLATE "C" NOT NULL,
     currency     text COLLATE "C" NOT NULL,
@@ -48,6 +48,9 @@ CREATE INDEX postings_occurred ON postings (account, currency, occurred_at, posi
 CREATE INDEX postings_effective ON postings (account, currency, effective_at, position, line);
 ";
 
+/// What the accounts of suspense begin with.
+const SUSPENSE: &str = "liabilities:suspense:";
+
 const TABLE: &str = "postings (account, currency, position, line, entry_id, side, amount, occurred_at, effective_at, recorded_at, \
      description, object, stripe_event)";
 
@@ -58,7 +61,7 @@ impl Projection for Postings {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
@@ -112,6 +115,8 @@ struct Cause<'a> {
     object: Cow<'a, str>,
     #[serde(borrow, default)]
     stripe_event: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    clears: Option<Cow<'a, str>>,
 }
 
 /// Why there are no lines of an entry.
@@ -140,9 +145,12 @@ fn push(rows: &mut Rows, keys: &mut Keys, payload: &Payload<'_>) -> Result<(), E
     let entry: Entry<'_> = payload.read()?;
     let entry_id: EntryId = entry.entry_id.parse()?;
     let object: StripeId = entry.cause.object.parse()?;
+    let clears = entry.cause.clears.map(|id| id.parse::<StripeId>()).transpose()?;
     let stripe_event = entry.cause.stripe_event.map(|id| id.parse::<StripeId>()).transpose()?;
     let occurred_at: Timestamp = entry.occurred_at.parse()?;
     let effective_at: Timestamp = entry.effective_at.parse()?;
+    // As `Cause::suspense_object` has it.
+    let suspense_object = clears.as_ref().unwrap_or(&object);
     for (line, posting) in (1..).zip(&entry.postings) {
         posting.signed_minor()?;
         let number = keys.number(posting)?;
@@ -159,7 +167,7 @@ fn push(rows: &mut Rows, keys: &mut Keys, payload: &Payload<'_>) -> Result<(), E
             .time(effective_at.as_unix_micros())
             .time(payload.recorded_micros)
             .text(&entry.description)
-            .text(object.as_str())
+            .text(if account.starts_with(SUSPENSE) { suspense_object } else { &object }.as_str())
             .optional_text(stripe_event.as_ref().map(StripeId::as_str));
     }
     Ok(())

@@ -1,4 +1,7 @@
 //! `suspense`: open money in suspense, per account (which names the reason), object and currency, with its age.
+//!
+//! The object is the one whose books the entry is of; of an entry by hand that clears another's suspense, that one, so that what
+//! was moved is gone from the list.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,7 +53,7 @@ impl Projection for Suspense {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {
@@ -92,7 +95,11 @@ impl Projection for Suspense {
 fn deltas(entry: &EntryPosted) -> BTreeMap<Key, i128> {
     let mut deltas = BTreeMap::new();
     for posting in entry.postings.iter().filter(|posting| matches!(posting.account, Account::Suspense(_))) {
-        let key = (posting.account.to_string(), entry.cause.object.to_string(), posting.money.currency().to_string());
+        let key = (
+            posting.account.to_string(),
+            entry.cause.suspense_object().to_string(),
+            posting.money.currency().to_string(),
+        );
         *deltas.entry(key).or_default() += i128::from(posting.signed_minor());
     }
     deltas

@@ -135,6 +135,7 @@ fn entry(object: &str, number: u64, occurred: Timestamp, lines: &[(&str, i64, &s
             object: id(object),
             facts: vec![FactReference { event_type: "RefundObserved".to_owned(), sequence: number }],
             stripe_event: Some(id("evt_1")),
+            clears: None,
         },
         description: format!("entry {number} of {object}"),
         occurred_at: occurred,
@@ -343,6 +344,31 @@ async fn suspense_holds_what_is_open() {
     journal.append(stream.clone(), None, vec![into(4, 10, 5), into(5, 11, -5), into(6, 200, 9)]).await;
     journal.catch_up().await;
     assert_eq!(open().await, [(unattributed.to_owned(), "-9".to_owned(), 200)]);
+    // By hand: what is said to be this object's is gone from the list, and comes again with the reversal.
+    let by_hand = |name: &str, clears: &str, seconds, minor: i64| {
+        let made = entry(name, 1, at(seconds), &[("income:other", -minor, "usd"), (unattributed, minor, "usd")]);
+        let Event::EntryPosted(mut made) = made else { panic!("an entry") };
+        made.cause.clears = Some(id(clears));
+        (StreamId::new("manual_entry", name), vec![made.into()])
+    };
+    let (stream, events) = by_hand("mne_1", "ch_1", 300, 9);
+    journal.append(stream, None, events).await;
+    journal.catch_up().await;
+    assert_eq!(open().await, []);
+    let (stream, events) = by_hand("mne_2", "ch_1", 400, -9);
+    journal.append(stream, None, events).await;
+    journal.catch_up().await;
+    assert_eq!(open().await, [(unattributed.to_owned(), "-9".to_owned(), 400)]);
+    // The lines of suspense say whose it is; those of other accounts, which entry it was.
+    let lines: Vec<(String, String)> = sqlx::query_as(
+        "SELECT account::text, object::text FROM read.postings WHERE entry_id LIKE 'mne_%' ORDER BY position, line",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let line = |account: &str, object: &str| (account.to_owned(), object.to_owned());
+    let of = |name: &str| [line("income:other", name), line(unattributed, "ch_1")];
+    assert_eq!(lines, [of("mne_1"), of("mne_2")].concat());
 }
 
 #[tokio::test]
@@ -679,6 +705,7 @@ async fn write_acts(journal: &mut Journal, number: u64) {
         reason: "a test".to_owned(),
         occurred_at: now,
         reverses: None,
+        clears: (number % 2 == 0).then(|| id("txn_1")),
         postings: vec![posting("assets:bank", 5, "usd"), posting("income:other", -5, "usd")],
         at: now,
         by: ada.clone(),

@@ -184,6 +184,7 @@ impl Maker {
                 object: charge.parse().map_err(made)?,
                 facts: vec![FactReference { event_type: fact.to_owned(), sequence: n % 2 + 1 }],
                 stripe_event: Some(format!("evt_1PqXyZ2eZvKYlo2C{n:010}").parse().map_err(made)?),
+                clears: None,
             },
             description: description.to_owned(),
             occurred_at: occurred,

@@ -172,6 +172,7 @@ fn entry(stream: u64, n: u64) -> Result<NewEvent, VerifyBenchError> {
             object: object.parse()?,
             facts: vec![FactReference { event_type: "ChargeObserved".to_owned(), sequence: n }],
             stripe_event: Some(format!("evt_1PqXyZ2eZvKYlo2C{stream:010}").parse()?),
+            clears: None,
         },
         description: format!("{object}: charge succeeded"),
         occurred_at: at,

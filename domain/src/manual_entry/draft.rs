@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::account::{Account, AccountError};
 use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Posting, Side};
-use crate::id::EntryId;
+use crate::id::{EntryId, IdError, StripeId};
 use crate::money::{Currency, Money, MoneyError};
 use crate::period::REASON_CHARS_MAX;
 use crate::policy::Policy;
@@ -26,6 +26,8 @@ pub struct DraftText {
     pub reason: String,
     /// When what it books happened.
     pub occurred_at: String,
+    /// The object whose suspense it clears, where it does.
+    pub clears: Option<String>,
     /// Its lines.
     pub postings: Vec<PostingText>,
 }
@@ -50,6 +52,7 @@ pub struct Draft {
     pub(super) reason: String,
     pub(super) occurred_at: Timestamp,
     pub(super) reverses: Option<EntryId>,
+    pub(super) clears: Option<StripeId>,
     pub(super) postings: Vec<Posting>,
 }
 
@@ -74,6 +77,12 @@ pub enum DraftFault {
     /// A reversal that would come before what it takes back.
     #[error("is before the entry that is taken back, which occurred at {0}")]
     OccurredBeforeReversed(Timestamp),
+    /// No id.
+    #[error("{0}")]
+    Clears(IdError),
+    /// Nothing would leave the suspense of the object.
+    #[error("names an object whose suspense is cleared, and no line moves suspense")]
+    ClearsNothing,
     /// One line moves nothing anywhere.
     #[error("expected at least two postings")]
     TooFewPostings,
@@ -143,6 +152,7 @@ impl DraftFault {
             Self::OccurredAt(_) | Self::OccurredInFuture | Self::OccurredTooEarly | Self::OccurredBeforeReversed(_) => {
                 "occurred_at".to_owned()
             }
+            Self::Clears(_) | Self::ClearsNothing => "clears".to_owned(),
             Self::TooFewPostings | Self::TooManyPostings | Self::Unbalanced { .. } => "postings".to_owned(),
             Self::Account { line, .. } | Self::NotByHand { line, .. } => of(line, "account"),
             Self::Side { line } => of(line, "side"),
@@ -161,6 +171,11 @@ const fn follows_stripe(account: &Account) -> bool {
 /// Whether there is a line of at most so many characters.
 pub(super) fn is_said(text: &str, chars_max: usize) -> bool {
     !text.trim().is_empty() && text.chars().count() <= chars_max && !text.chars().any(char::is_control)
+}
+
+/// Whether some line moves money that waits.
+fn moves_suspense(postings: &[Posting]) -> bool {
+    postings.iter().any(|posting| matches!(posting.account, Account::Suspense(_)))
 }
 
 fn occurred_fault(occurred_at: Timestamp, now: Timestamp) -> Option<DraftFault> {
@@ -224,6 +239,10 @@ impl DraftText {
             Ok(at) => faults.extend(occurred_fault(*at, now)),
             Err(error) => faults.push(DraftFault::OccurredAt(error.clone())),
         }
+        let clears = self.clears.as_deref().map(str::parse::<StripeId>).transpose();
+        if let Err(error) = &clears {
+            faults.push(DraftFault::Clears(error.clone()));
+        }
         if self.postings.len() < 2 {
             faults.push(DraftFault::TooFewPostings);
         }
@@ -235,11 +254,14 @@ impl DraftText {
         // A line that cannot be read would make every sum look wrong.
         if let Some(postings) = read.iter().cloned().collect::<Option<Vec<Posting>>>() {
             faults.extend(unbalanced(&postings));
+            if matches!(clears, Ok(Some(_))) && !moves_suspense(&postings) {
+                faults.push(DraftFault::ClearsNothing);
+            }
         }
-        match (occurred_at, read.into_iter().collect::<Option<Vec<_>>>()) {
-            (Ok(occurred_at), Some(postings)) if faults.is_empty() => {
+        match (occurred_at, clears, read.into_iter().collect::<Option<Vec<_>>>()) {
+            (Ok(occurred_at), Ok(clears), Some(postings)) if faults.is_empty() => {
                 let Self { description, reason, .. } = self;
-                Ok(Draft { description, reason, occurred_at, reverses: None, postings })
+                Ok(Draft { description, reason, occurred_at, reverses: None, clears, postings })
             }
             _ => Err(faults),
         }
@@ -278,7 +300,7 @@ pub enum ReversalError {
 
 impl Draft {
     /// What takes `entry` back: the same lines with their sides exchanged. It occurs when it is said to, or now: until then the
-    /// entry stood.
+    /// entry stood. What it puts back into suspense or takes out of it waits in the name that it did with the entry.
     ///
     /// # Errors
     /// When the entry follows Stripe, or the reason or the time is wrong.
@@ -309,6 +331,7 @@ impl Draft {
             reason,
             occurred_at,
             reverses: Some(entry.entry_id.clone()),
+            clears: moves_suspense(&entry.postings).then(|| entry.cause.suspense_object().clone()),
             postings: entry.reversed_postings(),
         })
     }

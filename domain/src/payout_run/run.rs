@@ -344,7 +344,7 @@ fn entry(
     let fact = FactReference { event_type: PayoutRunApproved::TYPE.to_owned(), sequence: approved };
     Ok(EntryPosted {
         entry_id,
-        cause: Cause { object, facts: vec![fact], stripe_event: None },
+        cause: Cause { object, facts: vec![fact], stripe_event: None, clears: None },
         description,
         occurred_at: now,
         effective_at: first_open.effective(now),

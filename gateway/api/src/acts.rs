@@ -55,6 +55,10 @@ pub struct ManualEntryRequest {
     pub reason: String,
     /// When what it books happened, RFC 3339; not in the future, not before 2000.
     pub occurred_at: String,
+    /// The object whose suspense it clears, as the list of suspense names it: else what leaves suspense stays in that list, beside
+    /// what it cleared.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clears: Option<String>,
     /// At least two; each currency sums to zero. Never `assets:stripe:clearing` or `assets:stripe:unconfirmed`.
     pub postings: Vec<EntryPosting>,
 }
@@ -137,6 +141,9 @@ pub struct ManualEntry<M = Minor> {
     pub occurred_at: String,
     /// The entry that it takes back, where it does.
     pub reverses: Option<String>,
+    /// The object whose suspense it clears, where it does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clears: Option<String>,
     /// At least two; each currency sums to zero.
     pub postings: Vec<EntryPosting<M>>,
     /// Whether a second person must agree.

@@ -148,7 +148,7 @@ pub struct PostingLine<M = Minor> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LineCause {
-    /// The object at Stripe whose books changed.
+    /// The object at Stripe whose books changed; of a line of suspense, the object whose suspense it is.
     pub object: String,
     /// The Stripe event that brought the fact; null for a fetched balance transaction or an act of finance.
     pub stripe_event: Option<String>,
@@ -208,6 +208,9 @@ pub struct CauseAct {
     pub reason: String,
     /// The entry that it takes back, where it does.
     pub reverses: Option<String>,
+    /// The object whose suspense it clears, where it does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clears: Option<String>,
 }
 
 /// A fact in the stream of an entry.

@@ -38,6 +38,7 @@ pub(crate) async fn propose_manual_entry(
     let description = fields.required("description", text);
     let reason = fields.required("reason", text);
     let occurred_at = fields.required("occurred_at", text);
+    let clears = fields.optional("clears", text);
     let postings = fields.list("postings", |line| {
         let account = line.required("account", text);
         let side = line.required("side", text);
@@ -50,6 +51,7 @@ pub(crate) async fn propose_manual_entry(
             description: description?.trim().to_owned(),
             reason: reason?.trim().to_owned(),
             occurred_at: occurred_at?,
+            clears,
             postings: postings?,
         })
     };

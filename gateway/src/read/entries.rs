@@ -66,7 +66,7 @@ fn sql(cut: Cut) -> String {
                 e.description::text AS description, e.occurred_at::timestamptz AS occurred_at, e.effective_at::timestamptz AS effective_at,
                 e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings,
                 m.proposed_by::text AS proposed_by, m.decided_by::text AS approved_by, m.reason::text AS reason,
-                m.reverses::text AS reverses,
+                m.reverses::text AS reverses, m.clears::text AS clears,
                 (SELECT r.id FROM read.manual_entries AS r
                  WHERE r.reverses = e.entry_id AND r.state <> 'rejected' AND ($2::bigint IS NULL OR r.position <= $2)
                    AND ($3::timestamptz IS NULL OR {reversal_time} <= $3))::text AS reversed_by
@@ -111,6 +111,7 @@ fn read<M: From<i128>>(row: &PgRow) -> Result<Option<Entry<M>>, sqlx::Error> {
                 approved_by: row.try_get("approved_by")?,
                 reason: row.try_get("reason")?,
                 reverses: row.try_get("reverses")?,
+                clears: row.try_get("clears")?,
             }),
             None => None,
         },

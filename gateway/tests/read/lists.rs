@@ -74,6 +74,7 @@ impl Reversal {
             reason: "booked twice".to_owned(),
             occurred_at: occurred,
             reverses: Some(reversed.entry.entry_id.clone()),
+            clears: None,
             postings: reversed.entry.postings.clone(),
             at: proposed,
             by: "ada".parse().unwrap(),

@@ -224,7 +224,7 @@ pub fn history(dice: &mut Dice, entries: usize) -> Vec<Made> {
             }
             let entry = EntryPosted {
                 entry_id: format!("ch_1:{position}:{}", occurred_at.compact()).parse().unwrap(),
-                cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None },
+                cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
                 description: "made up".to_owned(),
                 occurred_at,
                 effective_at,

@@ -248,6 +248,8 @@ async fn suspense_is_told_as_it_was() {
         .map(|mut made| {
             let object = format!("ch_{}", dice.roll(6));
             made.entry.cause.object = object.parse().unwrap();
+            // Some are by hand, and clear the suspense of another object than their own.
+            made.entry.cause.clears = (dice.roll(3) == 0).then(|| format!("ch_{}", dice.roll(6)).parse().unwrap());
             made.entry.entry_id = format!("{object}:{}:x", made.position).parse().unwrap();
             // Amounts of few sizes, so that what is open is cleared again.
             let money = Money::new([100, 200][dice.roll(2)], "usd".parse().unwrap());
@@ -307,7 +309,7 @@ fn plain_suspense(made: &[Made], as_of: AsOf, by: By) -> Vec<Open> {
     let mut open: BTreeMap<(String, String), (i128, Option<Timestamp>, u64)> = BTreeMap::new();
     for made in made.iter().filter(|made| made.within(as_of, by)) {
         let posting = &made.entry.postings[1];
-        let key = (posting.account.to_string(), made.entry.cause.object.to_string());
+        let key = (posting.account.to_string(), made.entry.cause.suspense_object().to_string());
         let (balance, since, last) = open.entry(key).or_default();
         *balance += i128::from(posting.signed_minor());
         *since = Some(since.map_or(made.entry.occurred_at, |since| since.min(made.entry.occurred_at)));

@@ -56,8 +56,8 @@ pub(super) fn parse_id<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Strin
 /// An entry by hand.
 #[derive(Debug, Args)]
 pub struct PostArgs {
-    /// The entry as JSON, as the API takes it: description, reason, occurred_at, postings.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["debit", "credit", "currency", "description", "reason", "occurred"])]
+    /// The entry as JSON, as the API takes it: description, reason, occurred_at, postings, clears.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["debit", "credit", "currency", "description", "reason", "occurred", "clears"])]
     file: Option<PathBuf>,
     /// An account and an amount of minor units, such as assets:bank=10000; may be repeated.
     #[arg(long, value_name = "ACCOUNT=MINOR", value_parser = parse_line, required_unless_present = "file")]
@@ -77,6 +77,9 @@ pub struct PostArgs {
     /// When what it books happened (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = parse_id::<Timestamp>, required_unless_present = "file")]
     occurred: Option<Timestamp>,
+    /// The object whose suspense it clears, as `ledger suspense` names it.
+    #[arg(long, value_name = "OBJECT", value_parser = parse_id::<StripeId>)]
+    clears: Option<StripeId>,
     #[command(flatten)]
     actor: ActorArgs,
 }
@@ -210,6 +213,7 @@ impl PostArgs {
             description: text(&self.description),
             reason: text(&self.reason),
             occurred_at: self.occurred.map_or_else(String::new, |at| at.to_string()),
+            clears: self.clears.as_ref().map(ToString::to_string),
             postings: [lines(&self.debit, Side::Debit), lines(&self.credit, Side::Credit)].concat(),
         }
     }

@@ -168,6 +168,9 @@ pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output)
         if let Some(reversed) = &act.reverses {
             output.line(format_args!("takes back {reversed}"))?;
         }
+        if let Some(object) = &act.clears {
+            output.line(format_args!("clears     what is in suspense of {object}"))?;
+        }
     }
     if let Some(reversal) = &entry.reversed_by {
         output.line(format_args!("taken back by {reversal}"))?;
