@@ -36,8 +36,7 @@ fn Signed() -> Html {
         Callback::from(move |()| sessions.dispatch(SessionAction::SignOut(Some(REFUSED.into()))))
     };
     let client = Client::new(current.as_ref(), refused);
-    let follows = current.as_ref().is_some_and(|session| session.may(Area::Finance) || session.may(Area::Operations));
-    let live = use_stream(&client, follows);
+    let live = use_stream(&client, current.as_ref().is_some_and(Session::may_follow));
     {
         let sessions = sessions.dispatcher();
         use_effect_with(current.clone(), move |current| {

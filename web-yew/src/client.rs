@@ -112,15 +112,12 @@ impl Client {
         self.answer(request.json(body)).await
     }
 
-    /// The stream of positions, from after `last`; it ends when `until` says so.
+    /// The stream of positions; it ends when `until` says so.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn stream(&self, last: Option<u64>, until: &AbortSignal) -> Result<Response, ApiError> {
-        let mut request = self.bearing(Request::get("/api/v1/stream")).abort_signal(Some(until));
-        if let Some(last) = last {
-            request = request.header("last-event-id", &last.to_string());
-        }
+    pub async fn stream(&self, until: &AbortSignal) -> Result<Response, ApiError> {
+        let request = self.bearing(Request::get("/api/v1/stream")).abort_signal(Some(until));
         let response = request.send().await.map_err(|_| ApiError::Unreachable)?;
         if response.ok() { Ok(response) } else { Err(self.error(&response).await) }
     }

@@ -1,19 +1,30 @@
 //! How far the projections are, told by the gateway as it happens (`GET /api/v1/stream`).
 //!
-//! `EventSource` cannot send the token, so the stream is read by hand.
+//! `EventSource` cannot send the token, so the stream is read by hand. It tells a state and not a history, so it is asked from its
+//! beginning each time: with `Last-Event-ID` the gateway would be silent where the common position has not moved meanwhile.
 
 use std::rc::Rc;
 
+use gloo::timers::callback::Timeout;
 use gloo::timers::future::TimeoutFuture;
+use serde_json::Value;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, AbortSignal, ReadableStreamDefaultReader};
 use yew::prelude::*;
 
 use crate::client::{ApiError, Client};
+use crate::hooks::use_interval;
+use crate::session;
 
 /// Between two attempts: at first, and at most.
 const PAUSE_MS: (u32, u32) = (1_000, 15_000);
+/// The gateway says something every 15 seconds, if only that it is there.
+const SILENCE_MS: u32 = 40_000;
+/// So long one must have stood still behind the others to be named. One that is at work has moved by then.
+const STANDS_SECONDS: u64 = 3;
+/// How often that is looked at.
+const LOOK_MS: u32 = 1_000;
 
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,37 +79,113 @@ impl EventParser {
     }
 }
 
-/// Where all projections are.
+/// A `position` event of the gateway's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Live {
-    /// Not known yet.
-    #[default]
-    Unknown,
-    /// Here, as of now.
-    At(u64),
-    /// Here when the gateway was last heard.
-    Lost(u64),
+pub struct Told {
+    /// Every projection has reached this position.
+    pub position: u64,
+    /// Each projection's own, in the order of their names.
+    pub projections: Vec<(String, u64)>,
+}
+
+impl Told {
+    /// Of an event's data; `None` where it is something else.
+    fn of_data(data: &str) -> Option<Self> {
+        // Read as what is read elsewhere, too: a map of a kind of its own would cost as much as a page.
+        let data: Value = serde_json::from_str(data).ok()?;
+        let each = data.get("projections")?.as_object()?.iter();
+        let projections = each.map(|(name, position)| Some((name.clone(), position.as_u64()?)));
+        Some(Self { position: data.get("position")?.as_u64()?, projections: projections.collect::<Option<_>>()? })
+    }
+
+    fn furthest(&self) -> u64 {
+        self.projections.iter().map(|(_, position)| *position).max().unwrap_or_default()
+    }
+}
+
+/// One that is behind the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Behind {
+    name: String,
+    position: u64,
+    /// Since when it has stood there, in seconds since 1970.
+    since: u64,
+}
+
+/// Where the projections are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    told: Option<Rc<Told>>,
+    is_heard: bool,
+    behind: Vec<Behind>,
+    holding_back: Vec<String>,
+}
+
+/// What is heard of the gateway, or not. Times are in seconds since 1970.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// An event, and when.
+    Event(Told, u64),
+    /// Nothing new, and it is so late.
+    Nothing(u64),
+    /// That it cannot be heard.
+    Lost,
+    /// That nobody listens any more: whoever signs in next has not been told anything.
+    Left,
 }
 
 impl Live {
-    /// The last position that was told.
+    /// What was told last. It changes whenever any projection advances, also while another holds the common position back.
+    pub fn told(&self) -> Option<&Rc<Told>> {
+        self.told.as_ref()
+    }
+
+    /// The position that every projection has reached, as far as it is known.
     pub fn position(&self) -> Option<u64> {
-        match self {
-            Self::Unknown => None,
-            Self::At(position) | Self::Lost(position) => Some(*position),
-        }
+        self.told.as_ref().map(|told| told.position)
+    }
+
+    /// Where those are that are furthest.
+    pub fn furthest(&self) -> u64 {
+        self.told.as_ref().map_or(0, |told| told.furthest())
+    }
+
+    /// Whether that is as of now.
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
+    }
+
+    /// Those that have stood still for a while, behind the others. Whoever is behind for a moment is only at work.
+    pub fn holding_back(&self) -> &[String] {
+        &self.holding_back
+    }
+
+    fn judged(mut self, now: u64) -> Self {
+        let stands = self.behind.iter().filter(|behind| now.saturating_sub(behind.since) >= STANDS_SECONDS);
+        self.holding_back = stands.map(|behind| behind.name.clone()).collect();
+        self
     }
 }
 
 impl Reducible for Live {
-    /// A position, or that nothing is heard.
-    type Action = Option<u64>;
+    type Action = Heard;
 
-    fn reduce(self: Rc<Self>, told: Option<u64>) -> Rc<Self> {
-        Rc::new(match (told, self.position()) {
-            (Some(position), _) => Self::At(position),
-            (None, Some(position)) => Self::Lost(position),
-            (None, None) => Self::Unknown,
+    fn reduce(self: Rc<Self>, heard: Heard) -> Rc<Self> {
+        let live = (*self).clone();
+        Rc::new(match heard {
+            Heard::Event(told, now) => {
+                let furthest = told.furthest();
+                let slower = told.projections.iter().filter(|(_, position)| *position < furthest);
+                let behind = slower.map(|(name, position)| {
+                    let stood = live.behind.iter().find(|before| before.name == *name && before.position == *position);
+                    Behind { name: name.clone(), position: *position, since: stood.map_or(now, |before| before.since) }
+                });
+                Self { behind: behind.collect(), told: Some(Rc::new(told)), is_heard: true, ..Self::default() }
+                    .judged(now)
+            }
+            Heard::Nothing(now) => live.judged(now),
+            Heard::Lost => Self { is_heard: false, ..live },
+            Heard::Left => Self::default(),
         })
     }
 }
@@ -106,31 +193,35 @@ impl Reducible for Live {
 /// Follows the stream while `wanted`, and answers where the projections are.
 #[hook]
 pub fn use_stream(client: &Client, wanted: bool) -> Live {
-    let live = use_reducer(Live::default);
-    let told = live.dispatcher();
+    let live = use_reducer_eq(Live::default);
+    let heard = live.dispatcher();
     use_effect_with((client.clone(), wanted), move |(client, wanted)| {
         let stop = wanted.then(AbortController::new).and_then(Result::ok);
         if let Some(stop) = &stop {
-            spawn_local(follow(client.clone(), stop.signal(), told));
+            spawn_local(follow(client.clone(), stop.signal(), heard.clone()));
         }
         move || {
             if let Some(stop) = stop {
                 stop.abort();
+                heard.dispatch(Heard::Left);
             }
         }
     });
+    // One that stands still says nothing.
+    let look = live.dispatcher();
+    let look = Callback::from(move |()| look.dispatch(Heard::Nothing(session::now())));
+    use_interval(LOOK_MS, !live.behind.is_empty(), look);
     (*live).clone()
 }
 
-async fn follow(client: Client, until: AbortSignal, told: UseReducerDispatcher<Live>) {
-    let mut last = None;
+async fn follow(client: Client, until: AbortSignal, heard: UseReducerDispatcher<Live>) {
     let mut pause_ms = PAUSE_MS.0;
     while !until.aborted() {
-        match client.stream(last, &until).await {
+        match client.stream(&until).await {
             Ok(response) => {
                 pause_ms = PAUSE_MS.0;
                 if let Some(body) = response.body() {
-                    read(&body.get_reader().unchecked_into(), &mut last, &told).await;
+                    read(&body.get_reader().unchecked_into(), &heard).await;
                 }
             }
             Err(ApiError::SignedOut) => return,
@@ -141,21 +232,25 @@ async fn follow(client: Client, until: AbortSignal, told: UseReducerDispatcher<L
         if until.aborted() {
             return;
         }
-        told.dispatch(None);
+        heard.dispatch(Heard::Lost);
         TimeoutFuture::new(pause_ms).await;
     }
 }
 
 /// Until the stream ends, for whatever reason.
-async fn read(reader: &ReadableStreamDefaultReader, last: &mut Option<u64>, told: &UseReducerDispatcher<Live>) {
+async fn read(reader: &ReadableStreamDefaultReader, heard: &UseReducerDispatcher<Live>) {
     let mut parser = EventParser::default();
-    while let Ok(chunk) = JsFuture::from(reader.read()).await {
+    loop {
+        // A connection that died without a word, as of a machine that slept, is taken for one that ended.
+        let own = reader.clone();
+        let silence = Timeout::new(SILENCE_MS, move || drop(own.cancel()));
+        let Ok(chunk) = JsFuture::from(reader.read()).await else { return };
+        silence.cancel();
         let value = js_sys::Reflect::get(&chunk, &JsValue::from_str("value")).unwrap_or(JsValue::UNDEFINED);
         let Ok(bytes) = value.dyn_into::<js_sys::Uint8Array>() else { return };
         for event in parser.push(&bytes.to_vec()) {
-            if let Some(position) = event.id.and_then(|id| id.parse().ok()) {
-                *last = Some(position);
-                told.dispatch(Some(position));
+            if let Some(told) = Told::of_data(&event.data) {
+                heard.dispatch(Heard::Event(told, session::now()));
             }
         }
     }
@@ -188,12 +283,53 @@ mod tests {
         }
     }
 
+    /// `balances` and `suspense` are there.
+    fn told(balances: u64, suspense: u64) -> Told {
+        let projections = [("balances".to_owned(), balances), ("suspense".to_owned(), suspense)];
+        Told { position: balances.min(suspense), projections: projections.into() }
+    }
+
+    fn after(heard: impl IntoIterator<Item = Heard>) -> Live {
+        let live = heard.into_iter().fold(Rc::new(Live::default()), |live, heard| live.reduce(heard));
+        (*live).clone()
+    }
+
+    #[test]
+    fn a_position_event_of_the_gateway_is_read() {
+        let data = r#"{"position":5,"projections":{"balances":9,"suspense":5},"added_later":true}"#;
+        assert_eq!(Told::of_data(data), Some(told(9, 5)));
+        assert_eq!(Told::of_data("{}"), None);
+    }
+
+    #[test]
+    fn an_advance_behind_one_that_stands_still_is_an_advance() {
+        let before = after([Heard::Event(told(5, 5), 100)]);
+        let then = after([Heard::Event(told(5, 5), 100), Heard::Event(told(9, 5), 101)]);
+        assert_eq!((before.position(), then.position(), then.furthest()), (Some(5), Some(5), 9));
+        assert_ne!(before.told(), then.told());
+    }
+
+    #[test]
+    fn who_stands_still_behind_the_others_is_named_after_a_while() {
+        let first = Heard::Event(told(9, 5), 100);
+        assert!(after([first.clone()]).holding_back().is_empty());
+        assert!(after([first.clone(), Heard::Nothing(102)]).holding_back().is_empty());
+        assert_eq!(after([first.clone(), Heard::Nothing(103)]).holding_back(), ["suspense"]);
+        // The others go on: it stands since it was first seen there.
+        assert_eq!(after([first.clone(), Heard::Event(told(12, 5), 104)]).holding_back(), ["suspense"]);
+        // It moves, so it is at work.
+        assert!(after([first.clone(), Heard::Event(told(12, 8), 104)]).holding_back().is_empty());
+        let caught_up = [first, Heard::Nothing(103), Heard::Event(told(12, 12), 104), Heard::Nothing(200)];
+        assert!(after(caught_up).holding_back().is_empty());
+    }
+
     #[test]
     fn a_lost_connection_keeps_what_was_told() {
-        let live = |live: Live, told| (*Rc::new(live).reduce(told)).clone();
-        assert_eq!(live(Live::Unknown, None), Live::Unknown);
-        assert_eq!(live(Live::Unknown, Some(3)), Live::At(3));
-        assert_eq!(live(Live::At(3), None), Live::Lost(3));
-        assert_eq!(live(Live::Lost(3), Some(4)), Live::At(4));
+        assert_eq!(after([Heard::Lost]), Live::default());
+        let lost = after([Heard::Event(told(3, 3), 1), Heard::Lost]);
+        assert_eq!((lost.position(), lost.is_heard()), (Some(3), false));
+        let again = after([Heard::Event(told(3, 3), 1), Heard::Lost, Heard::Event(told(3, 3), 9)]);
+        assert_eq!((again.position(), again.is_heard()), (Some(3), true));
+        assert_eq!(after([Heard::Event(told(3, 3), 1), Heard::Left]), Live::default());
     }
 }

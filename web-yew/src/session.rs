@@ -63,6 +63,11 @@ impl Session {
         Rc::clone(&self.token)
     }
 
+    /// Whether it is told how far the projections are.
+    pub fn may_follow(&self) -> bool {
+        self.may(Area::Finance) || self.may(Area::Operations)
+    }
+
     /// Whether menus show what this area has.
     pub fn may(&self, area: Area) -> bool {
         let role = match area {

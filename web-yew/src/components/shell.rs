@@ -92,23 +92,44 @@ pub(crate) fn Shell(props: &ShellProps) -> Html {
             <nav class="menu" aria-label="Pages"><ul>{ for entries }</ul></nav>
             <main id="main">{ props.children.clone() }</main>
             <footer class="foot">
-                <p>{ position(&live) }</p>
+                if props.session.may_follow() {
+                    <p>{ position(&live, &props.session) }</p>
+                }
                 <p>{ "All times are UTC." }</p>
             </footer>
         </div>
     }
 }
 
-fn position(live: &Live) -> Html {
-    match live {
-        Live::Unknown => html! { "Asking for the journal’s position …" },
-        Live::At(position) => html! {
-            <><span class="dot good" aria-hidden="true" />{ format!("Live, at journal position {}.", text::count(*position)) }</>
-        },
-        Live::Lost(position) => html! {
-            <><span class="dot bad" aria-hidden="true" />
-            { format!("The gateway is not heard; last at journal position {}.", text::count(*position)) }</>
-        },
+/// How far the projections are, and who keeps them from being further. Operators are led to where they can do something about it.
+fn position(live: &Live, session: &Session) -> Html {
+    let Some(position) = live.position() else { return html! { "Asking for the journal’s position …" } };
+    let at = text::count(position);
+    let dot = |tone: &'static str| html! { <span class={classes!("dot", tone)} aria-hidden="true" /> };
+    match (live.is_heard(), live.holding_back()) {
+        (false, _) => {
+            html! { <>{ dot("bad") }{ format!("The gateway is not heard; last at journal position {at}.") }</> }
+        }
+        (true, []) => html! { <>{ dot("good") }{ format!("Live, at journal position {at}.") }</> },
+        (true, names) => {
+            let names = names.iter().enumerate().map(|(number, name)| {
+                let comma = if number == 0 { "" } else { ", " };
+                let to = Route::Projection { name: name.clone() };
+                let name = name.clone();
+                let name = if session.may(Area::Operations) {
+                    html! { <Link {to}>{ name }</Link> }
+                } else {
+                    name.into()
+                };
+                html! { <>{ comma }{ name }</> }
+            });
+            html! {
+                <>
+                    { dot("warn") }{ format!("Held back at journal position {at} by ") }{ for names }
+                    { format!("; the others are at {}.", text::count(live.furthest())) }
+                </>
+            }
+        }
     }
 }
 

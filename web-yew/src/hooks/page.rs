@@ -7,7 +7,7 @@ use yew::prelude::*;
 use yew_router::prelude::*;
 
 use crate::as_of::View;
-use crate::live::Live;
+use crate::live::{Live, Told};
 use crate::routes::Route;
 
 /// How often at most a page that shows the newest there is asks for it again.
@@ -55,18 +55,19 @@ pub(crate) fn use_interval(milliseconds: u32, wanted: bool, call: Callback<()>) 
     });
 }
 
-/// Calls when the projections have advanced, at most once a second, while `wanted`.
+/// Calls when any projection has advanced, at most once a second, while `wanted`. Which ones a page is answered from is the
+/// gateway's to know; and one that stands still must not keep the others' news from the reader.
 #[hook]
 pub(crate) fn use_advance(wanted: bool, call: Callback<()>) {
     let live = use_context::<Live>().unwrap_or_default();
     let latest = use_mut_ref(|| call.clone());
     *latest.borrow_mut() = call;
     let timer = use_mut_ref(|| None::<Timeout>);
-    let seen = use_mut_ref(|| None::<u64>);
-    use_effect_with((live.position(), wanted), move |(position, wanted)| {
-        let advanced = *wanted && seen.borrow().is_some() && *position != *seen.borrow();
-        if position.is_some() {
-            *seen.borrow_mut() = *position;
+    let seen = use_mut_ref(|| None::<Rc<Told>>);
+    use_effect_with((live.told().cloned(), wanted), move |(told, wanted)| {
+        let advanced = *wanted && seen.borrow().is_some() && *told != *seen.borrow();
+        if told.is_some() {
+            seen.borrow_mut().clone_from(told);
         }
         if advanced && timer.borrow().is_none() {
             let own = Rc::clone(&timer);

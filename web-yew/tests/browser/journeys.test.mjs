@@ -180,6 +180,56 @@ test('an operator pauses a runner and resumes it', async () => {
   await operator.leave();
 });
 
+/** Books ten dollars by hand; answers the receipt, with the entry's id and the position that it came to. */
+async function booked(description, subject = 'finance:ana') {
+  const by = ['--token', await world.token('finance', subject)];
+  const lines = ['--debit', 'assets:bank=1000', '--credit', 'income:other=1000', '--currency', 'usd'];
+  const said = ['--description', description, '--reason', 'bank statement', '--occurred', '2026-10-31T00:00:00Z'];
+  return world.json('ledger', 'post', ...lines, ...said, ...by);
+}
+
+test('while one projection stands still, pages follow the others and the footer names it', async () => {
+  const operator = await world.signedIn('admin');
+  const { page } = operator;
+  await operator.open('/ledger/trial-balance');
+  const foot = page.locator('.foot');
+  await foot.getByText('Live, at journal position').waitFor();
+  await world.fanledger('projections', 'pause', 'suspense');
+  try {
+    const { position } = await booked('Interest of October');
+    await page.getByText(`At journal position ${position.toLocaleString('en')}.`).waitFor();
+    await foot.getByText(/^Held back at journal position [\d,]+ by/).waitFor();
+    assert.deepEqual(await operator.violations(), []);
+    // It is a click away for whoever may do something about it.
+    await foot.getByRole('link', { name: 'suspense' }).click();
+    await operator.heading('suspense').waitFor();
+  } finally {
+    await world.fanledger('projections', 'resume', 'suspense');
+  }
+  await foot.getByText('Live, at journal position').waitFor();
+  await operator.leave();
+});
+
+test('a gateway that is heard again is live again, though nothing has happened meanwhile', async () => {
+  const operator = await world.signedIn('operator');
+  const { page } = operator;
+  await page.locator('.foot').getByText('Live, at journal position').waitFor();
+  const told = { position: await position(page), projections: {} };
+  // One event, and the stream is at its end.
+  const body = `id: ${told.position}\nevent: position\ndata: ${JSON.stringify(told)}\n\n`;
+  let asked = 0;
+  await page.route('**/api/v1/stream', (route) => {
+    asked += 1;
+    return route.fulfill({ contentType: 'text/event-stream', body });
+  });
+  await page.reload();
+  await page.locator('.foot').getByText('The gateway is not heard').waitFor();
+  await page.unroute('**/api/v1/stream');
+  assert.ok(asked > 0);
+  await page.locator('.foot').getByText('Live, at journal position').waitFor();
+  await operator.leave();
+});
+
 test('by keyboard alone one signs in and reads the trial balance', async () => {
   const visitor = await world.visitor();
   const { page } = visitor;
@@ -249,6 +299,8 @@ test('another role has another menu, and is told so elsewhere', async () => {
   const fan = await world.signedIn('fan');
   await fan.page.getByText('There is nothing here for this token yet.').waitFor();
   assert.equal(await fan.page.getByRole('navigation').getByRole('link').count(), 1);
+  // Nobody tells them how far the projections are, so the page does not say that it asks.
+  assert.equal((await fan.page.locator('.foot').innerText()).trim(), 'All times are UTC.');
   for (const path of ['/ledger/trial-balance', '/ops/projections']) {
     await fan.open(path);
     await fan.heading('Not for this token').waitFor();
