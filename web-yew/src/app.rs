@@ -1,6 +1,10 @@
 //! From an address to a page, and who may see it.
 
-use gloo::timers::callback::Timeout;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use gloo::timers::future::TimeoutFuture;
+use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 use yew_router::prelude::*;
 
@@ -16,8 +20,6 @@ use crate::session::{self, Area, Session, SessionAction, SessionHandle};
 const REFUSED: &str = "Your token is not accepted any more: it has expired, or its key was changed. Sign in again.";
 /// What is told at a token's end.
 const ENDED: &str = "Your token has expired. Sign in again.";
-/// As far ahead as a browser's timer reaches; a token's end beyond it is found when something is asked.
-const TIMER_SECONDS_MAX: u64 = 2_000_000;
 
 /// The app.
 #[component]
@@ -40,12 +42,21 @@ fn Signed() -> Html {
     {
         let sessions = sessions.dispatcher();
         use_effect_with(current.clone(), move |current| {
-            let left = current.as_ref().map(|session| session.expires_at.saturating_sub(session::now()));
-            let milliseconds = left.and_then(|left| u32::try_from(left.min(TIMER_SECONDS_MAX) * 1000).ok());
-            let timer = milliseconds.map(|milliseconds| {
-                Timeout::new(milliseconds, move || sessions.dispatch(SessionAction::SignOut(Some(ENDED.into()))))
-            });
-            move || drop(timer)
+            let is_over = Rc::new(Cell::new(false));
+            if let Some(session) = current.clone() {
+                let is_over = Rc::clone(&is_over);
+                spawn_local(async move {
+                    // Again and again: no timer reaches a month.
+                    while let Some(wait_ms) = session.wait_ms(session::now()) {
+                        TimeoutFuture::new(wait_ms).await;
+                        if is_over.get() {
+                            return;
+                        }
+                    }
+                    sessions.dispatch(SessionAction::SignOut(Some(ENDED.into())));
+                });
+            }
+            move || is_over.set(true)
         });
     }
     let page = use_route::<Route>().unwrap_or(Route::NotFound);

@@ -11,6 +11,9 @@ use yew::prelude::*;
 /// Where the token is kept: for this tab, and gone with it.
 const KEPT_AS: &str = "fanledger.token";
 
+/// As far ahead as a browser's timer reaches, 24 days: it keeps milliseconds in 31 bits, and fires at once beyond.
+const TIMER_MS_MAX: u32 = i32::MAX as u32;
+
 /// A token and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -61,6 +64,12 @@ impl Session {
     /// The token itself, for the `Authorization` header.
     pub fn token(&self) -> Rc<str> {
         Rc::clone(&self.token)
+    }
+
+    /// How long to wait until its end is looked at again, `now` in seconds since 1970; `None` where it has come.
+    pub fn wait_ms(&self, now: u64) -> Option<u32> {
+        let left = self.expires_at.checked_sub(now).filter(|left| *left > 0)?;
+        Some(u32::try_from(left.saturating_mul(1_000)).unwrap_or(u32::MAX).min(TIMER_MS_MAX))
     }
 
     /// Whether it is told how far the projections are.
@@ -158,6 +167,24 @@ mod tests {
         assert_eq!(&*session.token(), token);
         assert!(session.may(Area::Finance) && !session.may(Area::Operations));
         assert_eq!(Session::of_token(&token, 100), Err(TokenFault::Expired));
+    }
+
+    /// Waited for again and again, its end is found at its time: neither before nor after.
+    #[test]
+    fn the_end_of_a_token_that_no_timer_reaches_is_found() {
+        for days in [1, 24, 25, 90] {
+            let end = 1_000 + days * 86_400;
+            let session =
+                Session::of_token(&token(&format!(r#"{{"sub":"a","roles":[],"exp":{end}}}"#)), 1_000).unwrap();
+            let (mut now, mut waits) = (1_000, 0);
+            while let Some(wait_ms) = session.wait_ms(now) {
+                assert!((1..=TIMER_MS_MAX).contains(&wait_ms));
+                now += u64::from(wait_ms).div_ceil(1_000);
+                waits += 1;
+            }
+            assert_eq!(now, end, "{days} days");
+            assert!(waits <= days / 24 + 1, "{days} days: {waits}");
+        }
     }
 
     #[test]

@@ -230,6 +230,21 @@ test('a gateway that is heard again is live again, though nothing has happened m
   await operator.leave();
 });
 
+test('a token of a month stays signed in for a month', async () => {
+  const visitor = await world.visitor();
+  const { page } = visitor;
+  await page.clock.install();
+  const token = await world.fanledger('token', 'mint', '--role', 'fan', '--subject', 'fan:ana', '--ttl', '30d');
+  await page.goto(`${world.url}/sign-in#${token}`);
+  await page.locator('.shell').waitFor();
+  // A browser's timer reaches 24 days and no further.
+  for (let days = 0; days < 29; days += 1) await page.clock.fastForward('24:00:00');
+  assert.ok(await page.locator('.shell').isVisible(), 'signed out too early');
+  await page.clock.fastForward('25:00:00');
+  await page.getByText('Your token has expired. Sign in again.').waitFor();
+  await visitor.leave();
+});
+
 test('by keyboard alone one signs in and reads the trial balance', async () => {
   const visitor = await world.visitor();
   const { page } = visitor;
