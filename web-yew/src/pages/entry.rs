@@ -1,6 +1,6 @@
 //! One entry and what led to it.
 
-use fanledger_gateway_api::{CauseAct, Entry, Side};
+use fanledger_gateway_api::{CauseAct, Entry, ManualEntry, ManualEntryState, Side};
 use yew::prelude::*;
 
 use crate::as_of::View;
@@ -21,8 +21,13 @@ pub(crate) fn EntryPage(props: &EntryProps) -> Html {
     use_title(&format!("Entry {}", props.id));
     let query = use_query::<Entry>(Some(format!("/api/v1/ledger/entries/{}", segment(&props.id))));
     let retry = query.refresh.reform(|()| None);
+    let reversed_by = query.data.as_ref().and_then(|entry| entry.reversed_by.as_deref());
+    let path = reversed_by.map(|id| format!("/api/v1/ledger/manual-entries/{}", segment(id)));
+    let reversal = use_query::<ManualEntry>(path);
     let content = match (&query.data, &query.error) {
-        (Some(entry), _) => shown(entry),
+        (Some(entry), _) => {
+            html! { <>{ reversed(entry, reversal.data.as_deref()) }{ reversing(entry) }{ shown(entry) }</> }
+        }
         (None, Some(error)) => problem(error, Some(&retry)),
         (None, None) => loading("the entry"),
     };
@@ -33,6 +38,39 @@ pub(crate) fn EntryPage(props: &EntryProps) -> Html {
             { heading(html! { <span class="id">{ props.id.clone() }</span> }, under, html! {}) }
             { content }
         </>
+    }
+}
+
+fn entry_link(id: &str) -> Html {
+    html! { <Link to={Route::Entry { id: id.to_owned() }} class="id">{ id.to_owned() }</Link> }
+}
+
+/// That it does not stand any more, or that somebody wants that. What takes it back may not be known yet.
+fn reversed(entry: &Entry, by: Option<&ManualEntry>) -> Html {
+    let Some(id) = &entry.reversed_by else { return html! {} };
+    let taken = match by.and_then(|by| Some((by, by.entry_id.as_deref()?))) {
+        Some((by, entry_id)) => html! {
+            <>
+                { "This entry was taken back by " }{ entry_link(entry_id) }{ ", as of " }{ moment(&by.occurred_at) }
+                { format!(". {}: {}.", by.proposed_by, by.reason.trim_end_matches('.')) }
+            </>
+        },
+        None => html! { <>{ "This entry is taken back by " }<span class="id">{ id.clone() }</span>{ "." }</> },
+    };
+    let said = match by.map(|by| (by, by.state)) {
+        Some((by, ManualEntryState::Proposed)) => html! {
+            { format!("{} wants this entry taken back: {}. It stands until a second person agrees.", by.proposed_by, by.reason.trim_end_matches('.')) }
+        },
+        Some((_, ManualEntryState::Posted | ManualEntryState::Rejected)) | None => taken,
+    };
+    html! { <p class="stale" role="note">{ said }</p> }
+}
+
+/// That it is itself what takes another back.
+fn reversing(entry: &Entry) -> Html {
+    match entry.cause.act.as_ref().and_then(|act| act.reverses.as_deref()) {
+        Some(id) => html! { <p class="stale" role="note">{ "This entry takes back " }{ entry_link(id) }{ "." }</p> },
+        None => html! {},
     }
 }
 
@@ -79,11 +117,6 @@ fn act(act: &CauseAct) -> Html {
     let mut said = vec![fact("Proposed by", html! { act.proposed_by.clone() })];
     said.extend(act.approved_by.clone().map(|who| fact("Approved by", html! { who })));
     said.push(fact("Reason", html! { act.reason.clone() }));
-    said.extend(
-        act.reverses.clone().map(|id| {
-            fact("Takes back", html! { <Link to={Route::Entry { id: id.clone() }} class="id">{ id }</Link> })
-        }),
-    );
     facts(said)
 }
 
@@ -119,5 +152,75 @@ fn cause(entry: &Entry) -> Html {
                 <ul class="plain">{ for learnt }</ul>
             }
         </>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use yew::ServerRenderer;
+    use yew_router::Router;
+    use yew_router::history::{AnyHistory, MemoryHistory};
+
+    use super::*;
+
+    #[derive(Clone, PartialEq, Properties)]
+    struct Props {
+        entry: Entry,
+        reversal: Option<ManualEntry>,
+    }
+
+    #[component]
+    fn Notes(props: &Props) -> Html {
+        let history = AnyHistory::from(MemoryHistory::new());
+        html! { <Router {history}>{ reversed(&props.entry, props.reversal.as_ref()) }{ reversing(&props.entry) }</Router> }
+    }
+
+    async fn notes(reversed_by: Option<&str>, reverses: Option<&str>, reversal: Option<serde_json::Value>) -> String {
+        let act = json!({"proposed_by": "ana", "approved_by": null, "reason": "booked twice", "reverses": reverses});
+        let entry = serde_json::from_value(json!({
+            "entry_id": "mne_1:1", "position": 7, "stream": "manual_entry/mne_1", "occurred_at": "2026-06-30T23:00:00Z",
+            "effective_at": "2026-06-30T23:00:00Z", "recorded_at": "2026-07-04T12:00:00Z", "description": "interest",
+            "cause": {"object": "mne_1", "facts": [], "stripe_events": [], "act": act}, "postings": [],
+            "reversed_by": reversed_by,
+        }))
+        .unwrap();
+        let reversal = reversal.map(|reversal| serde_json::from_value(reversal).unwrap());
+        ServerRenderer::<Notes>::with_props(move || Props { entry, reversal }).hydratable(false).render().await
+    }
+
+    fn reversal(state: &str, entry_id: Option<&str>) -> serde_json::Value {
+        json!({"id": "mne_2", "state": state, "description": "", "reason": "booked twice.", "occurred_at": "2026-07-04T12:00:00Z",
+            "reverses": "mne_1:1", "postings": [], "needs_approval": false, "proposed_at": "2026-07-04T12:00:00Z",
+            "proposed_by": "ben", "decided_at": null, "decided_by": null, "rejection_reason": null, "entry_id": entry_id, "position": 9})
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_stands_says_nothing_of_it() {
+        assert!(!notes(None, None, None).await.contains("role=\"note\""));
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_was_taken_back_leads_to_what_did_it() {
+        let html = notes(Some("mne_2"), None, Some(reversal("posted", Some("mne_2:1")))).await;
+        assert!(html.contains("This entry was taken back by "), "{html}");
+        assert!(html.contains("href=\"/ledger/entries/mne_2:1\""), "{html}");
+        assert!(html.contains("ben: booked twice."), "{html}");
+        // It is said at once, before it is known by whom.
+        assert!(notes(Some("mne_2"), None, None).await.contains("mne_2"));
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_waits_to_be_taken_back_stands() {
+        let html = notes(Some("mne_2"), None, Some(reversal("proposed", None))).await;
+        assert!(html.contains("It stands until a second person agrees."), "{html}");
+        assert!(!html.contains("was taken back"), "{html}");
+    }
+
+    #[tokio::test]
+    async fn a_reversal_leads_to_what_it_takes_back() {
+        let html = notes(None, Some("ch_1:3:20260605T230236Z"), None).await;
+        assert!(html.contains("This entry takes back "), "{html}");
+        assert!(html.contains("href=\"/ledger/entries/ch_1:3:20260605T230236Z\""), "{html}");
     }
 }

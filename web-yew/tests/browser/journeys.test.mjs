@@ -230,6 +230,40 @@ test('a gateway that is heard again is live again, though nothing has happened m
   await operator.leave();
 });
 
+test('an entry that was taken back says so, and so does the one that takes it back', async () => {
+  const entry = await booked('Interest, booked twice');
+  const by = ['--token', await world.token('finance', 'finance:ben')];
+  const reversal = await world.json('ledger', 'reverse', entry.entry_id, '--reason', 'it was booked twice', ...by);
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  await finance.open(`/ledger/entries/${entry.entry_id}`);
+  const note = page.getByRole('note');
+  await note.getByText('This entry was taken back').waitFor();
+  await note.getByText('it was booked twice').waitFor();
+  assert.deepEqual(await finance.violations(), []);
+  await note.getByRole('link', { name: reversal.entry_id }).click();
+  await finance.heading(reversal.entry_id).waitFor();
+  await note.getByText('This entry takes back').waitFor();
+  await note.getByRole('link', { name: entry.entry_id }).click();
+  await finance.heading(entry.entry_id).waitFor();
+  await finance.leave();
+});
+
+test('an entry that somebody wants taken back stands until a second person agrees', async () => {
+  // Beyond what one person may book alone.
+  const lines = ['--debit', 'assets:bank=2000000', '--credit', 'income:other=2000000', '--currency', 'usd'];
+  const said = ['--description', 'A grant', '--reason', 'bank statement', '--occurred', '2026-10-31T00:00:00Z'];
+  const [ana, ben] = [['--token', await world.token('finance')], ['--token', await world.token('finance', 'finance:ben')]];
+  const { id } = await world.json('ledger', 'post', ...lines, ...said, ...ana);
+  const entry = await world.json('ledger', 'approve', id, ...ben);
+  await world.json('ledger', 'reverse', entry.entry_id, '--reason', 'the bank took it back', ...ben);
+  const finance = await world.signedIn('finance');
+  await finance.open(`/ledger/entries/${entry.entry_id}`);
+  await finance.page.getByRole('note').getByText('It stands until a second person agrees').waitFor();
+  assert.deepEqual(await finance.violations(), []);
+  await finance.leave();
+});
+
 test('a token of a month stays signed in for a month', async () => {
   const visitor = await world.visitor();
   const { page } = visitor;
@@ -355,10 +389,14 @@ test('the first load costs no more than it may', async () => {
 test('each page is fit for everybody, on a phone and on a desk, in light and in dark', async (t) => {
   const { account, line } = await traceable();
   const events = (await world.json('ledger', 'entry', line.entry_id)).cause.stripe_events;
+  const reversed = await booked('Interest, taken back');
+  const by = ['--token', await world.token('finance')];
+  await world.json('ledger', 'reverse', reversed.entry_id, '--reason', 'booked twice', ...by);
   const pages = {
     finance: [
       '/',
       '/ledger/trial-balance',
+      `/ledger/entries/${reversed.entry_id}`,
       `/ledger/accounts/${account}`,
       `/ledger/entries/${line.entry_id}`,
       `/stripe/events/${events[0].id}`,
