@@ -3,6 +3,40 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Which of an entry's times counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// When it counts in the books.
+    Effective,
+    /// When it happened.
+    Occurred,
+    /// When the journal recorded it.
+    Recorded,
+}
+
+impl Axis {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Effective, Self::Occurred, Self::Recorded];
+
+    /// In an address.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Effective => "effective",
+            Self::Occurred => "occurred",
+            Self::Recorded => "recorded",
+        }
+    }
+
+    /// Above a column of such times.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Effective => "Effective",
+            Self::Occurred => "Occurred",
+            Self::Recorded => "Recorded",
+        }
+    }
+}
+
 /// What is after `?`. As written by whoever made the link: the gateway judges it, and says what is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
@@ -24,6 +58,14 @@ impl View {
     /// Whether it shows the newest there is, so that it changes as the books do.
     pub fn is_live(&self) -> bool {
         self.as_of.is_none()
+    }
+
+    /// The axis that `by` names; none where it names none, which the gateway refuses.
+    pub fn axis(&self) -> Option<Axis> {
+        match self.by.as_deref() {
+            None => Some(Axis::Effective),
+            Some(by) => Axis::ALL.into_iter().find(|axis| axis.as_str() == by),
+        }
     }
 
     /// With another currency.
@@ -51,11 +93,11 @@ impl View {
 
     /// In words, for the page's heading.
     pub fn in_words(&self) -> String {
-        let by = match self.by.as_deref() {
-            None | Some("effective") => "by effective date",
-            Some("occurred") => "by date of occurrence",
-            Some("recorded") => "by date of recording",
-            Some(_) => "by a date that there is not",
+        let by = match self.axis() {
+            Some(Axis::Effective) => "by effective date",
+            Some(Axis::Occurred) => "by date of occurrence",
+            Some(Axis::Recorded) => "by date of recording",
+            None => "by a date that there is not",
         };
         match self.as_of.as_deref() {
             None => format!("as of now, {by}"),

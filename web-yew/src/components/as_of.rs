@@ -3,7 +3,7 @@
 use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
-use crate::as_of::{View, field_of_instant, instant_of_field};
+use crate::as_of::{Axis, View, field_of_instant, instant_of_field};
 
 /// What the form says of the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,6 @@ impl Moment {
         Self::ALL.into_iter().find(|(_, value, _)| *value == name).map_or(Self::Now, |(moment, ..)| moment)
     }
 }
-
-const AXES: [(&str, &str); 3] = [("effective", "Effective date"), ("occurred", "Occurred"), ("recorded", "Recorded")];
 
 #[derive(Clone, PartialEq, Properties)]
 pub(crate) struct AsOfProps {
@@ -70,7 +68,7 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
             change.emit(set(&view, event.target_unchecked_into::<HtmlSelectElement>().value()));
         })
     };
-    let choose_axis = choose(|view, by| View { by: (by != "effective").then_some(by), ..view.clone() });
+    let choose_axis = choose(|view, by| View { by: (by != Axis::Effective.as_str()).then_some(by), ..view.clone() });
     let choose_currency =
         choose(|view, currency| View { currency: (!currency.is_empty()).then_some(currency), ..view.clone() });
     let submit = {
@@ -88,7 +86,7 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
             }
         })
     };
-    let axis = props.view.by.clone().unwrap_or_else(|| "effective".to_owned());
+    let asked = props.view.axis();
     html! {
         <form class="picker" aria-label="As of" onsubmit={submit}>
             <label><span>{ "As of" }</span>
@@ -99,7 +97,7 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
             { moment_field(*moment, &props.view, &field) }
             <label><span>{ "By" }</span>
                 <select onchange={choose_axis}>
-                    { for AXES.into_iter().map(|(value, name)| html! { <option {value} selected={axis == value}>{ name }</option> }) }
+                    { for Axis::ALL.into_iter().map(|axis| html! { <option value={axis.as_str()} selected={asked == Some(axis)}>{ axis.title() }</option> }) }
                 </select>
             </label>
             if !props.currencies.is_empty() {

@@ -3,7 +3,7 @@
 use fanledger_gateway_api::{AccountBalances, PostingLine, Side};
 use yew::prelude::*;
 
-use crate::as_of::View;
+use crate::as_of::{Axis, View};
 use crate::components::as_of::AsOfPicker;
 use crate::components::table::{self, figures, words};
 use crate::components::{Link, account_name, empty, heading, loading, moment, money, money_in, pager, problem, stale};
@@ -47,7 +47,7 @@ pub(crate) fn AccountPage(props: &AccountProps) -> Html {
             { heading(account_name(&props.account), html! { text::sentence(&view.in_words()) }, html! {}) }
             <AsOfPicker view={view.clone()} {change} />
             { summary }
-            { statement(&lines) }
+            { statement(&lines, view.axis().unwrap_or(Axis::Effective)) }
         </>
     }
 }
@@ -74,7 +74,7 @@ fn summary(data: &AccountBalances, view: &View) -> Html {
     html! { <ul class="tabs" aria-label="Balance by currency">{ all }{ for each }</ul> }
 }
 
-fn statement(lines: &Pages<PostingLine>) -> Html {
+fn statement(lines: &Pages<PostingLine>, by: Axis) -> Html {
     let restart = lines.restart.reform(|()| None);
     match (&lines.items, &lines.error) {
         (None, Some(error)) => problem(error, Some(&restart)),
@@ -84,8 +84,8 @@ fn statement(lines: &Pages<PostingLine>) -> Html {
         }
         (Some(items), error) => {
             let columns =
-                [words("What"), words("Effective"), figures("Debit"), figures("Credit"), figures("Balance after")];
-            let rows = items.iter().map(row).collect();
+                [words("What"), words(by.title()), figures("Debit"), figures("Credit"), figures("Balance after")];
+            let rows = items.iter().map(|line| row(line, by)).collect();
             html! {
                 <>
                     <section class="card" aria-label="What moved it">
@@ -99,7 +99,25 @@ fn statement(lines: &Pages<PostingLine>) -> Html {
     }
 }
 
-fn row(line: &PostingLine) -> Vec<Option<Html>> {
+/// When, on the axis that was asked for: the lines are in its order. Beside it, where they differ, the date that explains it: where
+/// its month was closed already, an entry counts later than it occurred.
+fn when(line: &PostingLine, by: Axis) -> Html {
+    let (asked, name, other) = match by {
+        Axis::Effective => (&line.effective_at, "occurred ", &line.occurred_at),
+        Axis::Occurred => (&line.occurred_at, "effective ", &line.effective_at),
+        Axis::Recorded => (&line.recorded_at, "occurred ", &line.occurred_at),
+    };
+    html! {
+        <>
+            { moment(asked) }
+            if asked != other {
+                <span class="sub">{ name }{ moment(other) }</span>
+            }
+        </>
+    }
+}
+
+fn row(line: &PostingLine, by: Axis) -> Vec<Option<Html>> {
     let to = Route::Entry { id: line.entry_id.clone() };
     let what = html! {
         <>
@@ -108,18 +126,50 @@ fn row(line: &PostingLine) -> Vec<Option<Html>> {
         </>
     };
     let amount = || money_in(line.amount_minor.0, &line.currency);
-    // Mostly they are the same; where its month was closed already, an entry counts later than it occurred.
-    let when = html! {
-        <>
-            { moment(&line.effective_at) }
-            if line.effective_at != line.occurred_at {
-                <span class="sub">{ "occurred " }{ moment(&line.occurred_at) }</span>
-            }
-        </>
-    };
     let (debit, credit) = match line.side {
         Side::Debit => (Some(amount()), None),
         Side::Credit => (None, Some(amount())),
     };
-    vec![Some(what), Some(when), debit, credit, Some(money(line.balance_minor.0, &line.currency))]
+    vec![Some(what), Some(when(line, by)), debit, credit, Some(money_in(line.balance_minor.0, &line.currency))]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use yew::ServerRenderer;
+
+    use super::*;
+
+    #[derive(Clone, PartialEq, Properties)]
+    struct Props {
+        line: PostingLine,
+        by: &'static str,
+    }
+
+    #[component]
+    fn When(props: &Props) -> Html {
+        let view = View { by: Some(props.by.to_owned()), ..View::default() };
+        when(&props.line, view.axis().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_line_has_the_date_of_the_axis_that_was_asked_for() {
+        let line: PostingLine = serde_json::from_value(json!({
+            "entry_id": "ch_1:1", "position": 7, "currency": "usd", "occurred_at": "2026-06-30T23:00:00Z",
+            "effective_at": "2026-07-01T00:00:00Z", "recorded_at": "2026-07-04T12:00:00Z", "side": "debit",
+            "amount_minor": "5", "balance_minor": "5", "description": "a charge",
+            "cause": {"object": "ch_1", "stripe_event": null},
+        }))
+        .unwrap();
+        for (by, first, beside) in [
+            ("effective", "2026-07-01 00:00:00", "occurred 2026-06-30 23:00:00"),
+            ("occurred", "2026-06-30 23:00:00", "effective 2026-07-01 00:00:00"),
+            ("recorded", "2026-07-04 12:00:00", "occurred 2026-06-30 23:00:00"),
+        ] {
+            let line = line.clone();
+            let html = ServerRenderer::<When>::with_props(move || Props { line, by }).hydratable(false).render().await;
+            let words = html.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text);
+            assert_eq!(words.collect::<String>(), format!("{first}{beside}"), "{by}");
+        }
+    }
 }

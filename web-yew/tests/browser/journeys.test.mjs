@@ -264,6 +264,21 @@ test('an entry that somebody wants taken back stands until a second person agree
   await finance.leave();
 });
 
+test("an account's lines show the dates that were asked for", async () => {
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  const account = 'assets:disputes:held';
+  for (const [by, name] of [['effective', 'Effective'], ['occurred', 'Occurred'], ['recorded', 'Recorded']]) {
+    const [{ postings }] = [await world.json('ledger', 'account', account, '--currency', 'usd', '--by', by)].flat();
+    await finance.open(`/ledger/accounts/${account}?currency=usd&by=${by}`);
+    await page.getByRole('columnheader', { name, exact: true }).waitFor();
+    const shown = page.locator(`td[data-label="${name}"] > time`);
+    assert.equal(await shown.first().getAttribute('datetime'), postings.at(-1)[`${by}_at`]);
+    assert.deepEqual(await finance.violations(), []);
+  }
+  await finance.leave();
+});
+
 test('a token of a month stays signed in for a month', async () => {
   const visitor = await world.visitor();
   const { page } = visitor;
