@@ -37,7 +37,8 @@ pub fn amount(minor: i128, currency: &str) -> String {
 
 /// A currency's code as people write it.
 pub fn code(currency: &str) -> String {
-    currency.to_uppercase()
+    // ASCII, as is all that is changed so: Unicode's tables would be fetched by everybody.
+    currency.to_ascii_uppercase()
 }
 
 /// An instant as the API writes it (`2026-06-05T23:02:36.123456Z`), to the second and without the letters: `2026-06-05 23:02:36`.
@@ -68,7 +69,7 @@ pub fn words(name: &str) -> String {
 /// `catching up` at the beginning of a sentence.
 pub fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), letters.as_str()))
+    letters.next().map_or_else(String::new, |first| format!("{}{}", first.to_ascii_uppercase(), letters.as_str()))
 }
 
 /// JSON with a line for each member. Only white space between its tokens changes: numbers, the order of keys and escapes stay as

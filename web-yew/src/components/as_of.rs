@@ -4,6 +4,7 @@ use web_sys::{HtmlInputElement, HtmlSelectElement};
 use yew::prelude::*;
 
 use crate::as_of::{Axis, View, field_of_instant, instant_of_field};
+use crate::text;
 
 /// What the form says of the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
                     <select onchange={choose_currency}>
                         <option value="" selected={props.view.currency.is_none()}>{ "All" }</option>
                         { for props.currencies.iter().map(|code| html! {
-                            <option value={code.clone()} selected={props.view.currency.as_ref() == Some(code)}>{ code.to_uppercase() }</option>
+                            <option value={code.clone()} selected={props.view.currency.as_ref() == Some(code)}>{ text::code(code) }</option>
                         }) }
                     </select>
                 </label>

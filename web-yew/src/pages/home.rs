@@ -3,7 +3,7 @@
 use fanledger_gateway_api::{AwaitedItem, Page, RunnerState, RunnerStatus, SuspenseItem, TrialBalance};
 use yew::prelude::*;
 
-use crate::components::{Link, badge, empty, heading, loading, money, problem};
+use crate::components::{Link, badge, empty, heading, hint, loading, money, problem};
 use crate::hooks::{Query, page::use_advance, use_interval, use_query, use_title};
 use crate::routes::Route;
 use crate::session::{Area, Session};
@@ -69,7 +69,7 @@ fn Books() -> Html {
         if balance.currencies.is_empty() {
             return empty("The ledger is empty.", html! { "Balances appear with the first webhook." });
         }
-        html! { <ul class="figures-list">{ for rows }</ul> }
+        html! { <>{ hint("All debit balances together, which are all credit balances together.") }<ul class="figures-list">{ for rows }</ul></> }
     });
     html! {
         <section class="card" aria-labelledby="books">

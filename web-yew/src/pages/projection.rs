@@ -237,13 +237,13 @@ fn generations(generations: &[Generation]) -> Html {
             GenerationState::Retiring => ("plain", "retiring"),
         };
         vec![
-            Some(html! { generation.generation }),
+            Some(html! { format!("Generation {}", generation.generation) }),
             Some(html! { <>{ badge(tone, word) }if generation.halted { { " " }{ badge("bad", "halted") } }</> }),
             Some(html! { text::count(generation.position) }),
             Some(html! { generation.version }),
         ]
     });
-    let columns = [words("Generation"), words("State"), figures("Position"), figures("Version")];
+    let columns = [words("Tables"), words("State"), figures("Position"), figures("Version")];
     html! { <section class="card" aria-label="Generations">{ table::plain(html! { "Generations of its tables" }, &columns, rows.collect()) }</section> }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn TrialBalanceTables(props: &TablesProps) -> Html {
     let oninput = {
         let filter = filter.clone();
         Callback::from(move |event: InputEvent| {
-            filter.set(event.target_unchecked_into::<HtmlInputElement>().value().trim().to_lowercase());
+            filter.set(event.target_unchecked_into::<HtmlInputElement>().value().trim().to_ascii_lowercase());
         })
     };
     let matching = |balances: &CurrencyBalances| -> Vec<AccountTurnover> {
