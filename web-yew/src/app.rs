@@ -83,9 +83,12 @@ fn Signed() -> Html {
 fn area(page: &Route) -> Option<Area> {
     match page {
         Route::Home | Route::SignIn | Route::NotFound => None,
-        Route::TrialBalance | Route::Account { .. } | Route::Entry { .. } | Route::Suspense | Route::Awaited => {
-            Some(Area::Finance)
-        }
+        Route::TrialBalance
+        | Route::Account { .. }
+        | Route::Entry { .. }
+        | Route::Periods
+        | Route::Suspense
+        | Route::Awaited => Some(Area::Finance),
         // Operators see what became of a webhook, and never its body.
         Route::StripeEvent { .. } => None,
         Route::Projections | Route::Projection { .. } => Some(Area::Operations),
@@ -103,6 +106,7 @@ fn page_of(session: &Session, page: &Route) -> Html {
         Route::TrialBalance => html! { <pages::trial_balance::TrialBalancePage {key} /> },
         Route::Account { account } => html! { <pages::account::AccountPage {key} {account} /> },
         Route::Entry { id } => html! { <pages::entry::EntryPage {key} {id} /> },
+        Route::Periods => html! { <pages::periods::PeriodsPage {key} /> },
         Route::Suspense => html! { <pages::suspense::SuspensePage {key} /> },
         Route::Awaited => html! { <pages::awaited::AwaitedPage {key} /> },
         Route::StripeEvent { id } => {

@@ -43,6 +43,9 @@ pub struct View {
     /// An instant (RFC 3339) or a position; the newest where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
+    /// A closed month, `2026-10`, as its close fixed it; of a creator's statement any month. It stands without the two others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<String>,
     /// `effective` where absent, `occurred` or `recorded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -57,7 +60,12 @@ pub struct View {
 impl View {
     /// Whether it shows the newest there is, so that it changes as the books do.
     pub fn is_live(&self) -> bool {
-        self.as_of.is_none()
+        self.as_of.is_none() && self.period.is_none()
+    }
+
+    /// A month, and nothing else.
+    pub fn of_month(month: Option<String>) -> Self {
+        Self { period: month, ..Self::default() }
     }
 
     /// The axis that `by` names; none where it names none, which the gateway refuses.
@@ -93,6 +101,9 @@ impl View {
 
     /// In words, for the page's heading.
     pub fn in_words(&self) -> String {
+        if let Some(period) = &self.period {
+            return format!("as {period} was closed, by effective date");
+        }
         let by = match self.axis() {
             Some(Axis::Effective) => "by effective date",
             Some(Axis::Occurred) => "by date of occurrence",
@@ -137,12 +148,16 @@ mod tests {
             by: Some("occurred".to_owned()),
             currency: Some("kwd".to_owned()),
             from: Some("ch_1:1".to_owned()),
+            ..View::default()
         };
         assert_eq!(view.asked_at("/a"), "/a?as_of=2026-07-01T00%3A00%3A00%2B02%3A00&by=occurred&currency=kwd");
         assert_eq!(View { from: Some("ch_1:1".to_owned()), ..View::default() }.linked_at("/a"), "/a?from=ch_1%3A1");
         let read: View = serde_urlencoded::from_str("by=occurred&as_of=17").unwrap();
         assert_eq!(read, View { as_of: Some("17".to_owned()), by: Some("occurred".to_owned()), ..View::default() });
         assert!(!read.is_live() && View::default().is_live());
+        let month = View::of_month(Some("2026-10".to_owned()));
+        assert_eq!(month.asked_at("/a"), "/a?period=2026-10");
+        assert!(!month.is_live());
     }
 
     #[test]
@@ -157,6 +172,8 @@ mod tests {
             view(Some("21317"), Some("recorded")).in_words(),
             "as of journal position 21,317, by date of recording"
         );
+        let month = View::of_month(Some("2026-10".to_owned()));
+        assert_eq!(month.in_words(), "as 2026-10 was closed, by effective date");
         let instant = view(Some("2026-07-01T00:00:00Z"), Some("occurred"));
         assert_eq!(instant.in_words(), "as of 2026-07-01 00:00:00 UTC, by date of occurrence");
     }

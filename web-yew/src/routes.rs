@@ -33,6 +33,8 @@ pub enum Route {
         /// Its id.
         id: String,
     },
+    /// What was closed.
+    Periods,
     /// Money that waits for its meaning.
     Suspense,
     /// Balance transactions that were not seen yet.
@@ -63,6 +65,7 @@ impl Route {
             ["ledger", "trial-balance"] => Some(Self::TrialBalance),
             ["ledger", "accounts", account] => decoded(account).map(|account| Self::Account { account }),
             ["ledger", "entries", id] => decoded(id).map(|id| Self::Entry { id }),
+            ["ledger", "periods"] => Some(Self::Periods),
             ["ledger", "suspense"] => Some(Self::Suspense),
             ["ledger", "awaited"] => Some(Self::Awaited),
             ["stripe", "events", id] => decoded(id).map(|id| Self::StripeEvent { id }),
@@ -87,6 +90,7 @@ impl Routable for Route {
             Self::TrialBalance => "/ledger/trial-balance".to_owned(),
             Self::Account { account } => format!("/ledger/accounts/{}", segment(account)),
             Self::Entry { id } => format!("/ledger/entries/{}", segment(id)),
+            Self::Periods => "/ledger/periods".to_owned(),
             Self::Suspense => "/ledger/suspense".to_owned(),
             Self::Awaited => "/ledger/awaited".to_owned(),
             Self::StripeEvent { id } => format!("/stripe/events/{}", segment(id)),
@@ -121,6 +125,7 @@ mod tests {
             Route::TrialBalance,
             Route::Account { account: text() },
             Route::Entry { id: text() },
+            Route::Periods,
             Route::Suspense,
             Route::Awaited,
             Route::StripeEvent { id: text() },

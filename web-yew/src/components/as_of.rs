@@ -12,17 +12,20 @@ enum Moment {
     Now,
     Instant,
     Position,
+    Month,
 }
 
 impl Moment {
-    const ALL: [(Self, &'static str, &'static str); 3] = [
+    const ALL: [(Self, &'static str, &'static str); 4] = [
         (Self::Now, "now", "Now"),
         (Self::Instant, "instant", "At an instant"),
         (Self::Position, "position", "At a position"),
+        (Self::Month, "month", "A closed month"),
     ];
 
     fn of(view: &View) -> Self {
         match view.as_of.as_deref() {
+            _ if view.period.is_some() => Self::Month,
             None => Self::Now,
             Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => Self::Position,
             Some(_) => Self::Instant,
@@ -58,8 +61,8 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
         Callback::from(move |event: Event| {
             let chosen = Moment::named(&event.target_unchecked_into::<HtmlSelectElement>().value());
             moment.set(chosen);
-            if chosen == Moment::Now && view.as_of.is_some() {
-                change.emit(View { as_of: None, ..view.clone() });
+            if chosen == Moment::Now && !view.is_live() {
+                change.emit(View { as_of: None, period: None, ..view.clone() });
             }
         })
     };
@@ -77,13 +80,17 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
         Callback::from(move |event: SubmitEvent| {
             event.prevent_default();
             let text = field.cast::<HtmlInputElement>().map(|field| field.value()).unwrap_or_default();
-            let as_of = match moment {
-                Moment::Now => None,
-                Moment::Instant => instant_of_field(&text),
-                Moment::Position => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            let given = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+            let (as_of, period) = match moment {
+                Moment::Now => (None, None),
+                Moment::Instant => (instant_of_field(&text), None),
+                Moment::Position => (given, None),
+                Moment::Month => (None, given),
             };
-            if moment == Moment::Now || as_of.is_some() {
-                change.emit(View { as_of, ..view.clone() });
+            if moment == Moment::Now || as_of.is_some() || period.is_some() {
+                // A closed month is by effective date, and by no other.
+                let by = if period.is_some() { None } else { view.by.clone() };
+                change.emit(View { as_of, period, by, ..view.clone() });
             }
         })
     };
@@ -96,11 +103,13 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
                 </select>
             </label>
             { moment_field(*moment, &props.view, &field) }
-            <label><span>{ "By" }</span>
-                <select onchange={choose_axis}>
-                    { for Axis::ALL.into_iter().map(|axis| html! { <option value={axis.as_str()} selected={asked == Some(axis)}>{ axis.title() }</option> }) }
-                </select>
-            </label>
+            if *moment != Moment::Month {
+                <label><span>{ "By" }</span>
+                    <select onchange={choose_axis}>
+                        { for Axis::ALL.into_iter().map(|axis| html! { <option value={axis.as_str()} selected={asked == Some(axis)}>{ axis.title() }</option> }) }
+                    </select>
+                </label>
+            }
             if !props.currencies.is_empty() {
                 <label><span>{ "Currency" }</span>
                     <select onchange={choose_currency}>
@@ -116,28 +125,22 @@ pub(crate) fn AsOfPicker(props: &AsOfProps) -> Html {
 }
 
 fn moment_field(moment: Moment, view: &View, field: &NodeRef) -> Html {
-    let as_of = view.as_of.clone().unwrap_or_default();
-    match moment {
-        Moment::Now => html! {},
-        Moment::Instant => {
-            let value = if Moment::of(view) == Moment::Instant { field_of_instant(&as_of) } else { String::new() };
-            html! {
-                <>
-                    <label><span>{ "Instant, UTC" }</span><input ref={field.clone()} type="datetime-local" required=true {value} key="instant" /></label>
-                    <button type="submit" class="primary">{ "Show" }</button>
-                </>
-            }
-        }
-        Moment::Position => {
-            let value = if Moment::of(view) == Moment::Position { as_of } else { String::new() };
-            html! {
-                <>
-                    <label><span>{ "Journal position" }</span>
-                        <input ref={field.clone()} type="text" inputmode="numeric" pattern="[0-9]+" required=true size="9" {value} key="position" />
-                    </label>
-                    <button type="submit" class="primary">{ "Show" }</button>
-                </>
-            }
-        }
+    // What the address says, where it is about the moment that is chosen.
+    let said = if Moment::of(view) == moment { view.as_of.as_ref().or(view.period.as_ref()) } else { None };
+    let said = said.cloned().unwrap_or_default();
+    let (name, kind, pattern, value) = match moment {
+        Moment::Now => return html! {},
+        Moment::Instant => ("Instant, UTC", "datetime-local", None, field_of_instant(&said)),
+        Moment::Position => ("Journal position", "text", Some("[0-9]+"), said),
+        // Some browsers have no field for a month and show one for text.
+        Moment::Month => ("Month", "month", Some("[0-9]{4}-[0-9]{2}"), said),
+    };
+    html! {
+        <>
+            <label><span>{ name }</span>
+                <input ref={field.clone()} type={kind} {pattern} required=true size="9" {value} key={name} />
+            </label>
+            <button type="submit" class="primary">{ "Show" }</button>
+        </>
     }
 }

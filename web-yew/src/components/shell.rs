@@ -19,6 +19,7 @@ fn menu(session: &Session) -> Vec<(Route, Icon, &'static str)> {
     if session.may(Area::Finance) {
         menu.extend([
             (Route::TrialBalance, Icon::Scales, "Trial balance"),
+            (Route::Periods, Icon::Calendar, "Periods"),
             (Route::Suspense, Icon::Question, "Suspense"),
             (Route::Awaited, Icon::Hourglass, "Awaited"),
         ]);

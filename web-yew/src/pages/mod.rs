@@ -6,6 +6,7 @@ pub(crate) mod awaited;
 pub(crate) mod entry;
 pub(crate) mod home;
 pub(crate) mod no_access;
+pub(crate) mod periods;
 pub(crate) mod projection;
 pub(crate) mod projections;
 pub(crate) mod sign_in;

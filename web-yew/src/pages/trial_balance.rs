@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use fanledger_gateway_api::{AccountTurnover, CurrencyBalances, TrialBalance};
+use fanledger_gateway_api::{AccountTurnover, Closing, CurrencyBalances, TrialBalance};
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
 use crate::as_of::View;
 use crate::components::as_of::AsOfPicker;
 use crate::components::table::{self, Group, figures, words};
-use crate::components::{Link, account_name, empty, heading, loading, money, problem, stale};
+use crate::components::{Link, account_name, empty, fact, facts, heading, loading, moment, money, problem, stale};
 use crate::hooks::{page::use_advance, use_query, use_title, use_view};
 use crate::routes::Route;
 use crate::text;
@@ -28,8 +28,10 @@ const ROOTS: [(&str, &str); 5] = [
 /// The page.
 #[component]
 pub(crate) fn TrialBalancePage() -> Html {
-    use_title("Trial balance");
     let (view, change) = use_view();
+    use_title(
+        &view.period.as_ref().map_or_else(|| "Trial balance".to_owned(), |period| format!("Trial balance of {period}")),
+    );
     let query = use_query::<TrialBalance>(Some(view.asked_at("/api/v1/ledger/trial-balance")));
     let refresh = query.refresh.clone();
     use_advance(view.is_live(), refresh.reform(|()| None));
@@ -76,8 +78,14 @@ pub(crate) fn TrialBalanceTables(props: &TablesProps) -> Html {
     let filter = use_state(String::new);
     let all = use_state(|| false);
     let balance = &props.balance;
+    let closing = balance.closing.as_ref().map(closing);
     if balance.currencies.is_empty() {
-        return empty("The ledger is empty.", html! { "Balances appear with the first webhook." });
+        return match closing {
+            Some(closing) => {
+                html! { <>{ closing }{ empty("Nothing was booked by then.", html! { "The month was closed with nothing in it." }) }</> }
+            }
+            None => empty("The ledger is empty.", html! { "Balances appear with the first webhook." }),
+        };
     }
     let oninput = {
         let filter = filter.clone();
@@ -107,6 +115,7 @@ pub(crate) fn TrialBalanceTables(props: &TablesProps) -> Html {
     };
     html! {
         <>
+            { for closing }
             <div class="toolbar">
                 <label class="search"><span class="hidden">{ "Filter accounts" }</span>
                     <input type="search" placeholder="Filter accounts" {oninput} />
@@ -124,6 +133,22 @@ pub(crate) fn TrialBalanceTables(props: &TablesProps) -> Html {
                 </div>
             }
         </>
+    }
+}
+
+/// What fixes a closed month: to be compared with what somebody else has.
+fn closing(closing: &Closing) -> Html {
+    let which = if closing.close == 1 { String::new() } else { format!(", close {}", closing.close) };
+    html! {
+        <section class="card" aria-labelledby="closing">
+            <h2 id="closing">{ format!("{} is closed", closing.period) }</h2>
+            { facts(vec![
+                fact("Closed", html! { <>{ moment(&closing.closed_at) }{ format!(" by {}{which}", closing.closed_by) }</> }),
+                fact("Journal position", html! { text::count(closing.position) }),
+                fact("Chain there", html! { <code class="digest">{ closing.chain.clone() }</code> }),
+                fact("Digest of the balances", html! { <code class="digest">{ closing.digest.clone() }</code> }),
+            ]) }
+        </section>
     }
 }
 

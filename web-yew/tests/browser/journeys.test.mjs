@@ -374,6 +374,43 @@ test('another role has another menu, and is told so elsewhere', async () => {
   await fan.leave();
 });
 
+/** The books of May are closed, once for all journeys; what `fanledger ledger close` said of it. */
+let closing;
+async function closed() {
+  closing ??= await world.json('ledger', 'close', '2026-05', '--token', await world.token('finance'));
+  return closing.closing;
+}
+
+test('finance sees what is closed, by whom, and what fixes it', async () => {
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  await page.getByRole('link', { name: 'Periods' }).click();
+  await page.getByText('Nothing is closed yet.').waitFor();
+  assert.deepEqual(await finance.violations(), []);
+  // It is there by itself once it is done.
+  const { digest, chain } = await closed();
+  await page.getByText('Open from 2026-06-01 00:00:00 on; 2026-06 can be closed next').waitFor();
+  const row = page.getByRole('row', { name: /^2026-05 closed .*finance:ana/ });
+  await row.getByRole('link', { name: '2026-05' }).click();
+  await page.getByText('As 2026-05 was closed, by effective date').waitFor();
+  const fixed = page.getByRole('region', { name: '2026-05 is closed' });
+  for (const text of [digest, chain, 'by finance:ana']) await fixed.getByText(text).waitFor();
+  assert.equal(await page.getByRole('combobox', { name: 'By' }).count(), 0, 'a closed month is by effective date');
+  // From there to an account as it was then, and back to now.
+  await page.getByRole('link', { name: 'assets:stripe:clearing' }).first().click();
+  await page.waitForURL('**/ledger/accounts/assets:stripe:clearing?period=2026-05&currency=*');
+  await page.getByText('As 2026-05 was closed').waitFor();
+  await finance.settled();
+  assert.deepEqual(await finance.violations(), []);
+  await page.getByRole('combobox', { name: 'As of' }).selectOption('now');
+  await page.getByText('As of now, by effective date').waitFor();
+  await page.getByRole('combobox', { name: 'As of' }).selectOption('month');
+  await page.getByLabel('Month', { exact: true }).fill('2026-05');
+  await page.getByRole('button', { name: 'Show', exact: true }).click();
+  await page.getByText('As 2026-05 was closed').waitFor();
+  await finance.leave();
+});
+
 test('the first load costs no more than it may', async () => {
   const visitor = await world.visitor();
   const devtools = await visitor.context.newCDPSession(visitor.page);
@@ -404,6 +441,7 @@ test('the first load costs no more than it may', async () => {
 test('each page is fit for everybody, on a phone and on a desk, in light and in dark', async (t) => {
   const { account, line } = await traceable();
   const events = (await world.json('ledger', 'entry', line.entry_id)).cause.stripe_events;
+  await closed();
   const reversed = await booked('Interest, taken back');
   const by = ['--token', await world.token('finance')];
   await world.json('ledger', 'reverse', reversed.entry_id, '--reason', 'booked twice', ...by);
@@ -411,6 +449,8 @@ test('each page is fit for everybody, on a phone and on a desk, in light and in 
     finance: [
       '/',
       '/ledger/trial-balance',
+      '/ledger/trial-balance?period=2026-05',
+      '/ledger/periods',
       `/ledger/entries/${reversed.entry_id}`,
       `/ledger/accounts/${account}`,
       `/ledger/entries/${line.entry_id}`,
