@@ -86,6 +86,8 @@ fn area(page: &Route) -> Option<Area> {
         Route::TrialBalance
         | Route::Account { .. }
         | Route::Entry { .. }
+        | Route::Creators
+        | Route::Creator { .. }
         | Route::Periods
         | Route::Suspense
         | Route::Awaited => Some(Area::Finance),
@@ -106,6 +108,8 @@ fn page_of(session: &Session, page: &Route) -> Html {
         Route::TrialBalance => html! { <pages::trial_balance::TrialBalancePage {key} /> },
         Route::Account { account } => html! { <pages::account::AccountPage {key} {account} /> },
         Route::Entry { id } => html! { <pages::entry::EntryPage {key} {id} /> },
+        Route::Creators => html! { <pages::creators::CreatorsPage {key} /> },
+        Route::Creator { creator } => html! { <pages::creator::CreatorPage {key} {creator} /> },
         Route::Periods => html! { <pages::periods::PeriodsPage {key} /> },
         Route::Suspense => html! { <pages::suspense::SuspensePage {key} /> },
         Route::Awaited => html! { <pages::awaited::AwaitedPage {key} /> },

@@ -52,6 +52,12 @@ pub struct View {
     /// One currency; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
+    /// A line of a creator's statement: the entries behind it are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// Of that line only what was paid for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The entry that the reader comes from. For the page alone: the API is never asked with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -155,8 +161,8 @@ mod tests {
         let read: View = serde_urlencoded::from_str("by=occurred&as_of=17").unwrap();
         assert_eq!(read, View { as_of: Some("17".to_owned()), by: Some("occurred".to_owned()), ..View::default() });
         assert!(!read.is_live() && View::default().is_live());
-        let month = View::of_month(Some("2026-10".to_owned()));
-        assert_eq!(month.asked_at("/a"), "/a?period=2026-10");
+        let month = View { line: Some("refunds".to_owned()), ..View::of_month(Some("2026-10".to_owned())) };
+        assert_eq!(month.asked_at("/a"), "/a?period=2026-10&line=refunds");
         assert!(!month.is_live());
     }
 

@@ -33,6 +33,13 @@ pub enum Route {
         /// Its id.
         id: String,
     },
+    /// What each creator has.
+    Creators,
+    /// One creator's statement, and the entries behind it.
+    Creator {
+        /// `crt_…`.
+        creator: String,
+    },
     /// What was closed.
     Periods,
     /// Money that waits for its meaning.
@@ -65,6 +72,8 @@ impl Route {
             ["ledger", "trial-balance"] => Some(Self::TrialBalance),
             ["ledger", "accounts", account] => decoded(account).map(|account| Self::Account { account }),
             ["ledger", "entries", id] => decoded(id).map(|id| Self::Entry { id }),
+            ["ledger", "creators"] => Some(Self::Creators),
+            ["ledger", "creators", creator] => decoded(creator).map(|creator| Self::Creator { creator }),
             ["ledger", "periods"] => Some(Self::Periods),
             ["ledger", "suspense"] => Some(Self::Suspense),
             ["ledger", "awaited"] => Some(Self::Awaited),
@@ -90,6 +99,8 @@ impl Routable for Route {
             Self::TrialBalance => "/ledger/trial-balance".to_owned(),
             Self::Account { account } => format!("/ledger/accounts/{}", segment(account)),
             Self::Entry { id } => format!("/ledger/entries/{}", segment(id)),
+            Self::Creators => "/ledger/creators".to_owned(),
+            Self::Creator { creator } => format!("/ledger/creators/{}", segment(creator)),
             Self::Periods => "/ledger/periods".to_owned(),
             Self::Suspense => "/ledger/suspense".to_owned(),
             Self::Awaited => "/ledger/awaited".to_owned(),
@@ -125,6 +136,8 @@ mod tests {
             Route::TrialBalance,
             Route::Account { account: text() },
             Route::Entry { id: text() },
+            Route::Creators,
+            Route::Creator { creator: text() },
             Route::Periods,
             Route::Suspense,
             Route::Awaited,

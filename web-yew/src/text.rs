@@ -24,6 +24,11 @@ pub fn counted(n: u64, one: &str) -> String {
     format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// `1 entry`, `2 entries`.
+pub fn counted_entries(n: u64) -> String {
+    if n == 1 { "1 entry".to_owned() } else { format!("{} entries", count(n)) }
+}
+
 /// An amount with its currency's decimals; as minor units, and said so, where the currency is unknown. Exact at any size.
 pub fn amount(minor: i128, currency: &str) -> String {
     let Ok(known) = currency.parse::<Currency>() else { return format!("{minor} (minor units)") };
@@ -47,6 +52,13 @@ pub fn instant(rfc3339: &str) -> String {
         (Some(date), Some(time)) if rfc3339.is_ascii() => format!("{date} {time}"),
         _ => rfc3339.to_owned(),
     }
+}
+
+/// The month so many months after one, `2026-12` after `2026-11`; none where that is no month.
+pub fn month_after(month: &str, months: i32) -> Option<String> {
+    let (year, number) = month.split_once('-').filter(|_| month.len() == 7)?;
+    let since_0 = year.parse::<i32>().ok()? * 12 + number.parse::<i32>().ok()? - 1 + months;
+    Some(format!("{:04}-{:02}", since_0.div_euclid(12), since_0.rem_euclid(12) + 1))
 }
 
 /// A lag or a time left, in seconds, as people say it: `0.4 s`, `12 s`, `3 min`, `2 h`.
@@ -156,9 +168,20 @@ mod tests {
             (counted(1, "event"), counted(1_234_567, "event")),
             ("1 event".to_owned(), "1,234,567 events".to_owned())
         );
+        assert_eq!((counted_entries(1), counted_entries(2)), ("1 entry".to_owned(), "2 entries".to_owned()));
         let said = [0.0, 0.44, 9.0, 42.0, 300.0, 9000.0].map(seconds);
         assert_eq!(said, ["0 s", "0.4 s", "9.0 s", "42 s", "5 min", "2 h"]);
         assert_eq!(sentence(&words("catching_up")), "Catching up");
+    }
+
+    #[test]
+    fn months_follow_one_another() {
+        assert_eq!(month_after("2026-11", 1).as_deref(), Some("2026-12"));
+        assert_eq!(month_after("2026-12", 1).as_deref(), Some("2027-01"));
+        assert_eq!(month_after("2026-01", -1).as_deref(), Some("2025-12"));
+        for other in ["", "2026", "2026-1", "26-10-10", "2026-1x"] {
+            assert_eq!(month_after(other, 1), None, "{other}");
+        }
     }
 
     #[test]

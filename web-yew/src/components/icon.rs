@@ -6,6 +6,7 @@ use yew::prelude::*;
 pub(crate) enum Icon {
     Home,
     Scales,
+    People,
     Calendar,
     Question,
     Hourglass,
@@ -22,6 +23,7 @@ pub(crate) fn view(icon: Icon) -> Html {
     let path = match icon {
         Icon::Home => "M3 11 12 4l9 7M6 9.5V20h12V9.5M10 20v-6h4v6",
         Icon::Scales => "M12 4v16M7 20h10M5 7h14M5 7l-3 7a3.2 3.2 0 0 0 6 0zM19 7l-3 7a3.2 3.2 0 0 0 6 0z",
+        Icon::People => "M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM4 21c0-4 3-6.5 8-6.5s8 2.5 8 6.5",
         Icon::Calendar => "M4 6h16v14H4zM4 10.5h16M8 3v4M16 3v4M9 15.5l2 2 4-4",
         Icon::Question => {
             "M9 9a3 3 0 1 1 4.2 2.7c-.8.4-1.2 1-1.2 1.8v.5M12 17.5v.1M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z"

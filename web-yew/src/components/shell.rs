@@ -19,6 +19,7 @@ fn menu(session: &Session) -> Vec<(Route, Icon, &'static str)> {
     if session.may(Area::Finance) {
         menu.extend([
             (Route::TrialBalance, Icon::Scales, "Trial balance"),
+            (Route::Creators, Icon::People, "Creators"),
             (Route::Periods, Icon::Calendar, "Periods"),
             (Route::Suspense, Icon::Question, "Suspense"),
             (Route::Awaited, Icon::Hourglass, "Awaited"),
@@ -34,6 +35,7 @@ fn menu(session: &Session) -> Vec<(Route, Icon, &'static str)> {
 fn is_under(page: &Route, entry: &Route) -> bool {
     let menu_of = match page {
         Route::Account { .. } | Route::Entry { .. } | Route::StripeEvent { .. } => &Route::TrialBalance,
+        Route::Creator { .. } => &Route::Creators,
         Route::Projection { .. } => &Route::Projections,
         other => other,
     };

@@ -3,6 +3,8 @@
 pub(crate) mod account;
 pub(crate) mod attribution;
 pub(crate) mod awaited;
+pub(crate) mod creator;
+pub(crate) mod creators;
 pub(crate) mod entry;
 pub(crate) mod home;
 pub(crate) mod no_access;

@@ -77,7 +77,10 @@ fn status(item: &InboxItem) -> Html {
 fn envelope(item: &InboxItem) -> Html {
     let mut said = vec![
         fact("What became of it", status(item)),
-        fact("Led to", html! { format!("{}, {}", text::counted(item.facts, "fact"), entries(item.entries)) }),
+        fact(
+            "Led to",
+            html! { format!("{}, {}", text::counted(item.facts, "fact"), text::counted_entries(item.entries)) },
+        ),
         fact(
             "Object",
             item.object
@@ -118,10 +121,6 @@ fn openings(openings: &[Opening]) -> Html {
             { table::plain(html! { "Who read its body" }, &columns, rows.collect()) }
         </section>
     }
-}
-
-fn entries(n: u64) -> String {
-    if n == 1 { "1 entry".to_owned() } else { format!("{} entries", text::count(n)) }
 }
 
 #[derive(Clone, PartialEq, Properties)]

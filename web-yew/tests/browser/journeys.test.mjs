@@ -381,6 +381,58 @@ async function closed() {
   return closing.closing;
 }
 
+test('finance goes from a creator to the entries behind a figure, and they add up to it', async () => {
+  const finance = await world.signedIn('finance');
+  const { page } = finance;
+  await page.getByRole('link', { name: 'Creators' }).click();
+  const [balance] = (await world.json('ledger', 'creators')).filter(({ creator }) => creator === 'crt_basalt');
+  const row = page.getByRole('row', { name: 'crt_basalt USD' });
+  const written = (minor) => (minor / 100).toLocaleString('en', { minimumFractionDigits: 2 });
+  const buckets = ['pending', 'available', 'held', 'balance'].map((bucket) => written(balance[`${bucket}_minor`]));
+  assert.deepEqual(await row.locator('.money').allInnerTexts(), buckets);
+  await row.getByRole('link').click();
+  await finance.heading('crt_basalt').waitFor();
+  await page.getByText('Statement from the beginning until now').waitFor();
+  await page.getByLabel('Month', { exact: true }).fill('2026-09');
+  await page.waitForURL('**/ledger/creators/crt_basalt?period=2026-09');
+  await page.getByText('Statement of 2026-09').waitFor();
+  const table = page.getByRole('region', { name: 'Statement in USD' });
+  const [statement] = (await world.json('ledger', 'statement', 'crt_basalt', '--period', '2026-09')).currencies;
+  assert.equal(await table.getByRole('row', { name: 'Opening balance' }).getByRole('link').innerText(), written(statement.opening_minor));
+  await table.getByRole('row', { name: `Closing balance ${written(statement.closing_minor)} USD` }).waitFor();
+  for (const { line, amount_minor, entries } of statement.lines.filter(({ entries }) => entries > 0)) {
+    const name = `${line[0].toUpperCase()}${line.slice(1).replace('_', ' ')}`;
+    const figure = table.getByRole('row', { name, exact: false }).first().getByRole('link');
+    assert.equal(await figure.innerText(), written(amount_minor), line);
+    await figure.click();
+    await page.getByRole('heading', { name: `Entries behind: ${line.replace('_', ' ')}, USD` }).waitFor();
+    await page.waitForFunction(() => document.activeElement?.id === 'entries');
+    await page.getByText(`${entries} line${entries === 1 ? '' : 's'}, that is all.`).waitFor();
+    const amounts = await page.getByRole('region', { name: 'Entries' }).locator('td[data-label="Amount"] .money').allInnerTexts();
+    const sum = amounts.reduce((sum, text) => sum + Math.round(Number(text.split(/\s/)[0].replaceAll(',', '')) * 100), 0);
+    assert.equal(sum, amount_minor, line);
+  }
+  assert.deepEqual(await finance.violations(), []);
+  // Of what was paid for one kind, and on to an entry and back.
+  await table.getByRole('row', { name: 'tip' }).first().getByRole('link').click();
+  await page.getByRole('heading', { name: 'Entries behind: sales, tip, USD' }).waitFor();
+  await finance.settled();
+  await page.getByRole('region', { name: 'Entries' }).getByRole('link').first().click();
+  await page.getByText('What led to it').waitFor();
+  await page.goBack();
+  await page.getByRole('heading', { name: 'Entries behind: sales, tip, USD' }).waitFor();
+  // Where the money is: the account as of the month's end.
+  const [bucket] = ['available', 'pending'].filter((bucket) => statement.closing[`${bucket}_minor`] !== 0);
+  await table.getByRole('row', { name: bucket }).getByRole('link').click();
+  await finance.heading(`liabilities:creators:crt_basalt:${bucket}`).waitFor();
+  const side = statement.closing[`${bucket}_minor`] < 0 ? 'debit' : 'credit';
+  await page.getByRole('link', { name: `USD ${written(Math.abs(statement.closing[`${bucket}_minor`]))} ${side}` }).waitFor();
+  await finance.open('/ledger/creators/crt_nobody');
+  await page.getByRole('alert').waitFor();
+  finance.errors = finance.errors.filter((error) => !error.includes('404'));
+  await finance.leave();
+});
+
 test('finance sees what is closed, by whom, and what fixes it', async () => {
   const finance = await world.signedIn('finance');
   const { page } = finance;
@@ -450,6 +502,8 @@ test('each page is fit for everybody, on a phone and on a desk, in light and in 
       '/',
       '/ledger/trial-balance',
       '/ledger/trial-balance?period=2026-05',
+      '/ledger/creators',
+      '/ledger/creators/crt_basalt?period=2026-09&line=sales&currency=usd',
       '/ledger/periods',
       `/ledger/entries/${reversed.entry_id}`,
       `/ledger/accounts/${account}`,
