@@ -249,6 +249,48 @@ async fn a_balance_transaction_embedded_and_then_listed_counts_once() {
     assert_eq!(trial.get(&("assets:stripe:clearing".to_owned(), "usd".to_owned())), Some(&-700), "{trial:?}");
 }
 
+/// Listed first, it stands with its refund; the charge's event then embeds it, links the refund, and has it taken over. Whatever
+/// else is under way in the batch, the refund gives up first: between the two a balance may lack it, and never has it twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_satellite_gives_up_before_its_owner_takes_over() {
+    const OBJECTS: usize = 24;
+    let transaction = |n: usize| {
+        serde_json::json!({
+            "id": format!("txn_{n}"), "object": "balance_transaction", "amount": -1383, "fee": 0, "net": -1383,
+            "currency": "usd", "created": 1_790_400_000, "available_on": 1_790_400_000, "type": "payment_failure_refund",
+            "reporting_category": "charge_failure", "source": format!("pyr_{n}"), "fee_details": [],
+        })
+    };
+    let listed: Vec<_> = (0..OBJECTS).map(transaction).collect();
+    let mut pipeline = Pipeline::start(Some(&listed)).await;
+    operations::sync(&pipeline.executor, pipeline.api.as_deref().unwrap(), None, |_| {}).await.unwrap();
+    pipeline.settle().await;
+    for n in 0..OBJECTS {
+        let event = serde_json::json!({
+            "id": format!("evt_{n}"), "object": "event", "type": "charge.failed", "created": 1_790_400_000, "livemode": false,
+            "data": {"object": {
+                "id": format!("py_{n}"), "object": "charge", "amount": 1299, "amount_captured": 1299, "currency": "usd",
+                "created": 1_790_000_000, "captured": true, "paid": false, "status": "failed", "balance_transaction": null,
+                "failure_balance_transaction": transaction(n), "metadata": {},
+            }},
+        });
+        pipeline.receive(&event).await.unwrap();
+    }
+    pipeline.settle().await;
+    let events = pipeline.events().await;
+    for n in 0..OBJECTS {
+        let position = |stream: &str, is_it: &dyn Fn(&Event) -> bool| {
+            let found = events.iter().find(|(recorded, event)| recorded.stream.aggregate_id == stream && is_it(event));
+            found.map(|(recorded, _)| recorded.position)
+        };
+        let listed = position(&format!("pyr_{n}"), &|event| matches!(event, Event::BalanceTransactionObserved(_)));
+        let given_up = position(&format!("pyr_{n}"), &|event| matches!(event, Event::StripeObjectsLinked(_)));
+        let taken_over = position(&format!("py_{n}"), &|event| matches!(event, Event::BalanceTransactionObserved(_)));
+        assert!(listed.is_some() && listed < given_up, "{listed:?} {given_up:?}");
+        assert!(taken_over.is_some() && given_up < taken_over, "{n}: given up {given_up:?}, taken over {taken_over:?}");
+    }
+}
+
 /// A charge names the balance transaction of its failure; in Stripe's list the same one has a `pyr_…` as its source.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balance_transaction_named_by_one_object_and_of_another_counts_once_in_any_order() {

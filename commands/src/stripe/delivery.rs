@@ -61,6 +61,12 @@ const fn has_own_books(kind: StripeKind) -> bool {
     }
 }
 
+/// Whether what it learns goes to the object that it belongs to, once that is known. A prefix that is not known is taken for a
+/// balance transaction's.
+pub(crate) const fn is_dependent(kind: StripeKind) -> bool {
+    kind.is_satellite() || matches!(kind, StripeKind::BalanceTransaction | StripeKind::Other)
+}
+
 /// The object, where it is one whose books are another's, once it is known whose: what its stream holds is to be handed on then.
 pub(crate) fn satellite_of(stream: &StreamId) -> Option<StripeId> {
     let streams =

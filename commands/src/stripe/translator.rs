@@ -27,7 +27,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::executor::{ExecuteError, Executed, Executor, STRIPE_EVENT};
 use crate::store::{JournalStore, Store};
-use crate::stripe::delivery::{Delivery, of_translation, satellite_of};
+use crate::stripe::delivery::{Delivery, is_dependent, of_translation, satellite_of};
 use crate::stripe::graph::{self, BatchGraph, Graph, GraphError, Said};
 use crate::stripe::{TRANSLATOR_ACTOR, acted_by, caused_by};
 use crate::vault::{Bodies, Vault, VaultError, WrappedKeys};
@@ -86,7 +86,26 @@ impl Task {
             Self::NotTranslated(fact) => &fact.id,
         }
     }
+
+    /// The links by which a satellite gives its money up, and what else there is to do, for after them.
+    fn parted(self) -> (Option<Self>, Option<Self>) {
+        let Self::Deliver { delivery: Delivery { object, facts }, cause, metadata } = self else {
+            return (None, Some(self));
+        };
+        let is_dependent = is_dependent(object.kind());
+        let (links, rest): (Vec<Event>, Vec<Event>) =
+            facts.into_iter().partition(|fact| is_dependent && matches!(fact, Event::StripeObjectsLinked(_)));
+        let deliver = |facts: Vec<Event>| {
+            let delivery = Delivery { object: object.clone(), facts };
+            Self::Deliver { delivery, cause: cause.clone(), metadata: metadata.clone() }
+        };
+        let some = |facts: Vec<Event>| (!facts.is_empty()).then(|| deliver(facts));
+        (some(links), some(rest))
+    }
 }
+
+/// What is to be done, by object.
+type Queues = BTreeMap<StripeId, Vec<(Task, Span)>>;
 
 /// What a raw event comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +186,7 @@ impl<S: Store, V: Bodies> Translator<S, V> {
             Effects::Muted => None,
         };
         graph.expect(&events.iter().flat_map(|(_, event)| about(event)).collect::<Vec<_>>()).await.map_err(of_graph)?;
-        let mut queues: BTreeMap<StripeId, Vec<(Task, Span)>> = BTreeMap::new();
+        let (mut links, mut others) = (Queues::new(), Queues::new());
         for (recorded, event) in &events {
             let mut tasks = self.tasks(event, keys.as_ref(), graph).await.map_err(|error| match error {
                 StepError::Graph(error) => of_graph(error),
@@ -179,12 +198,24 @@ impl<S: Store, V: Bodies> Translator<S, V> {
             }
             let span = if tasks.is_empty() { Span::none() } else { translate_span(recorded) };
             for task in tasks {
-                queues.entry(task.object().clone()).or_default().push((task, span.clone()));
+                let (link, other) = task.parted();
+                for (queues, part) in [(&mut links, link), (&mut others, other)] {
+                    let Some(task) = part else { continue };
+                    queues.entry(task.object().clone()).or_default().push((task, span.clone()));
+                }
             }
         }
         if effects == Effects::Muted {
             return Ok(());
         }
+        // Objects are under way at once, so an owner might be through with what a satellite held before the satellite has given
+        // it up, and it would count twice meanwhile. So all links of the batch are written before anything else is.
+        self.perform_all(links).await?;
+        self.perform_all(others).await
+    }
+
+    /// Those of one object one after the other, objects at once.
+    async fn perform_all(&self, queues: Queues) -> Result<(), ApplyError> {
         stream::iter(queues.into_values().map(Ok::<_, ExecuteError>))
             .try_for_each_concurrent(CONCURRENCY, |tasks| async {
                 stream::iter(tasks).map(Ok).try_for_each(|(task, span)| self.perform(task).instrument(span)).await
