@@ -1,5 +1,7 @@
 //! A run: proposed, then approved or cancelled; approved, then finished, and stopped before that where somebody says so.
 
+use std::collections::BTreeMap;
+
 use crate::account::{Account, Bucket};
 use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, Side, check_postings};
 use crate::event::Event;
@@ -215,11 +217,8 @@ impl PayoutRun {
         if now.as_unix_micros().saturating_sub(proposed.at.as_unix_micros()) > PROPOSAL_DAYS * DAY_MICROS {
             return Err(PayoutRunError::Stale { run });
         }
-        if let Some(line) = proposed.lines.iter().find(|line| !is_covered(line, &proposed.recoveries, payables)) {
-            return Err(PayoutRunError::Overtaken { run, creator: line.creator.clone() });
-        }
-        if let Some(recovery) = proposed.recoveries.iter().find(|recovery| !is_recoverable(recovery, payables)) {
-            return Err(PayoutRunError::Overtaken { run, creator: recovery.creator.clone() });
+        if let Some(creator) = overtaken(proposed, payables) {
+            return Err(PayoutRunError::Overtaken { run, creator: creator.clone() });
         }
         let approved = self.sequence + 1;
         let mut events: Vec<Event> = vec![PayoutRunApproved { run, at: now, by }.into()];
@@ -286,32 +285,44 @@ impl PayoutRun {
     }
 }
 
-/// Whether the books still hold what a line sends and what is recovered of the same creator, and the account is still theirs.
-fn is_covered(line: &PayoutLine, recoveries: &[PayoutRecovery], payables: &[Payable]) -> bool {
-    let key = (&line.creator, line.money.currency());
-    let recovered: i128 = recoveries
-        .iter()
-        .filter(|recovery| (&recovery.creator, recovery.money.currency()) == key)
-        .map(|recovery| i128::from(recovery.money.minor()))
-        .sum();
-    let Some(payable) = payables.iter().find(|payable| (&payable.creator, payable.currency) == key) else {
-        return false;
+/// The first creator of whom the books no longer hold what the run moves. There are as many payables as creators with something
+/// available, so each is looked up, not looked for.
+fn overtaken<'a>(proposed: &'a PayoutRunProposed, payables: &[Payable]) -> Option<&'a CreatorId> {
+    let payables: BTreeMap<_, _> =
+        payables.iter().map(|payable| ((&payable.creator, payable.currency), payable)).collect();
+    let mut recovered: BTreeMap<_, i128> = BTreeMap::new();
+    for recovery in &proposed.recoveries {
+        let key = (&recovery.creator, recovery.money.currency());
+        *recovered.entry(key).or_default() += i128::from(recovery.money.minor());
+    }
+    let is_covered = |line: &&PayoutLine| {
+        let key = (&line.creator, line.money.currency());
+        let recovered = recovered.get(&key).copied().unwrap_or_default();
+        payables.get(&key).is_some_and(|payable| is_covered(line, recovered, payable))
     };
+    let is_recoverable = |recovery: &&PayoutRecovery| match recovery.recovery {
+        // A claim only says what is owed.
+        Recovery::Claimed => true,
+        Recovery::Recovered => {
+            let key = (&recovery.creator, recovery.money.currency());
+            payables.get(&key).is_some_and(|payable| is_recoverable(recovery, payable))
+        }
+    };
+    let line = proposed.lines.iter().find(|line| !is_covered(line)).map(|line| &line.creator);
+    let recovery = || proposed.recoveries.iter().find(|it| !is_recoverable(it)).map(|it| &it.creator);
+    line.or_else(recovery)
+}
+
+/// Whether the books still hold what a line sends and what is recovered of the same creator, and the account is still theirs.
+fn is_covered(line: &PayoutLine, recovered: i128, payable: &Payable) -> bool {
     let is_theirs = matches!(payable.accounts.as_slice(), [account] if account.id == line.destination);
     is_theirs && i128::from(line.money.minor()) + recovered <= payable.available + payable.pending.min(0)
 }
 
-/// Whether what is recovered is still owed, and still there to recover it from; a claim only says what is owed.
-fn is_recoverable(recovery: &PayoutRecovery, payables: &[Payable]) -> bool {
+/// Whether what is recovered is still owed, and still there to recover it from.
+fn is_recoverable(recovery: &PayoutRecovery, payable: &Payable) -> bool {
     let amount = i128::from(recovery.money.minor());
-    match recovery.recovery {
-        Recovery::Claimed => true,
-        Recovery::Recovered => payables.iter().any(|payable| {
-            (&payable.creator, payable.currency) == (&recovery.creator, recovery.money.currency())
-                && payable.receivable >= amount
-                && payable.available >= amount
-        }),
-    }
+    payable.receivable >= amount && payable.available >= amount
 }
 
 /// The entry of one claim or recovery. All of a run occur at one instant, so each is named by its own sequence.
