@@ -261,6 +261,14 @@ impl Found {
         Ok(found)
     }
 
+    /// The same in a load, whose accounts are as many as there are creators: what is remembered of the pages before has a bound.
+    fn of_page<'a>(accounts: &mut Accounts, entries: impl Iterator<Item = Payload<'a>>) -> Result<Self, ApplyError> {
+        if accounts.keys.is_large() {
+            *accounts = Accounts::default();
+        }
+        Self::read(accounts, entries)
+    }
+
     fn add(&mut self, accounts: &mut Accounts, payload: &Payload<'_>) -> Result<(), EntryError> {
         let entry: Entry<'_> = payload.read()?;
         let mut moved: BTreeMap<Owned, Has> = BTreeMap::new();
@@ -354,7 +362,7 @@ struct Loading {
 
 impl Loading {
     async fn advance(&mut self, page: Option<Page>, connection: &mut PgConnection) -> Result<(), ApplyError> {
-        let read = |accounts: &mut Accounts, page: &Page| Found::read(accounts, page.events().map(Payload::from));
+        let read = |accounts: &mut Accounts, page: &Page| Found::of_page(accounts, page.events().map(Payload::from));
         if let Some(found) = self.ahead.next(page, read).await? {
             found.write(connection).await?;
         }
@@ -370,5 +378,21 @@ impl Loader for Loading {
 
     async fn flush(&mut self, connection: &mut PgConnection) -> Result<(), ApplyError> {
         self.advance(None, connection).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::made;
+
+    #[test]
+    fn what_a_load_remembers_of_accounts_has_a_bound() {
+        let mut known = Accounts::default();
+        let first: Vec<String> = (0..made::CREATORS).map(made::entry_of).collect();
+        Found::of_page(&mut known, made::payloads(&first)).unwrap();
+        assert_eq!(known.owners.len(), 2 * made::CREATORS);
+        Found::of_page(&mut known, made::payloads(&[made::entry_of(made::CREATORS)])).unwrap();
+        assert_eq!(known.owners.len(), 2, "what was met before is forgotten");
     }
 }

@@ -123,6 +123,9 @@ pub(crate) enum PostingError {
     Amount(i64),
 }
 
+/// So many accounts in memory hold some 100 MB where each has an open segment (`balances`), and a tenth of it elsewhere.
+pub(crate) const ACCOUNTS_MAX: usize = 80_000;
+
 /// Accounts, each in one currency, numbered as they come. An account's text is checked when it is met for the first time; that
 /// of the thousands that follow need not be.
 #[derive(Default)]
@@ -155,8 +158,47 @@ impl Keys {
         Ok(number)
     }
 
+    /// Whether it is time to begin anew. What was met before is then checked once more, and has another number.
+    pub const fn is_large(&self) -> bool {
+        self.names.len() > ACCOUNTS_MAX
+    }
+
     /// Account and currency by their numbers, as the ledger writes them.
     pub fn names(&self) -> &[(String, String)] {
         &self.names
+    }
+}
+
+/// For the tests of what is read in a load.
+#[cfg(test)]
+pub(crate) mod made {
+    use super::{ACCOUNTS_MAX, ENTRY_POSTED, Payload};
+    use fanledger_journal::event::Position;
+
+    /// So many creators have more accounts, two each, than are to be remembered.
+    pub(crate) const CREATORS: usize = ACCOUNTS_MAX / 2 + 1;
+
+    /// The bytes of an entry between two accounts of a creator.
+    pub(crate) fn entry_of(creator: usize) -> String {
+        let posting = |part: &str, side: &str| {
+            let account = format!("liabilities:creators:crt_{creator}:{part}");
+            serde_json::json!({"account": account, "side": side, "minor": 1, "currency": "usd"})
+        };
+        let at = "2026-01-01T00:00:00Z";
+        serde_json::json!({
+            "entry_id": format!("ch_{creator}:1:x"), "cause": {"object": "ch_1", "facts": []}, "description": ENTRY_POSTED,
+            "occurred_at": at, "effective_at": at, "postings": [posting("pending", "debit"), posting("available", "credit")],
+        })
+        .to_string()
+    }
+
+    /// As a page hands it over.
+    pub(crate) fn payloads(entries: &[String]) -> impl Iterator<Item = Payload<'_>> {
+        entries.iter().map(|entry| Payload {
+            position: Position::new(1),
+            recorded_micros: 0,
+            version: "1",
+            bytes: entry.as_bytes(),
+        })
     }
 }

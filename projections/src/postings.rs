@@ -141,6 +141,14 @@ fn lines<'a>(keys: &mut Keys, entries: impl Iterator<Item = Payload<'a>>) -> Res
     Ok(rows)
 }
 
+/// The same in a load, whose accounts are as many as there are creators: what is remembered of the pages before has a bound.
+fn lines_of_page<'a>(keys: &mut Keys, entries: impl Iterator<Item = Payload<'a>>) -> Result<Rows, ApplyError> {
+    if keys.is_large() {
+        *keys = Keys::default();
+    }
+    lines(keys, entries)
+}
+
 fn push(rows: &mut Rows, keys: &mut Keys, payload: &Payload<'_>) -> Result<(), EntryError> {
     let entry: Entry<'_> = payload.read()?;
     let entry_id: EntryId = entry.entry_id.parse()?;
@@ -181,7 +189,7 @@ struct Loading {
 
 impl Loading {
     async fn advance(&mut self, page: Option<Page>, connection: &mut PgConnection) -> Result<(), ApplyError> {
-        let read = |keys: &mut Keys, page: &Page| lines(keys, page.events().map(Payload::from));
+        let read = |keys: &mut Keys, page: &Page| lines_of_page(keys, page.events().map(Payload::from));
         if let Some(mut rows) = self.ahead.next(page, read).await? {
             rows.write(TABLE, connection).await?;
         }
@@ -197,5 +205,21 @@ impl Loader for Loading {
 
     async fn flush(&mut self, connection: &mut PgConnection) -> Result<(), ApplyError> {
         self.advance(None, connection).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::made;
+
+    #[test]
+    fn what_a_load_remembers_of_accounts_has_a_bound() {
+        let mut known = Keys::default();
+        let first: Vec<String> = (0..made::CREATORS).map(made::entry_of).collect();
+        lines_of_page(&mut known, made::payloads(&first)).unwrap();
+        assert_eq!(known.names().len(), 2 * made::CREATORS);
+        lines_of_page(&mut known, made::payloads(&[made::entry_of(made::CREATORS)])).unwrap();
+        assert_eq!(known.names().len(), 2, "what was met before is forgotten");
     }
 }

@@ -8,10 +8,7 @@ use fanledger_journal::runner::ApplyError;
 use serde::Deserialize;
 
 use super::FANOUT;
-use crate::decode::{Keys, Move, Payload, PostingError};
-
-/// So many accounts in memory hold some 100 MB, with an open segment each.
-const ACCOUNTS_MAX: usize = 80_000;
+use crate::decode::{ACCOUNTS_MAX, Keys, Move, Payload, PostingError};
 
 /// What of an entry moves balances, borrowed from its bytes.
 #[derive(Deserialize)]
