@@ -269,7 +269,8 @@ pub enum NotTranslatedReason {
     Undecodable,
     /// An object that cannot be read: a missing amount, an unknown currency. Raised.
     Untranslatable,
-    /// Of a type that we use, with nothing in it that matters.
+    /// Of a type that we use, with nothing in it that matters. It also takes an earlier refusal back: translating again
+    /// (`stripe retranslate`) appends it where nothing was refused any more.
     NoFacts,
     /// The body's key was destroyed.
     Erased,
