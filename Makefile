@@ -75,6 +75,13 @@ properties: cargo ## the property tests at their full counts (make test runs few
 	@$(FULL) PROPTEST_CASES=10000 cargo xtask test --show -p fanledger-domain -p fanledger-journal -p fanledger-commands \
 		--lib --test ledgered --test generated --test append --test verify --test faults
 
+# Of each: bodies, envelopes and objects of webhooks, signature headers, checkpoints, proofs, lists to reconcile with.
+FUZZ_CASES ?= 100000
+fuzz: cargo ## hostile input for everything that reads what strangers send, FUZZ_CASES=100000 of each kind (make test runs 256)
+	@PROPTEST_CASES=$(FUZZ_CASES) cargo xtask test -p fanledger-domain -p fanledger --lib --test stripe --test hostile -- \
+		hostile_ never_panics decodable_is survives_a_cut any_bytes any_mutation
+	@echo "$(FUZZ_CASES) cases of each of these"
+
 simulate: build ## ten thousand seeds of the simulator (make test plays 200)
 	@$(RELEASE) simulate --seeds 0..10000
 
