@@ -30,6 +30,15 @@ SATELLITES = {
     "stripe_fee_refund",
     "stripe_balance_transaction",
 }
+POSTING = SATELLITES | {
+    "stripe_charge",
+    "stripe_transfer",
+    "stripe_payout",
+    "stripe_application_fee",
+    "stripe_topup",
+    "manual_entry",
+    "payout_run",
+}
 CLEARING = "assets:stripe:clearing"
 # Where several hold at one position, the first of these is told.
 KINDS = ["gap", "content", "order", "chain", "head", "balance"]
@@ -298,6 +307,10 @@ class Books:
         is_satellite = stream[0] in SATELLITES
         try:
             payload = json.loads(event["payload"])
+            if kind == "EntryPosted" and stream[0] not in POSTING:
+                raise Refused(f"{kind} is in {'/'.join(stream)}, where nothing posts")
+            if kind in ("PeriodClosed", "PeriodReopened") and stream != ("period", "platform"):
+                raise Refused(f"{kind} is in {'/'.join(stream)}, where nothing closes")
             if kind == "EntryPosted":
                 self.entry(stream, payload)
                 return payload["entry_id"]

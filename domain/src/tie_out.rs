@@ -3,6 +3,7 @@
 //! - Every entry balances.
 //! - Per currency, `assets:stripe:clearing` = Σ `net` of the balance transactions seen.
 //! - Each balance transaction counts in one stream.
+//! - Entries are in streams of objects that post, and closes in that of the book.
 //! - After a close, nothing is booked into what was closed.
 //!
 //! A small object (a refund, a dispute) that turns out to belong to another gives its balance transactions up and the other takes
@@ -19,11 +20,15 @@ use serde::Deserialize;
 use crate::account::Account;
 use crate::books::Books as _;
 use crate::books::balance_transaction::OwnBalanceTransaction;
+use crate::books::charge::Charge;
+use crate::books::platform::{ApplicationFee, Payout, Topup, Transfer};
 use crate::books::satellite::{Dispute, FeeRefund, Refund, SatelliteKind as _, TransferReversal};
 use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Side, check_postings};
 use crate::event::{DecodeError, Event};
 use crate::id::StripeId;
+use crate::manual_entry::ManualEntry;
 use crate::money::{Currency, MoneyError};
+use crate::payout_run::run::PayoutRun;
 use crate::period::Period;
 use crate::time::Timestamp;
 
@@ -57,6 +62,14 @@ pub enum TieOutError {
         /// The balance transaction.
         transaction: String,
         /// The second stream that it counts in.
+        stream: String,
+    },
+    /// An event that moves the books is in a stream that does not.
+    #[error("{event_type} is in {stream}, where nothing posts or closes")]
+    Misplaced {
+        /// The event's type.
+        event_type: &'static str,
+        /// The stream.
         stream: String,
     },
     /// A stream's clearing is not what its balance transactions say.
@@ -126,6 +139,22 @@ pub struct ClearingTotal {
 
 /// [`Account::StripeClearing`] as it is written.
 const CLEARING: &str = "assets:stripe:clearing";
+
+/// The types of the streams that entries are in.
+const POSTING: [&str; 12] = [
+    Charge::STREAM,
+    Refund::STREAM,
+    Dispute::STREAM,
+    Transfer::STREAM,
+    TransferReversal::STREAM,
+    Payout::STREAM,
+    ApplicationFee::STREAM,
+    FeeRefund::STREAM,
+    Topup::STREAM,
+    OwnBalanceTransaction::STREAM,
+    ManualEntry::STREAM,
+    PayoutRun::STREAM,
+];
 
 const SATELLITES: [&str; 5] =
     [Refund::STREAM, Dispute::STREAM, TransferReversal::STREAM, FeeRefund::STREAM, OwnBalanceTransaction::STREAM];
@@ -199,6 +228,10 @@ fn digest_of(name: &str) -> u128 {
     half(0) << 64 | half(1)
 }
 
+fn misplaced(event_type: &'static str, stream: &str) -> TieOutError {
+    TieOutError::Misplaced { event_type, stream: stream.to_owned() }
+}
+
 fn is_satellite(stream: &str) -> bool {
     stream.split_once('/').is_some_and(|(stream_type, _)| SATELLITES.contains(&stream_type))
 }
@@ -223,6 +256,9 @@ impl TieOut {
             self.event(&stream_name(), &event, position)?;
             return Ok(None);
         }
+        if !POSTING.contains(&stream.0) {
+            return Err(misplaced(EntryPosted::TYPE, &stream_name()));
+        }
         let entry: EntryLines<'a> = serde_json::from_str(payload).map_err(|source| DecodeError::Payload {
             event_type: EntryPosted::TYPE,
             event_version: "1",
@@ -242,6 +278,9 @@ impl TieOut {
     pub fn event(&mut self, stream: &str, event: &Event, position: u64) -> Result<(), TieOutError> {
         match event {
             Event::EntryPosted(entry) => {
+                if !stream.split_once('/').is_some_and(|(stream_type, _)| POSTING.contains(&stream_type)) {
+                    return Err(misplaced(EntryPosted::TYPE, stream));
+                }
                 check_postings(&entry.postings).map_err(|reason| TieOutError::Entry {
                     entry_id: entry.entry_id.to_string(),
                     reason: reason.to_string(),
@@ -286,7 +325,12 @@ impl TieOut {
                     }
                 }
             }
-            Event::PeriodClosed(_) | Event::PeriodReopened(_) => self.period.evolve(event),
+            Event::PeriodClosed(_) | Event::PeriodReopened(_) => {
+                if stream.split_once('/') != Some((Period::STREAM, Period::BOOK)) {
+                    return Err(misplaced(event.type_name(), stream));
+                }
+                self.period.evolve(event);
+            }
             Event::StripeObjectsLinked(_)
             | Event::StripeEventReceived(_)
             | Event::StripeEventBodyDiffered(_)

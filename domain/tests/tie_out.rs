@@ -88,7 +88,9 @@ fn end(events: &[(&str, Event)]) -> Result<Vec<ClearingTotal>, (u64, TieOutError
 
 #[test]
 fn an_entry_is_judged_by_what_is_recorded_of_it() {
-    let judge = |payload: &str| TieOut::default().recorded(("a", "b"), ("EntryPosted", "1"), payload, 1).map(|_| ());
+    let judge = |payload: &str| {
+        TieOut::default().recorded(("stripe_charge", "b"), ("EntryPosted", "1"), payload, 1).map(|_| ())
+    };
     let entry = |postings: &str| format!(r#"{{"other": [1e400], "entry_id": "a\u002db", "postings": [{postings}]}}"#);
     let line = |account: &str, side: &str, minor: &str, currency: &str| {
         format!(r#"{{"account": "{account}", "side": "{side}", "minor": {minor}, "currency": "{currency}"}}"#)
@@ -112,7 +114,7 @@ fn an_entry_is_judged_by_what_is_recorded_of_it() {
     }
     assert!(judge(&entry(&line("a:b", "debit", "1", "usd"))).is_err(), "one posting");
     assert!(judge(r#"{"entry_id": "a"}"#).is_err() && judge("[]").is_err() && judge("{").is_err());
-    assert!(TieOut::default().recorded(("a", "b"), ("EntryPosted", "2"), &entry(&pair("1")), 1).is_err());
+    assert!(TieOut::default().recorded(("stripe_charge", "b"), ("EntryPosted", "2"), &entry(&pair("1")), 1).is_err());
 }
 
 /// Where the first stream stands that does not tie out, and by how much clearing is too high.
@@ -124,7 +126,8 @@ fn fault(events: &[(&str, Event)]) -> (u64, String, i128) {
             other @ (TieOutError::Decode(_)
             | TieOutError::Entry { .. }
             | TieOutError::ClosedPeriod { .. }
-            | TieOutError::CountedTwice { .. }),
+            | TieOutError::CountedTwice { .. }
+            | TieOutError::Misplaced { .. }),
         ) => {
             panic!("at {position}: {other}")
         }
@@ -178,6 +181,20 @@ fn an_entry_that_is_booked_into_a_closed_period_is_found_at_its_position() {
     end(&[closed("2026-02"), reopened("2026-02"), entry()]).unwrap();
     let found = end(&[closed("2026-02"), closed("2026-03"), reopened("2026-03"), entry()]).unwrap_err();
     assert!(matches!(&found, (4, TieOutError::ClosedPeriod { .. })), "{found:?}");
+}
+
+#[test]
+fn what_moves_the_books_is_in_a_stream_that_does() {
+    let entry = posted(("assets:bank", 1), ("income:other", 1));
+    let found = end(&[("projection_skip/nobody", entry.clone())]).unwrap_err();
+    assert!(matches!(found, (1, TieOutError::Misplaced { event_type: "EntryPosted", .. })), "{found:?}");
+    end(&[("manual_entry/mne_1", entry)]).unwrap();
+    let period: Month = "2026-01".parse().unwrap();
+    let close = PeriodClosed { period, first_open: period.end().unwrap(), at: now(), by: "ghost".parse().unwrap() };
+    for stream in ["projection_skip/nobody", "period/other"] {
+        let found = end(&[(stream, close.clone().into())]).unwrap_err();
+        assert!(matches!(found, (1, TieOutError::Misplaced { event_type: "PeriodClosed", .. })), "{found:?}");
+    }
 }
 
 #[test]

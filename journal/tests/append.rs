@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use fanledger_journal::append::{AppendError, Guard, IdempotencyKey, Outcome};
+use fanledger_journal::database::Role;
 use fanledger_journal::digest::{self, Content};
 use fanledger_journal::event::{ChainDigest, NewEvent, Position, StreamId};
 use fanledger_journal::writer::{Writer, WriterOptions};
@@ -379,6 +380,22 @@ async fn names_and_payloads_of_another_form_are_refused() {
     assert_eq!(journal.writer.append(base).await.unwrap(), at(1, 1));
 }
 
+/// The right is per stream type: without this, whoever may skip could book.
+#[tokio::test]
+async fn an_operator_appends_skips_and_no_event_of_another_kind() {
+    let journal = Journal::start().await;
+    let pool = journal.pool(Role::Operator).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let of_type = |event_type: &str| {
+        ONE.replacen("stripe_event", "projection_skip", 1).replace("'{A}'", &format!("'{{{event_type}}}'"))
+    };
+    for other in ["EntryPosted", "PeriodClosed", "A"] {
+        let refused = code(by_hand(&mut connection, "clock_timestamp()", &of_type(other)).await);
+        assert!(["23514", "FL006"].contains(&refused.as_str()), "{other}: {refused}");
+    }
+    by_hand(&mut connection, "clock_timestamp()", &of_type("ProjectionEventSkipped")).await.unwrap();
+}
+
 #[tokio::test]
 async fn the_longest_names_are_taken() {
     let journal = Journal::start().await;
@@ -392,7 +409,8 @@ async fn a_superuser_may_append_what_is_registered_and_nothing_else() {
     let journal = Journal::start().await;
     let mut connection = journal.admin.acquire().await.unwrap();
     let of_type = |aggregate_type: &str| ONE.replacen("stripe_event", aggregate_type, 1);
-    by_hand(&mut connection, "clock_timestamp()", &of_type("projection_skip")).await.unwrap();
+    let skip = of_type("projection_skip").replace("'{A}'", "'{ProjectionEventSkipped}'");
+    by_hand(&mut connection, "clock_timestamp()", &skip).await.unwrap();
     by_hand(&mut connection, "clock_timestamp()", &of_type("stripe_charge")).await.unwrap();
     assert_eq!(code(by_hand(&mut connection, "clock_timestamp()", &of_type("unheard_of")).await), "FL005");
 }
