@@ -54,12 +54,22 @@ fn options() -> ConnectOptions {
 
 async fn connect_with(options: ConnectOptions, url: &str, name: &str) -> Result<Client, ConnectError> {
     let address: ServerAddr = url.parse().map_err(ConnectError::Url)?;
-    // async-nats reads user and password out of a URL and then makes no use of them.
+    // async-nats reads user and password out of a URL and then makes no use of them, but tells its log of the whole URL.
     let options = match (address.username(), address.password()) {
         (Some(user), Some(password)) => options.user_and_password(user.to_owned(), password.to_owned()),
         (Some(_), None) | (None, _) => options,
     };
+    let address = without_credentials(address).map_err(ConnectError::Url)?;
     options.name(name).connect(address).await.map_err(|source| ConnectError::Connect { name: name.to_owned(), source })
+}
+
+/// The same server, with no user and no password.
+fn without_credentials(address: ServerAddr) -> std::io::Result<ServerAddr> {
+    let mut url = address.into_inner();
+    // Only a URL without a host takes neither, and then there is nothing to take away.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    ServerAddr::from_url(url)
 }
 
 /// One link to the server, from its making to its first break.
@@ -130,4 +140,17 @@ pub fn permissions_config(relay_password: &str, reader_password: &str) -> String
         list(RELAY_PUBLISH),
         list(READER_PUBLISH),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_library_may_log_of_the_address_holds_no_secret() {
+        let address: ServerAddr = "nats://relay:s3cret@127.0.0.1:4222".parse().unwrap();
+        let bare = without_credentials(address).unwrap();
+        assert_eq!((bare.host(), bare.port(), bare.username(), bare.password()), ("127.0.0.1", 4222, None, None));
+        assert!(!format!("{bare:?}").contains("s3cret"));
+    }
 }
