@@ -296,9 +296,14 @@ pub(crate) fn problem_of_read(error: ReadError) -> Problem {
     }
 }
 
+/// As a sentence of a problem. What begins with an id keeps it as it is: in capitals it would be another.
 pub(crate) fn sentence(text: &str) -> String {
+    let is_word = text.split(' ').next().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    match letters.next() {
+        Some(first) if is_word => format!("{}{}.", first.to_ascii_uppercase(), letters.as_str()),
+        Some(_) | None => format!("{text}."),
+    }
 }
 
 /// Whether the same question may have an answer in a moment: the connection failed, or the server had no room or no time.

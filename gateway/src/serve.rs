@@ -55,9 +55,10 @@ pub async fn serve(listener: TcpListener, state: GatewayState, shutdown: Cancell
 
 /// Serves `/metrics` alone, on a listener of its own.
 pub async fn serve_metrics(listener: TcpListener, metrics: crate::metrics::Metrics, shutdown: CancellationToken) {
+    // It asks for no token, so idle connections must not keep a scraper out for long.
     let limits = Limits {
-        connections: 16,
-        header_read: Duration::from_secs(10),
+        connections: 64,
+        header_read: Duration::from_secs(3),
         write: Duration::from_secs(10),
         drain: Duration::from_secs(1),
     };

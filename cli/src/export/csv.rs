@@ -117,10 +117,15 @@ impl Format for Csv {
 }
 
 /// A text that no spreadsheet takes for a formula: one that begins like one gets an apostrophe before it, as people type it there
-/// (<https://owasp.org/www-community/attacks/CSV_Injection>). Amounts are ours, and are numbers.
+/// (<https://owasp.org/www-community/attacks/CSV_Injection>). Where a semicolon separates, as in many countries, a part after one
+/// would begin one, too: it becomes a comma. Amounts are ours, and are numbers.
 fn safe(text: &str) -> String {
-    let text = plain(text);
-    let begins_a_formula = text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let begins_one = |part: &str| part.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let mut text = plain(text);
+    if text.split(';').skip(1).any(begins_one) {
+        text = text.replace(';', ",");
+    }
+    let begins_a_formula = begins_one(&text);
     if begins_a_formula { format!("'{text}") } else { text }
 }
 
@@ -136,6 +141,8 @@ mod tests {
             ("\t@SUM(A1)", "' @SUM(A1)"),
             ("-5", "'-5"),
             ("a=b", "a=b"),
+            ("x;=1+1", "x,=1+1"),
+            ("x; y", "x; y"),
             ("two\r\nlines", "two  lines"),
             ("", ""),
         ] {
