@@ -51,10 +51,16 @@ pub enum OpenError {
     /// Its key was destroyed.
     #[error("the body of {0} was erased: its key was destroyed, and nobody can read it any more")]
     Erased(StripeId),
+    /// Its key is gone, and nobody destroyed it.
+    #[error(
+        "the vault has no key for the body of {0}, not even a trace that it was destroyed: it was probably restored to an earlier \
+         time than the journal; restore it from its newest backup, and it opens again"
+    )]
+    KeyMissing(StripeId),
     /// The clock is not one.
     #[error("read the clock")]
     Clock(#[source] TimestampError),
-    /// The vault could not be asked, has lost the body's key, or its own key does not fit.
+    /// The vault could not be asked, or its own key does not fit.
     #[error("open the webhook's body")]
     Vault(#[source] VaultError),
     /// It could not be recorded that it is opened, so it was not.
@@ -158,9 +164,8 @@ impl Finance {
         // Nothing can be shown of a body without its key, so nothing is recorded.
         keys.of(id.as_str()).map_err(|error| match error {
             VaultError::Erased => OpenError::Erased(id.clone()),
-            error @ (VaultError::Missing { .. } | VaultError::Read(_) | VaultError::Open | VaultError::Seal) => {
-                OpenError::Vault(error)
-            }
+            VaultError::Missing { .. } => OpenError::KeyMissing(id.clone()),
+            error @ (VaultError::Read(_) | VaultError::Open | VaultError::Seal) => OpenError::Vault(error),
         })?;
         let at = now().map_err(OpenError::Clock)?;
         let metadata = acted_by(by.as_str());

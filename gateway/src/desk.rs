@@ -40,6 +40,7 @@ impl From<ActRefusal> for Problem {
             ActRefusal::KeyReused(text) => told(Kind::IdempotencyKeyReused, text),
             ActRefusal::LedgerRefused(text) => told(Kind::LedgerRefused, text),
             ActRefusal::Erased(text) => told(Kind::BodyErased, text),
+            ActRefusal::KeyMissing(text) => told(Kind::BodyKeyMissing, text),
             ActRefusal::Unavailable(error) => Self::unavailable(error.as_ref()),
             ActRefusal::Failed(error) => Self::internal(error.as_ref()),
         }
@@ -107,6 +108,7 @@ fn refused_opening(error: OpenError) -> ActRefusal {
         error @ OpenError::Unknown(_) => ActRefusal::Unknown(error.to_string()),
         error @ OpenError::Reason => field("reason", error),
         error @ OpenError::Erased(_) => ActRefusal::Erased(error.to_string()),
+        error @ OpenError::KeyMissing(_) => ActRefusal::KeyMissing(error.to_string()),
         OpenError::Execute(error) => failed(error),
         error @ (OpenError::Clock(_) | OpenError::Vault(_)) => ActRefusal::Failed(Box::new(error)),
     }

@@ -124,7 +124,7 @@ fn refusals(operation_id: &str) -> &'static [Kind] {
         }
         "reject_manual_entry" => &[Kind::NotFound, Kind::AlreadyDecided],
         "reverse_entry" => &[Kind::NotFound, Kind::AlreadyReversed, Kind::NotByHand, Kind::LedgerRefused],
-        "open_stripe_event" => &[Kind::NotFound, Kind::BodyErased],
+        "open_stripe_event" => &[Kind::NotFound, Kind::BodyErased, Kind::BodyKeyMissing],
         "close_period" => &[Kind::PeriodNotEnded, Kind::PeriodNotNext, Kind::PeriodClosedAlready],
         "reopen_period" => &[Kind::SecondPersonNeeded, Kind::PeriodNotLast],
         "propose_payout_run" => &[Kind::PayoutRunOpen, Kind::LedgerRefused, Kind::PositionNotReached],

@@ -179,6 +179,9 @@ pub enum ActRefusal {
     /// What is asked for was destroyed.
     #[error("{0}")]
     Erased(String),
+    /// What is asked for is sealed, and its key is not where it should be: operators must look.
+    #[error("{0}")]
+    KeyMissing(String),
     /// The journal cannot be reached; the act may be asked for again.
     #[error("append to the journal")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),

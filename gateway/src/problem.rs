@@ -72,6 +72,7 @@ kinds! {
     IdempotencyKeyReused UNPROCESSABLE_ENTITY "idempotency-key-reused" "The Idempotency-Key was used with another request.";
     RateLimited TOO_MANY_REQUESTS "rate-limited" "Too many requests.";
     Internal INTERNAL_SERVER_ERROR "internal" "Something failed here.";
+    BodyKeyMissing SERVICE_UNAVAILABLE "body-key-missing" "The vault has lost the key of the webhook's body.";
     Unavailable SERVICE_UNAVAILABLE "unavailable" "Something that this needs cannot be reached.";
     Overloaded SERVICE_UNAVAILABLE "overloaded" "Too much is under way.";
     TimedOut SERVICE_UNAVAILABLE "timed-out" "The answer was not ready in time.";

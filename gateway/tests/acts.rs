@@ -563,6 +563,19 @@ async fn an_erased_webhook_says_so_and_nothing_is_recorded() {
     assert_eq!(desk.events().await, before);
 }
 
+/// Not as an erased one, and not as a failure that says nothing: who asks tells operators, who know what to restore.
+#[tokio::test]
+async fn a_webhook_whose_key_the_vault_has_lost_is_refused_with_what_to_do() {
+    let desk = Desk::new().await;
+    desk.webhook("evt_9").await;
+    sqlx::query("DELETE FROM vault.keys").execute(&desk.app.superuser).await.unwrap();
+    let before = desk.events().await;
+    let answer = desk.post("/stripe-events/evt_9/open", "ada", json!({"reason": "the fan asks"})).await;
+    let detail = answer.problem(503, "body-key-missing")["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("evt_9") && detail.contains("restored to an earlier time"), "{detail}");
+    assert_eq!(desk.events().await, before, "nothing was opened, and nothing says so");
+}
+
 /// Whoever has the key may sign what we would not mint: an act is remembered with an id, or not done.
 #[tokio::test]
 async fn a_subject_that_is_no_id_does_not_act() {
