@@ -10,7 +10,7 @@ use fanledger_domain::event::{Event, StripeEventOpened, StripeEventReceived};
 use fanledger_domain::facts::Attribution;
 use fanledger_domain::id::{StripeId, StripeKind, Subject};
 use fanledger_domain::ledgered::Ledgered;
-use fanledger_domain::period::REASON_CHARS_MAX;
+use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
 use fanledger_domain::time::{Timestamp, TimestampError};
 use fanledger_journal::event::{Metadata, Position, StreamId};
 use fanledger_journal::reader::{ReadError, Reader};
@@ -46,7 +46,7 @@ pub enum OpenError {
     #[error("no webhook {0} was received")]
     Unknown(StripeId),
     /// Reading what a person sent is an act, and is told why.
-    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
     /// Its key was destroyed.
     #[error("the body of {0} was erased: its key was destroyed, and nobody can read it any more")]
@@ -156,7 +156,7 @@ impl Finance {
     /// # Errors
     /// When there is none, it was erased, or it could not be recorded that it is opened.
     pub async fn open(&self, by: Subject, id: &StripeId, reason: String) -> Result<Opened, OpenError> {
-        if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        if !is_reason(&reason) {
             return Err(OpenError::Reason);
         }
         let received = self.received(id).await?.ok_or_else(|| OpenError::Unknown(id.clone()))?;

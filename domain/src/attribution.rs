@@ -9,7 +9,8 @@ use crate::facts::Attribution;
 use crate::id::{CreatorId, StripeId, Subject};
 use crate::ledgered::{LedgerCommand, LedgerError, Ledgered};
 use crate::money::Money;
-use crate::period::{FirstOpen, REASON_CHARS_MAX};
+use crate::period::FirstOpen;
+use crate::reason::{REASON_CHARS_MAX, is_reason};
 use crate::time::Timestamp;
 
 /// Objects whose money may be a creator's.
@@ -69,7 +70,7 @@ pub enum AttributionError {
         creator: CreatorId,
     },
     /// An act is told why.
-    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
     /// The entries would break an invariant.
     #[error("the ledger refused")]
@@ -90,7 +91,7 @@ pub fn decide<B: Attributable>(
     if aggregate.sequence() == 0 {
         return Err(AttributionError::Unknown { object: object.clone() });
     }
-    if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+    if !is_reason(&reason) {
         return Err(AttributionError::Reason);
     }
     let books = aggregate.books();

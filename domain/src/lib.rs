@@ -9,7 +9,7 @@
 //! 5. [`books`]: for each object that moves money, the pure function from the set of known facts to balances.
 //! 6. [`ledgered`]: the aggregate that collects facts and posts the difference (`decide`, `evolve`).
 //! 7. [`source`]: objects that only say whose money it is, and links.
-//! 8. [`attribution`], [`period`], [`manual_entry`], [`payout_run`]: what finance does by hand.
+//! 8. [`attribution`], [`period`], [`manual_entry`], [`payout_run`]: what finance does by hand; [`reason`], what it is told with.
 //!
 //! Invariants:
 //! - Amounts are integers of minor units; sums are i128; nothing wraps.
@@ -34,6 +34,7 @@ pub mod observations;
 pub mod payout_run;
 pub mod period;
 pub mod policy;
+pub mod reason;
 pub mod source;
 pub mod split;
 pub mod stripe;

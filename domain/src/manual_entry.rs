@@ -8,11 +8,11 @@ mod draft;
 use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, check_postings};
 use crate::event::{Event, payload};
 use crate::id::{EntryId, IdError, StripeId, Subject};
-use crate::period::{FirstOpen, REASON_CHARS_MAX};
+use crate::period::FirstOpen;
 use crate::policy::Policy;
+use crate::reason::{REASON_CHARS_MAX, is_reason};
 use crate::time::Timestamp;
 
-use draft::is_said;
 pub use draft::{DESCRIPTION_CHARS_MAX, Draft, DraftFault, DraftText, POSTINGS_MAX, PostingText, ReversalError};
 
 payload! {
@@ -136,7 +136,7 @@ pub enum ManualEntryError {
         id: StripeId,
     },
     /// A refusal is told why.
-    #[error("say why it is rejected, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("say why it is rejected, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
     /// The entry would break an invariant.
     #[error("{id} cannot be posted")]
@@ -262,7 +262,7 @@ impl ManualEntry {
 
     fn reject(&self, id: &StripeId, act: Act, reason: String) -> Result<Vec<Event>, ManualEntryError> {
         self.waiting(id)?;
-        if !is_said(&reason, REASON_CHARS_MAX) {
+        if !is_reason(&reason) {
             return Err(ManualEntryError::Reason);
         }
         Ok(vec![ManualEntryRejected { id: id.clone(), at: act.now, by: act.by, reason }.into()])

@@ -25,7 +25,6 @@ use crate::event::payload;
 use crate::facts::{ConnectedAccountSnapshot, EventStamp};
 use crate::id::{CreatorId, IdError, StripeId, Subject};
 use crate::money::Money;
-use crate::period::REASON_CHARS_MAX;
 use crate::time::Timestamp;
 
 /// The number of a run; as text, `por_1`.
@@ -93,11 +92,6 @@ impl From<PayoutRunId> for String {
     fn from(id: PayoutRunId) -> Self {
         id.to_string()
     }
-}
-
-/// Whether a reason says something, and no more than a sentence or two.
-pub(crate) fn is_reason(reason: &str) -> bool {
-    !reason.trim().is_empty() && reason.chars().count() <= REASON_CHARS_MAX
 }
 
 payload! {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, payload};
 use crate::id::Subject;
+use crate::reason::{REASON_CHARS_MAX, is_reason};
 use crate::time::{Timestamp, TimestampError};
 
 /// A calendar month in UTC; as text, `2026-10`.
@@ -207,7 +208,7 @@ pub enum PeriodError {
         by: Subject,
     },
     /// An act against the rule is told why.
-    #[error("say why it is reopened, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("say why it is reopened, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
     /// The calendar ends.
     #[error("{period} is outside the years in which books are kept")]
@@ -219,9 +220,6 @@ pub enum PeriodError {
         source: TimestampError,
     },
 }
-
-/// A reason is a sentence or two.
-pub const REASON_CHARS_MAX: usize = 500;
 
 /// The periods of the one book.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -291,7 +289,7 @@ impl Period {
             }
             last => return Err(PeriodError::NotLast { period, last: last.map(|(last, _)| *last) }),
         }
-        if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        if !is_reason(&reason) {
             return Err(PeriodError::Reason);
         }
         // The first close also closed what was before its month.

@@ -2,9 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fanledger_domain::event::Event;
-use fanledger_domain::period::{
-    FirstOpen, Month, Period, PeriodClosed, PeriodCommand, PeriodError, PeriodReopened, REASON_CHARS_MAX,
-};
+use fanledger_domain::period::{FirstOpen, Month, Period, PeriodClosed, PeriodCommand, PeriodError, PeriodReopened};
+use fanledger_domain::reason::REASON_CHARS_MAX;
 use fanledger_domain::time::Timestamp;
 use proptest::prelude::*;
 
@@ -134,7 +133,7 @@ fn a_reopening_that_is_not_one_is_refused() {
     }
     let nothing = PeriodError::NotLast { period: month("2026-10"), last: None };
     assert_eq!(refused(&Period::default(), reopen("2026-10", "ada")), nothing);
-    for reason in [String::new(), " \n".to_owned(), "x".repeat(REASON_CHARS_MAX + 1)] {
+    for reason in [String::new(), " \n".to_owned(), "two\nlines".to_owned(), "x".repeat(REASON_CHARS_MAX + 1)] {
         let command = PeriodCommand::Reopen { period: month("2026-10"), by: "ada".parse().unwrap(), reason };
         assert_eq!(refused(&period, command), PeriodError::Reason);
     }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use axum::extract::{FromRequest, Request};
+use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
 use serde_json::{Map, Value};
 
 use crate::ops::control::fields;
@@ -118,11 +119,13 @@ pub(crate) fn parsed<T: FromStr<Err: ToString>>(value: &Value) -> Result<T, Stri
 
 /// Why something is done.
 pub(crate) fn reason(value: &Value) -> Result<String, String> {
-    const CHARS_MAX: usize = fanledger_domain::period::REASON_CHARS_MAX;
     let reason = text(value)?;
     let reason = reason.trim();
-    let is_said = (1..=CHARS_MAX).contains(&reason.chars().count()) && !reason.chars().any(char::is_control);
-    if is_said { Ok(reason.to_owned()) } else { Err(format!("expected why, in 1 to {CHARS_MAX} characters")) }
+    if is_reason(reason) {
+        Ok(reason.to_owned())
+    } else {
+        Err(format!("expected why, in 1 to {REASON_CHARS_MAX} characters on one line"))
+    }
 }
 
 /// The digits of an amount of minor units: a text, or an integer for clients that need no more than JSON's numbers hold.

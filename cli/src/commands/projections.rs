@@ -8,6 +8,7 @@ mod show;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
 use fanledger_journal::database::{self, Role};
 use fanledger_journal::event::Position;
 use fanledger_journal::generation::{RebuildError, RetireError, RollbackError};
@@ -105,8 +106,18 @@ pub struct SkipArgs {
     #[arg(long)]
     position: u64,
     /// Why; it is kept in the journal for good, so name no person.
-    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_parser = parse_reason)]
     reason: String,
+}
+
+/// As the operators' API takes it.
+fn parse_reason(text: &str) -> Result<String, String> {
+    let reason = text.trim();
+    if is_reason(reason) {
+        Ok(reason.to_owned())
+    } else {
+        Err(format!("expected why, in 1 to {REASON_CHARS_MAX} characters on one line"))
+    }
 }
 
 /// Why an operator's command could not be carried out.
@@ -315,4 +326,17 @@ async fn skip(args: SkipArgs, pool: &PgPool, settings: &Settings, output: Output
         output.line(format_args!("It has halted; `fanledger projections resume {name}` lets it go on."))?;
     }
     Ok(Outcome::Fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skip_is_told_why_as_over_http() {
+        assert_eq!(parse_reason(" typed by hand "), Ok("typed by hand".to_owned()));
+        for bad in ["", "  ", "two\nlines", "\u{1b}[2J", &"x".repeat(REASON_CHARS_MAX + 1)] {
+            assert!(parse_reason(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -6,8 +6,8 @@ use crate::account::{Account, AccountError};
 use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Posting, Side};
 use crate::id::{EntryId, IdError, StripeId};
 use crate::money::{Currency, Money, MoneyError};
-use crate::period::REASON_CHARS_MAX;
 use crate::policy::Policy;
+use crate::reason::{REASON_CHARS_MAX, is_line, is_reason};
 use crate::time::{Timestamp, TimestampError};
 
 /// A description is a line.
@@ -63,7 +63,7 @@ pub enum DraftFault {
     #[error("expected one line of 1 to {DESCRIPTION_CHARS_MAX} characters")]
     Description,
     /// No reason.
-    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
     /// Not a time.
     #[error("{0}")]
@@ -168,11 +168,6 @@ const fn follows_stripe(account: &Account) -> bool {
     matches!(account, Account::StripeClearing | Account::StripeUnconfirmed)
 }
 
-/// Whether there is a line of at most so many characters.
-pub(super) fn is_said(text: &str, chars_max: usize) -> bool {
-    !text.trim().is_empty() && text.chars().count() <= chars_max && !text.chars().any(char::is_control)
-}
-
 /// Whether some line moves money that waits.
 fn moves_suspense(postings: &[Posting]) -> bool {
     postings.iter().any(|posting| matches!(posting.account, Account::Suspense(_)))
@@ -228,10 +223,10 @@ impl DraftText {
     /// Everything that is wrong with it, at once.
     pub fn parse(self, now: Timestamp) -> Result<Draft, Vec<DraftFault>> {
         let mut faults = Vec::new();
-        if !is_said(&self.description, DESCRIPTION_CHARS_MAX) {
+        if !is_line(&self.description, DESCRIPTION_CHARS_MAX) {
             faults.push(DraftFault::Description);
         }
-        if !is_said(&self.reason, REASON_CHARS_MAX) {
+        if !is_reason(&self.reason) {
             faults.push(DraftFault::Reason);
         }
         let occurred_at = self.occurred_at.parse::<Timestamp>();
@@ -316,7 +311,7 @@ impl Draft {
         }
         let occurred_at = occurred_at.unwrap_or(now);
         let mut faults = Vec::new();
-        if !is_said(&reason, REASON_CHARS_MAX) {
+        if !is_reason(&reason) {
             faults.push(DraftFault::Reason);
         }
         faults.extend(occurred_fault(occurred_at, now));

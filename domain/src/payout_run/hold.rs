@@ -2,8 +2,8 @@
 
 use crate::event::Event;
 use crate::id::{CreatorId, Subject};
-use crate::payout_run::{CreatorPayoutsHeld, CreatorPayoutsResumed, is_reason};
-use crate::period::REASON_CHARS_MAX;
+use crate::payout_run::{CreatorPayoutsHeld, CreatorPayoutsResumed};
+use crate::reason::{REASON_CHARS_MAX, is_reason};
 use crate::time::Timestamp;
 
 /// What finance says about a creator's payouts.
@@ -31,7 +31,7 @@ pub enum HoldError {
         creator: CreatorId,
     },
     /// An act is told why.
-    #[error("say why, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("say why, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
 }
 

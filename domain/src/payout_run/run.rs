@@ -9,9 +9,10 @@ use crate::id::{CreatorId, EntryId, IdError, StripeId, Subject};
 use crate::payout_run::proposal::{Payable, Proposal};
 use crate::payout_run::{
     PayoutLine, PayoutRecovery, PayoutRunApproved, PayoutRunCanceled, PayoutRunFinished, PayoutRunId,
-    PayoutRunProposed, PayoutRunStopped, Recovery, is_reason,
+    PayoutRunProposed, PayoutRunStopped, Recovery,
 };
-use crate::period::{FirstOpen, REASON_CHARS_MAX};
+use crate::period::FirstOpen;
+use crate::reason::{REASON_CHARS_MAX, is_reason};
 use crate::time::Timestamp;
 
 /// How long a proposal may be approved. After it the books have moved on too far: cancel it and propose anew.
@@ -108,7 +109,7 @@ pub enum PayoutRunError {
         creator: CreatorId,
     },
     /// A cancellation is told why.
-    #[error("say why, in 1 to {REASON_CHARS_MAX} characters")]
+    #[error("say why, in 1 to {REASON_CHARS_MAX} characters on one line")]
     Reason,
     /// A claim or recovery cannot be posted.
     #[error("what payout run {run} recovers cannot be posted")]
