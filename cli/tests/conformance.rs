@@ -196,7 +196,7 @@ async fn events_that_we_did_not_write_end_in_the_same_books_in_any_order() {
     let system = System::start().await;
     assert_eq!(
         system.send(events.clone(), 0, None).await,
-        Counts { sent: count, accepted: count, duplicate: 0, refused: 0 }
+        Counts { sent: count, accepted: count, duplicate: 0, conflict: 0, refused: 0 }
     );
     let inbox = read::inbox(&system.pool, &InboxFilter::default(), None, 10_000).await.unwrap().value.items;
     assert_eq!(inbox.len() as u64, count, "each event is stored once");
@@ -216,7 +216,7 @@ async fn events_that_we_did_not_write_end_in_the_same_books_in_any_order() {
     let head = system.head().await;
     assert_eq!(
         system.send(events.clone(), 0, None).await,
-        Counts { sent: count, accepted: 0, duplicate: count, refused: 0 }
+        Counts { sent: count, accepted: 0, duplicate: count, conflict: 0, refused: 0 }
     );
     assert_eq!(system.head().await, head, "sent again, they change nothing");
 
@@ -235,7 +235,7 @@ async fn events_that_we_did_not_write_end_in_the_same_books_in_any_order() {
     for seed in 0..seeds {
         let system = System::start().await;
         let counts = system.send(events.clone(), 2, Some(seed)).await;
-        assert_eq!(counts, Counts { sent: 3 * count, accepted: count, duplicate: 2 * count, refused: 0 });
+        assert_eq!(counts, Counts { sent: 3 * count, accepted: count, duplicate: 2 * count, conflict: 0, refused: 0 });
         assert_eq!(system.end_state(&instants).await, expected, "order of seed {seed}");
         system.check_books().await;
         system.stop().await;

@@ -118,7 +118,19 @@ async fn from_an_empty_directory_to_balanced_books_and_back_after_a_kill() {
     let replayed = machine.json(&format!("stripe replay {file} --shuffle --seed 3"), 0);
     assert_eq!((&replayed["sent"], &replayed["refused"]), (&count.into(), &0.into()));
     let again = machine.json(&format!("stripe replay {file} --duplicate 1"), 0);
-    assert_eq!((&again["accepted"], &again["duplicate"]), (&0.into(), &(2 * count).into()));
+    assert_eq!(
+        (&again["accepted"], &again["duplicate"], &again["conflict"]),
+        (&0.into(), &(2 * count).into(), &0.into())
+    );
+    // Another body under an id that is known is not stored, and no success.
+    let mut other = history.events[0].clone();
+    other["created"] = Value::from(other["created"].as_i64().unwrap() + 1);
+    let other = machine.file("other.jsonl", &other.to_string());
+    let conflict = machine.json(&format!("stripe replay {other}"), 1);
+    assert_eq!(
+        (&conflict["duplicate"], &conflict["conflict"], &conflict["refused"]),
+        (&0.into(), &1.into(), &0.into())
+    );
     wait_until_read(&machine);
     let balance = machine.json("ledger trial-balance", 0);
     for currency in balance["currencies"].as_array().unwrap() {

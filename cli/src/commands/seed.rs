@@ -109,17 +109,17 @@ pub async fn run(args: SeedArgs, settings: &Settings, output: Output) -> Result<
     bar.finish_and_clear();
     let pool = database::connect(&settings.database_url_for(Role::Operator)?, 1).await?;
     let position = wait_until_read(&pool, report.position, output).await?;
-    let Counts { sent, accepted, duplicate, refused } = report.counts;
+    let Counts { sent, accepted, duplicate, conflict, refused } = report.counts;
     if output.is_json() {
         output.json(&Seeded { counts: report.counts, position })?;
     } else {
         output.line(format_args!(
-            "Seeded: {sent} webhooks sent, {accepted} accepted, {duplicate} duplicate, {refused} refused; \
+            "Seeded: {sent} webhooks sent, {accepted} accepted, {duplicate} duplicate, {conflict} conflict, {refused} refused; \
              everything is read up to position {position}."
         ))?;
     }
     replay::show_refusals(&report);
-    Ok(if refused == 0 { Outcome::Fine } else { Outcome::CheckFailed })
+    Ok(if report.counts.is_all_stored() { Outcome::Fine } else { Outcome::CheckFailed })
 }
 
 async fn teach(stripe_api_base: &str, transactions: &[serde_json::Value]) -> Result<(), SeedError> {

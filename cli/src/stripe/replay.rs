@@ -25,8 +25,10 @@ pub struct Counts {
     pub sent: u64,
     /// Stored for the first time.
     pub accepted: u64,
-    /// Known already.
+    /// Known already, with the same body.
     pub duplicate: u64,
+    /// The event's id is known with another body: what was sent was not stored.
+    pub conflict: u64,
     /// Answered with anything but 2xx.
     pub refused: u64,
 }
@@ -49,6 +51,8 @@ pub struct Report {
     pub counts: Counts,
     /// The first few.
     pub refusals: Vec<Refusal>,
+    /// The first few that are known with another body, and the position of what is known.
+    pub conflicts: Vec<(String, u64)>,
     /// The highest position that was answered.
     pub position: u64,
 }
@@ -151,15 +155,25 @@ pub async fn send(
     Ok(total)
 }
 
+impl Counts {
+    /// Whether everything that was sent is stored, now or before.
+    pub const fn is_all_stored(&self) -> bool {
+        self.refused == 0 && self.conflict == 0
+    }
+}
+
 impl Report {
     fn add(&mut self, other: Self) {
         self.counts.sent += other.counts.sent;
         self.counts.accepted += other.counts.accepted;
         self.counts.duplicate += other.counts.duplicate;
+        self.counts.conflict += other.counts.conflict;
         self.counts.refused += other.counts.refused;
         self.position = self.position.max(other.position);
         let room = REFUSALS_KEPT.saturating_sub(self.refusals.len());
         self.refusals.extend(other.refusals.into_iter().take(room));
+        let room = REFUSALS_KEPT.saturating_sub(self.conflicts.len());
+        self.conflicts.extend(other.conflicts.into_iter().take(room));
     }
 }
 
@@ -171,8 +185,13 @@ pub fn signing_secret(settings: &Settings) -> Result<Secret, KeyError> {
     settings.webhook_secrets()?.into_iter().next().ok_or(KeyError::Refused { setting: "STRIPE_WEBHOOK_SECRETS" })
 }
 
-/// Names the first refusals on standard error.
+/// Names the first refusals and conflicts on standard error.
 pub fn show_refusals(report: &Report) {
+    for (origin, position) in &report.conflicts {
+        eprintln!(
+            "conflict: {origin}: its id is known with another body, at position {position}; this one was not stored"
+        );
+    }
     for Refusal { origin, status, answer } in &report.refusals {
         eprintln!("refused: {origin}: {status} {answer}");
     }
@@ -191,6 +210,8 @@ struct Worker {
 struct Received {
     position: u64,
     duplicate: bool,
+    #[serde(default)]
+    conflict: bool,
 }
 
 impl Worker {
@@ -232,7 +253,12 @@ impl Worker {
         match serde_json::from_slice::<Received>(&body) {
             Ok(received) if status.is_success() => {
                 report.position = report.position.max(received.position);
-                if received.duplicate {
+                if received.conflict {
+                    report.counts.conflict += 1;
+                    if report.conflicts.len() < REFUSALS_KEPT {
+                        report.conflicts.push((event.origin.clone(), received.position));
+                    }
+                } else if received.duplicate {
                     report.counts.duplicate += 1;
                 } else {
                     report.counts.accepted += 1;

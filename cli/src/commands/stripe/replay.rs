@@ -73,14 +73,16 @@ pub(super) async fn run(args: ReplayArgs, settings: &Settings, output: Output) -
     let report = replay::send(deliveries, &options, move || ticking.inc(1)).await;
     bar.finish_and_clear();
     let report = report?;
-    let Counts { sent, accepted, duplicate, refused } = report.counts;
+    let Counts { sent, accepted, duplicate, conflict, refused } = report.counts;
     if output.is_json() {
         output.json(&report.counts)?;
     } else {
-        output.line(format_args!("{sent} sent: {accepted} accepted, {duplicate} duplicate, {refused} refused"))?;
+        output.line(format_args!(
+            "{sent} sent: {accepted} accepted, {duplicate} duplicate, {conflict} conflict, {refused} refused"
+        ))?;
     }
     replay::show_refusals(&report);
-    Ok(if refused == 0 { Outcome::Fine } else { Outcome::CheckFailed })
+    Ok(if report.counts.is_all_stored() { Outcome::Fine } else { Outcome::CheckFailed })
 }
 
 fn with_fresh_ids(events: &[EventBody], seed: u64) -> Result<Vec<EventBody>, Failure> {
