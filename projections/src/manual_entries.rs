@@ -20,7 +20,8 @@ pub struct ManualEntries;
 
 const CREATE: &str = r#"
 -- `position` is the proposal's. A reversal that was rejected may be proposed again: then the row is of the later proposal.
--- `decided_*` are the second person's, or whose who said no.
+-- `decided_*` are the second person's, or whose who said no. `rejected_*` and the reason are of the last rejection, which stays
+-- when it is proposed again.
 CREATE TABLE manual_entries (
     id               text COLLATE "C" PRIMARY KEY,
     position         bigint NOT NULL,
@@ -36,6 +37,8 @@ CREATE TABLE manual_entries (
     proposed_by      text NOT NULL,
     decided_at       timestamptz,
     decided_by       text,
+    rejected_at      timestamptz,
+    rejected_by      text,
     rejection_reason text,
     entry_id         text COLLATE "C"
 );
@@ -54,7 +57,7 @@ impl Projection for ManualEntries {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn schema(&self) -> Schema {
@@ -122,7 +125,7 @@ async fn propose(
              reason = excluded.reason, occurred_at = excluded.occurred_at, reverses = excluded.reverses,
              postings = excluded.postings, needs_approval = excluded.needs_approval, proposed_at = excluded.proposed_at,
              proposed_by = excluded.proposed_by, entry_id = excluded.entry_id, decided_at = NULL, decided_by = NULL,
-             rejection_reason = NULL, clears = excluded.clears",
+             clears = excluded.clears",
     )
     .bind(proposed.id.as_str())
     .bind(recorded.position.as_i64())
@@ -169,7 +172,8 @@ async fn approve(
 
 async fn reject(rejected: &ManualEntryRejected, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE manual_entries SET state = 'rejected', decided_at = $2, decided_by = $3, rejection_reason = $4
+        "UPDATE manual_entries SET state = 'rejected', decided_at = $2, decided_by = $3, rejected_at = $2, rejected_by = $3,
+             rejection_reason = $4
          WHERE id = $1",
     )
     .bind(rejected.id.as_str())

@@ -156,8 +156,14 @@ pub struct ManualEntry<M = Minor> {
     pub decided_at: Option<String>,
     /// Who did.
     pub decided_by: Option<String>,
-    /// Why it was rejected.
+    /// Why it was rejected; of a reversal that was proposed again, why it was the last time.
     pub rejection_reason: Option<String>,
+    /// When it was rejected, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rejected_at: Option<String>,
+    /// Who rejected it, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rejected_by: Option<String>,
     /// The entry, once it is posted.
     pub entry_id: Option<String>,
     /// Where the journal holds the proposal.

@@ -54,6 +54,7 @@ async fn find<M: From<i128>>(
                 m.postings::text AS postings, m.needs_approval::boolean AS needs_approval,
                 m.proposed_at::timestamptz AS proposed_at, m.proposed_by::text AS proposed_by,
                 m.decided_at::timestamptz AS decided_at, m.decided_by::text AS decided_by,
+                m.rejected_at::timestamptz AS rejected_at, m.rejected_by::text AS rejected_by,
                 m.rejection_reason::text AS rejection_reason, m.entry_id::text AS entry_id, m.position::bigint AS position
          FROM read.positions AS p
          LEFT JOIN LATERAL (
@@ -101,6 +102,8 @@ fn item<M: From<i128>>(row: &PgRow) -> Result<Option<ManualEntry<M>>, sqlx::Erro
         decided_at: optional_time(row, "decided_at")?.map(|at| at.to_string()),
         decided_by: row.try_get("decided_by")?,
         rejection_reason: row.try_get("rejection_reason")?,
+        rejected_at: optional_time(row, "rejected_at")?.map(|at| at.to_string()),
+        rejected_by: row.try_get("rejected_by")?,
         entry_id: row.try_get("entry_id")?,
         position: unsigned(row, "position")?,
     }))

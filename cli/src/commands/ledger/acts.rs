@@ -282,9 +282,15 @@ pub(super) async fn manual_entries(
         ("moves", Align::Right),
         ("by", Align::Left),
         ("decided by", Align::Left),
+        ("last refusal", Align::Left),
         ("description", Align::Left),
     ];
     list(output, &items, "Finance has booked nothing by hand.", &columns, |item| {
+        // Who said no is shown with it, also once it is proposed again.
+        let rejected = item
+            .rejected_by
+            .as_ref()
+            .map(|by| format!("rejected by {by}: {}", item.rejection_reason.as_deref().unwrap_or_default()));
         vec![
             item.proposed_at.clone(),
             item.id.clone(),
@@ -292,6 +298,7 @@ pub(super) async fn manual_entries(
             moved(item),
             item.proposed_by.clone(),
             item.decided_by.clone().unwrap_or_default(),
+            rejected.unwrap_or_default(),
             item.description.clone(),
         ]
     })
