@@ -86,7 +86,11 @@ fn refused_entry(error: ManualEntriesError) -> ActRefusal {
                 ManualEntryError::SamePerson { .. } => ActRefusal::SecondPersonNeeded(text),
                 ManualEntryError::Posted { .. } | ManualEntryError::Rejected { .. } => ActRefusal::AlreadyDecided(text),
                 ManualEntryError::Other { .. } => ActRefusal::KeyReused(text),
-                ManualEntryError::ReversedAlready { .. } => ActRefusal::AlreadyReversed(text),
+                // The stream's refusal is the same while the first reversal waits, when the entry still stands.
+                ManualEntryError::ReversedAlready { entry_id, id } => ActRefusal::AlreadyReversed(format!(
+                    "{id} takes {entry_id} back already, or will once it is approved: an entry is taken back once, and by another \
+                     only after that one was rejected"
+                )),
                 ManualEntryError::Reason => field("reason", text),
                 ManualEntryError::Entry { .. } | ManualEntryError::EntryId { .. } => {
                     ActRefusal::LedgerRefused(fanledger_commands::with_causes(&refused))

@@ -491,7 +491,10 @@ async fn a_reversal_above_the_limit_waits_and_gives_way_once_rejected() {
     let proposed = desk.post(&path, "ada", json!({"reason": "wrong"})).await.json();
     assert_eq!(proposed["state"], "proposed");
     let reversal = proposed["id"].as_str().unwrap();
-    desk.post(&path, "grace", json!({"reason": "wrong"})).await.problem(409, "already-reversed");
+    let waits = desk.post(&path, "grace", json!({"reason": "wrong"})).await.problem(409, "already-reversed");
+    assert!(waits["detail"].as_str().unwrap().contains("once it is approved"), "it stands still: {waits}");
+    let stands = desk.get(&format!("/entries/{}", posted["entry_id"].as_str().unwrap())).await;
+    assert_eq!((&stands["reversed_by"], &stands["reversal_state"]), (&proposed["id"], &json!("proposed")));
     desk.call(&format!("/manual-entries/{reversal}/approve"), "ada").send().await.problem(409, "second-person-needed");
     desk.post(&format!("/manual-entries/{reversal}/reject"), "grace", json!({"reason": "it is right"})).await;
     let reversed = desk.get(&format!("/entries/{}", posted["entry_id"].as_str().unwrap())).await;
@@ -500,9 +503,11 @@ async fn a_reversal_above_the_limit_waits_and_gives_way_once_rejected() {
     assert_eq!((&anew["id"], &anew["state"]), (&proposed["id"], &json!("proposed")));
     let item = desk.get(&format!("/manual-entries/{reversal}")).await;
     assert_eq!(
-        (&item["state"], &item["proposed_by"], &item["rejection_reason"]),
+        (&item["state"], &item["proposed_by"], &item["decided_by"]),
         (&json!("proposed"), &json!("grace"), &json!(null))
     );
+    let said = (&item["rejected_by"], &item["rejection_reason"]);
+    assert_eq!(said, (&json!("grace"), &json!("it is right")), "that somebody said no stays to be seen");
     let done = desk.call(&format!("/manual-entries/{reversal}/approve"), "ada").send().await;
     assert_eq!(done.json()["state"], "posted", "{done:?}");
     assert_eq!(desk.balance("assets:bank").await.as_deref(), Some("0"));

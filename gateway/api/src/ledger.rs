@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::acts::ManualEntryState;
 use crate::minor::Minor;
 use crate::periods::Closing;
 
@@ -52,6 +53,9 @@ pub struct CurrencyBalances<M = Minor> {
     pub debits_minor: M,
     /// All credits.
     pub credits_minor: M,
+    /// Debits minus credits, where they differ: the books are broken then. Absent where they balance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imbalance_minor: Option<M>,
     /// Every account with turnover, also where its balance is zero, in the order of their names.
     pub accounts: Vec<AccountTurnover<M>>,
 }
@@ -179,6 +183,9 @@ pub struct Entry<M = Minor> {
     /// The entry by hand, `mne_…`, that takes this one back, or waits to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reversed_by: Option<String>,
+    /// Where that one stands: `posted`, or `proposed` while it waits for a second person, and this entry stands.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reversal_state: Option<ManualEntryState>,
 }
 
 /// What led to an entry.

@@ -57,6 +57,7 @@ pub async fn trial_balance<M: From<i128>>(
                 currency: line.currency.clone(),
                 debits_minor: 0.into(),
                 credits_minor: 0.into(),
+                imbalance_minor: None,
                 accounts: Vec::new(),
             };
             currencies.push((empty, 0, 0));
@@ -78,6 +79,7 @@ pub async fn trial_balance<M: From<i128>>(
         .map(|(currency, debits, credits)| CurrencyBalances {
             debits_minor: debits.into(),
             credits_minor: credits.into(),
+            imbalance_minor: (debits != credits).then(|| (debits - credits).into()),
             ..currency
         })
         .collect();

@@ -2,7 +2,9 @@
 
 use fanledger_domain::entry::{Posting, Side as DomainSide};
 use fanledger_domain::id::EntryId;
-use fanledger_gateway_api::{Cause, CauseAct, Entry, EntryPosting, FactReference, Side, StripeEventReference};
+use fanledger_gateway_api::{
+    Cause, CauseAct, Entry, EntryPosting, FactReference, ManualEntryState, Side, StripeEventReference,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
@@ -67,15 +69,23 @@ fn sql(cut: Cut) -> String {
                 e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings,
                 m.proposed_by::text AS proposed_by, m.decided_by::text AS approved_by, m.reason::text AS reason,
                 m.reverses::text AS reverses, m.clears::text AS clears,
-                (SELECT r.id FROM read.manual_entries AS r
-                 WHERE r.reverses = e.entry_id AND r.state <> 'rejected' AND ($2::bigint IS NULL OR r.position <= $2)
-                   AND ($3::timestamptz IS NULL OR {reversal_time} <= $3))::text AS reversed_by
+                r.id::text AS reversed_by, r.is_posted AS reversal_is_posted
          FROM read.positions AS p JOIN read.positions AS i ON p.name = 'entries' AND i.name = 'stripe_inbox'
          JOIN read.positions AS h ON h.name = 'manual_entries'
          LEFT JOIN read.entries AS e ON e.entry_id = $1::text AND ($2::bigint IS NULL OR e.position <= $2)
               AND ($3::timestamptz IS NULL OR e.{time} <= $3)
          LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event
-         LEFT JOIN read.manual_entries AS m ON e.stream_type = 'manual_entry' AND m.id = e.object"
+         LEFT JOIN read.manual_entries AS m ON e.stream_type = 'manual_entry' AND m.id = e.object
+         -- Nothing is taken back before the reversal's own entry is there, as of then.
+         LEFT JOIN LATERAL (
+             SELECT r.id, EXISTS (
+                 SELECT FROM read.entries AS b
+                 WHERE b.entry_id = r.entry_id AND ($2::bigint IS NULL OR b.position <= $2)
+                   AND ($3::timestamptz IS NULL OR b.{time} <= $3)) AS is_posted
+             FROM read.manual_entries AS r
+             WHERE r.reverses = e.entry_id AND r.state <> 'rejected' AND ($2::bigint IS NULL OR r.position <= $2)
+               AND ($3::timestamptz IS NULL OR {reversal_time} <= $3)
+             LIMIT 1) AS r ON true"
     )
 }
 
@@ -127,6 +137,9 @@ fn read<M: From<i128>>(row: &PgRow) -> Result<Option<Entry<M>>, sqlx::Error> {
         cause,
         postings: postings.into_iter().map(posting).collect(),
         reversed_by: row.try_get("reversed_by")?,
+        reversal_state: row
+            .try_get::<Option<bool>, _>("reversal_is_posted")?
+            .map(|is_posted| if is_posted { ManualEntryState::Posted } else { ManualEntryState::Proposed }),
     }))
 }
 

@@ -10,7 +10,7 @@ use fanledger_domain::event::{
 use fanledger_domain::manual_entry::{ManualEntryApproved, ManualEntryProposed};
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read::{self, AsOf, Asked, By, InboxFilter, ReadError};
-use fanledger_gateway_api::{AwaitedPart, InboxStatus, Minor, MinorNumber};
+use fanledger_gateway_api::{AwaitedPart, InboxStatus, ManualEntryState, Minor, MinorNumber};
 use fanledger_journal::event::RecordedEvent;
 
 use crate::made::{ALL_BY, Books, Dice, Made, charge, history, recorded};
@@ -107,20 +107,24 @@ async fn an_entry_as_of_then_is_not_told_with_what_came_later() {
     books.apply(&[made.event()], |_| true).await;
     books.apply(&reversal.events, |_| true).await;
     let before = |at: Timestamp| AsOf::Instant(Timestamp::from_unix_micros(at.as_unix_micros() - 1).unwrap());
+    let (posted, waits) = (Some(ManualEntryState::Posted), Some(ManualEntryState::Proposed));
     let cases = [
-        (AsOf::Latest, By::Effective, true),
-        (AsOf::Position(reversal.proposed_at), By::Effective, true),
-        (AsOf::Position(reversal.proposed_at - 1), By::Effective, false),
-        (AsOf::Instant(reversal.occurred), By::Occurred, true),
-        (before(reversal.occurred), By::Occurred, false),
-        (AsOf::Instant(reversal.effective), By::Effective, true),
-        (before(reversal.effective), By::Effective, false),
-        (AsOf::Instant(reversal.proposed), By::Recorded, true),
-        (before(reversal.proposed), By::Recorded, false),
+        (AsOf::Latest, By::Effective, posted),
+        (AsOf::Position(reversal.posted_at), By::Effective, posted),
+        (AsOf::Position(reversal.posted_at - 1), By::Effective, waits),
+        (AsOf::Position(reversal.proposed_at), By::Effective, waits),
+        (AsOf::Position(reversal.proposed_at - 1), By::Effective, None),
+        (AsOf::Instant(reversal.occurred), By::Occurred, posted),
+        (before(reversal.occurred), By::Occurred, None),
+        (AsOf::Instant(reversal.effective), By::Effective, posted),
+        (before(reversal.effective), By::Effective, None),
+        (AsOf::Instant(reversal.proposed), By::Recorded, waits),
+        (before(reversal.proposed), By::Recorded, None),
     ];
-    for (as_of, by, is_told) in cases {
+    for (as_of, by, state) in cases {
         let entry = read::entry::<Minor>(&books.pool, &made.entry.entry_id, as_of, by).await.unwrap().value;
-        assert_eq!(entry.reversed_by.as_deref(), is_told.then_some("mne_1"), "{as_of:?} {by:?}");
+        assert_eq!(entry.reversed_by.as_deref(), state.map(|_| "mne_1"), "{as_of:?} {by:?}");
+        assert_eq!(entry.reversal_state, state, "{as_of:?} {by:?}");
     }
     // Who agreed is of the same command as the entry: where the one is told, so is the other.
     let id =

@@ -1,7 +1,7 @@
 //! What finance reads. The JSON is the contract's, the same numbers as over HTTP.
 
 use fanledger_gateway::read::{self, AsOf, Asked, By, ReadError, Slice, Span};
-use fanledger_gateway_api::{AwaitedPart, Entry, MinorNumber, Side};
+use fanledger_gateway_api::{AwaitedPart, Entry, ManualEntryState, MinorNumber, Side, TrialBalance};
 use fanledger_journal::database::{self, Role};
 use serde::Serialize;
 use sqlx::PgPool;
@@ -50,8 +50,29 @@ pub(super) async fn trial_balance(args: &AskedArgs, settings: &Settings, output:
     let balance = balance.map_err(failed)?.value;
     if output.is_json() {
         output.json(&balance)?;
-        return Ok(Outcome::Fine);
+    } else {
+        show_balance(&balance, args, output)?;
     }
+    Ok(verdict(&balance))
+}
+
+/// Books that do not balance are not handed on in silence, whoever reads them.
+fn verdict(balance: &TrialBalance<MinorNumber>) -> Outcome {
+    let mut outcome = Outcome::Fine;
+    for currency in &balance.currencies {
+        let Some(difference) = currency.imbalance_minor else { continue };
+        eprintln!(
+            "THE BOOKS DO NOT BALANCE: in {} debits and credits differ by {}. `fanledger journal verify` says whether the journal \
+             does; if it does, `fanledger projections verify balances` says what is wrong with these sums.",
+            currency.currency,
+            amount_of(difference.0, &currency.currency)
+        );
+        outcome = Outcome::CheckFailed;
+    }
+    outcome
+}
+
+fn show_balance(balance: &TrialBalance<MinorNumber>, args: &AskedArgs, output: Output) -> Result<(), Failure> {
     output.line(format_args!("Trial balance at position {}{}", balance.position, args.text()))?;
     if let Some(closing) = &balance.closing {
         output
@@ -84,7 +105,7 @@ pub(super) async fn trial_balance(args: &AskedArgs, settings: &Settings, output:
         let title = format!("{} account", currency.currency);
         output.table(&[(&title, Align::Left), ("debit", Align::Right), ("credit", Align::Right)], rows)?;
     }
-    Ok(Outcome::Fine)
+    Ok(())
 }
 
 pub(super) async fn account(args: &AccountArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
@@ -172,8 +193,14 @@ pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output)
             output.line(format_args!("clears     what is in suspense of {object}"))?;
         }
     }
-    if let Some(reversal) = &entry.reversed_by {
-        output.line(format_args!("taken back by {reversal}"))?;
+    match (&entry.reversed_by, entry.reversal_state) {
+        (Some(reversal), Some(ManualEntryState::Proposed)) => {
+            output.line(format_args!("stands     until {reversal}, which is to take it back, is approved"))?;
+        }
+        (Some(reversal), Some(ManualEntryState::Posted | ManualEntryState::Rejected) | None) => {
+            output.line(format_args!("taken back by {reversal}"))?;
+        }
+        (None, _) => {}
     }
     output.line("")?;
     let rows = entry.postings.iter().map(|posting| {
