@@ -124,7 +124,7 @@ impl Site {
 
     /// The projections that answers here are made from read everything.
     async fn read(&self) {
-        let asked = |name| ["awaited", "balances", "payouts"].contains(&name);
+        let asked = |name| ["awaited", "balances", "creator_activity", "payouts"].contains(&name);
         for mut projection in fanledger_projections::all().into_iter().filter(|projection| asked(projection.name())) {
             catch_up(&self.context, projection.as_mut()).await.unwrap();
         }
@@ -386,9 +386,9 @@ async fn from_old_books_nothing_is_proposed_and_nothing_approved() {
         site.earn("crt_a", "available", -1_000).await;
         let head = site.head().await;
         for (name, column, state, to_do) in [
-            ("balances", "paused = true", "paused", "projections resume balances"),
+            ("creator_activity", "paused = true", "paused", "projections resume creator_activity"),
             ("payouts", &format!("error = {halt}"), "halted", "projections resume payouts"),
-            ("balances", "paused = paused", "at position", "fanledger projector"),
+            ("creator_activity", "paused = paused", "at position", "fanledger projector"),
         ] {
             control(&format!("UPDATE control.runners SET {column} WHERE name = '{name}' AND live")).await;
             let answer = site.post(path(act), "ada", &json!({})).send().await;

@@ -64,7 +64,7 @@ pub mod answered_from {
     /// Entries by hand.
     pub const MANUAL_ENTRIES: &[&str] = &["manual_entries"];
     /// Who would be paid.
-    pub const PAYOUT_PROPOSAL: &[&str] = &["balances", "payouts"];
+    pub const PAYOUT_PROPOSAL: &[&str] = &["creator_activity", "payouts"];
     /// Payout runs and what became of their transfers.
     pub const PAYOUTS: &[&str] = &["payouts", "awaited"];
     /// Webhooks.

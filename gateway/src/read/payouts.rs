@@ -30,7 +30,8 @@ pub struct Payables {
     pub last_run: Option<(PayoutRunId, bool)>,
 }
 
-/// Whom the books owe, who owes, and how each can be paid; as of the position of the balances.
+/// Whom the books owe, who owes, and how each can be paid; as of the position of the creators' balances. Who has nothing available
+/// is neither paid nor left out, whatever is owed.
 ///
 /// # Errors
 /// Postgres.
@@ -39,20 +40,7 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
     let rows = fetch(
         pool,
         WHAT,
-        "WITH parts AS (
-             SELECT split_part(t.account, ':', 3) AS creator, split_part(t.account, ':', 4) AS part, t.currency,
-                    t.credits - t.debits AS credit
-             FROM read.balance_totals AS t
-             WHERE t.account LIKE 'liabilities:creators:%' OR t.account LIKE 'assets:creators:%:receivable'
-         ), owed AS (
-             SELECT p.creator, p.currency,
-                    coalesce(sum(p.credit) FILTER (WHERE p.part = 'pending'), 0) AS pending,
-                    coalesce(sum(p.credit) FILTER (WHERE p.part = 'available'), 0) AS available,
-                    coalesce(sum(p.credit) FILTER (WHERE p.part = 'held'), 0) AS held,
-                    coalesce(-sum(p.credit) FILTER (WHERE p.part = 'receivable'), 0) AS receivable
-             FROM parts AS p GROUP BY p.creator, p.currency
-         )
-         SELECT b.position::bigint AS at, p.position::bigint AS payouts_at, o.creator::text AS creator, o.currency::text AS currency,
+        "SELECT b.position::bigint AS at, p.position::bigint AS payouts_at, o.creator::text AS creator, o.currency::text AS currency,
                 o.pending::text AS pending, o.available::text AS available, o.held::text AS held, o.receivable::text AS receivable,
                 (SELECT coalesce(json_agg(json_build_object('id', a.account, 'creator', a.creator,
                             'transfers_active', a.transfers_active, 'payouts_enabled', a.payouts_enabled,
@@ -62,9 +50,9 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
                 r.run::bigint AS last_run, (r.stage IN ('proposed', 'approved', 'stopped'))::boolean AS is_open
          FROM read.positions AS b
          JOIN read.positions AS p ON p.name = 'payouts'
-         LEFT JOIN owed AS o ON o.available <> 0
+         LEFT JOIN read.creator_balances AS o ON o.available <> 0
          LEFT JOIN LATERAL (SELECT r.run, r.stage FROM read.payout_runs AS r ORDER BY r.run DESC LIMIT 1) AS r ON true
-         WHERE b.name = 'balances'
+         WHERE b.name = 'creator_activity'
          ORDER BY o.creator, o.currency",
         |query| query,
     )
