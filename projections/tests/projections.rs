@@ -705,7 +705,7 @@ async fn write_acts(journal: &mut Journal, number: u64) {
         reason: "a test".to_owned(),
         occurred_at: now,
         reverses: None,
-        clears: (number % 2 == 0).then(|| id("txn_1")),
+        clears: number.is_multiple_of(2).then(|| id("txn_1")),
         postings: vec![posting("assets:bank", 5, "usd"), posting("income:other", -5, "usd")],
         at: now,
         by: ada.clone(),
