@@ -371,10 +371,12 @@ impl Commands {
         let url = settings.database_url_for(database::Role::Command)?;
         let pool = connect(&url, COMMAND_CONNECTIONS).await?;
         patiently(async || check_schema(&pool).await).await?;
+        let vault = Vault::new(VaultKey::new(settings.vault_key()?), pool.clone());
+        vault.check().await?;
         let writer = patiently(async || Writer::start(WriterOptions::new(url.clone())).await).await?;
         Ok(Self {
             executor: Executor::new(pool.clone(), writer),
-            vault: Vault::new(VaultKey::new(settings.vault_key()?), pool.clone()),
+            vault,
             stripe: stripe_api(settings)?,
             pool,
         })

@@ -18,6 +18,8 @@ use sha2::Sha256;
 use sqlx::PgPool;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::executor::STRIPE_EVENT;
+
 /// Bytes of the vault key, and of each body's own.
 pub const KEY_BYTES: usize = 32;
 const WRAP_NONCE_BYTES: usize = 24;
@@ -64,6 +66,20 @@ pub enum VaultError {
     /// The stored form is broken, or another vault key wrapped it.
     #[error("open a sealed body: is FANLEDGER_VAULT_KEY the key that it was sealed with?")]
     Open,
+}
+
+/// Why a vault is not to be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultCheckError {
+    /// None of the keys that were looked at is wrapped by this vault key.
+    #[error(
+        "FANLEDGER_VAULT_KEY is not the key of this vault: none of the {0} keys that were tried opens with it. Set the key that the \
+         webhooks here were sealed with"
+    )]
+    OtherKey(usize),
+    /// The keys could not be read.
+    #[error("look whether FANLEDGER_VAULT_KEY is the key of this vault")]
+    Read(#[from] VaultError),
 }
 
 /// A sealed body and its wrapped key.
@@ -143,16 +159,46 @@ impl Vault {
         Self { key, pool }
     }
 
-    fn unseal(&self, stream: &str, wrapped: &[u8], ciphertext: &str) -> Result<Vec<u8>, VaultError> {
-        let aad = stream.as_bytes();
+    /// Whether this is the key of what is in the vault already: webhooks sealed with another would be opened by nobody. One that
+    /// opens is enough, and an empty vault takes any key.
+    ///
+    /// # Errors
+    /// Where keys are there and none opens, or they cannot be read.
+    pub async fn check(&self) -> Result<(), VaultCheckError> {
+        let first: Vec<String> = sqlx::query_scalar(
+            "SELECT aggregate_id FROM journal.events WHERE aggregate_type = $1 AND sequence = 1 ORDER BY aggregate_id LIMIT 50",
+        )
+        .bind(STRIPE_EVENT)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(VaultError::Read)?;
+        let ids: Vec<&str> = first.iter().map(String::as_str).collect();
+        let keys = self.keys(STRIPE_EVENT, &ids).await?;
+        let mut tried = 0;
+        for id in ids {
+            // One that was destroyed or lost tells nothing.
+            let Ok((stream, wrapped)) = keys.of(id) else { continue };
+            if self.unwrap_key(&stream, wrapped).is_ok() {
+                return Ok(());
+            }
+            tried += 1;
+        }
+        if tried == 0 { Ok(()) } else { Err(VaultCheckError::OtherKey(tried)) }
+    }
+
+    fn unwrap_key(&self, stream: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let (nonce, wrapped) = wrapped.split_first_chunk::<WRAP_NONCE_BYTES>().ok_or(VaultError::Open)?;
-        let mut body_key = XChaCha20Poly1305::new((&*self.key.0).into())
-            .decrypt(&(*nonce).into(), Payload { msg: wrapped, aad })
-            .map_err(|_| VaultError::Open)?;
+        let payload = Payload { msg: wrapped, aad: stream.as_bytes() };
+        let key = XChaCha20Poly1305::new((&*self.key.0).into()).decrypt(&(*nonce).into(), payload);
+        key.map(Zeroizing::new).map_err(|_| VaultError::Open)
+    }
+
+    fn unseal(&self, stream: &str, wrapped: &[u8], ciphertext: &str) -> Result<Vec<u8>, VaultError> {
+        let body_key = self.unwrap_key(stream, wrapped)?;
         let ciphertext = BASE64.decode(ciphertext).map_err(|_| VaultError::Open)?;
         let cipher = ChaCha20Poly1305::new_from_slice(&body_key).map_err(|_| VaultError::Open)?;
-        body_key.zeroize();
-        cipher.decrypt(&[0; 12].into(), Payload { msg: &ciphertext, aad }).map_err(|_| VaultError::Open)
+        let payload = Payload { msg: &ciphertext, aad: stream.as_bytes() };
+        cipher.decrypt(&[0; 12].into(), payload).map_err(|_| VaultError::Open)
     }
 }
 

@@ -4,11 +4,16 @@
 mod support;
 
 use fanledger_commands::operations;
+use fanledger_commands::stripe::intake::Intake;
+use fanledger_commands::stripe::signature::Secret;
+use fanledger_commands::vault::{Vault, VaultCheckError, VaultKey};
 use fanledger_devkit::history;
+use fanledger_devkit::stripe::sign;
 use fanledger_domain::event::Event;
+use fanledger_journal::database::connect;
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
-use support::Pipeline;
+use support::{Pipeline, SECRET};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_charge_by_webhook_ends_in_balanced_books() {
@@ -72,6 +77,29 @@ async fn any_order_with_duplicates_ends_the_same() {
             operations::converge(&pipeline.executor, &pipeline.reader, "system:test", false, |_| {}).await.unwrap();
         assert_eq!((converged.differing.len(), converged.entries, converged.refused.len()), (0, 0, 0));
     }
+}
+
+/// What is sealed with another key than the rest is opened by nobody, so no process begins with one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_key_that_opens_nothing_is_refused() {
+    let pipeline = Pipeline::start(None).await;
+    let pool = connect(&pipeline.database.url_for("fanledger_command"), 2).await.unwrap();
+    let other = Vault::new(VaultKey::new([4; 32]), pool);
+    other.check().await.unwrap();
+    let event = serde_json::json!({"id": "evt_1", "object": "event", "type": "charge.succeeded", "data": {"object": {}}});
+    pipeline.receive(&event).await.unwrap();
+    pipeline.vault.check().await.unwrap();
+    let refused = other.check().await;
+    assert!(matches!(refused, Err(VaultCheckError::OtherKey(1))), "{refused:?}");
+    // One key that opens is enough: somebody may have sealed a few with the wrong one.
+    let intake = Intake::new(pipeline.executor.clone(), other.clone(), vec![Secret::new(SECRET).unwrap()]);
+    let mut second = event.clone();
+    second["id"] = "evt_2".into();
+    let body = serde_json::to_vec(&second).unwrap();
+    let header = sign(SECRET, 1_770_000_000, &body);
+    intake.receive_at(1_770_000_000, Some(header.as_bytes()), &body).await.unwrap();
+    pipeline.vault.check().await.unwrap();
+    other.check().await.unwrap();
 }
 
 /// Stripe's list does not always say what a balance transaction is of; whoever names it does.
