@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connections: usize = arguments.next().map_or(Ok(2), |text| text.parse())?;
     let database = TestDatabase::create().await;
     let url = role_url(database.url(), Role::Command)?;
-    let writer = Writer::start(WriterOptions { url, connections }).await?;
+    let writer = Writer::start(WriterOptions { connections, ..WriterOptions::new(url) }).await?;
     let pool = connect(database.url(), 1).await?;
     let mut batches_before = 0;
     let ids = Arc::new(AtomicU64::new(0));

@@ -32,6 +32,8 @@ const JOIN_AT: usize = 64;
 const QUEUE: usize = 4096;
 /// A connection that takes longer is given up, and those who wait are told.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that vanished without a word would be waited for without end.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
 
@@ -43,12 +45,15 @@ pub struct WriterOptions {
     /// Connections that take turns. With 2, one batch is hashed while the one before it waits for the disk; with 1,
     /// batches are larger. `cargo run --release --example append_rate` tells which is better on a machine.
     pub connections: usize,
+    /// How long one call may take before its connection is given up: it may have committed, and whoever waits is told so. Well
+    /// above the role's `lock_timeout`, so that a server which still answers does so before.
+    pub call_timeout: Duration,
 }
 
 impl WriterOptions {
     /// Two connections to this URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), connections: 2 }
+        Self { url: url.into(), connections: 2, call_timeout: CALL_TIMEOUT }
     }
 }
 
@@ -78,6 +83,7 @@ impl Writer {
             let connection = PgConnection::connect_with(&connect).await.map_err(DatabaseError::Connect)?;
             idle.push(Worker {
                 connect: connect.clone(),
+                call_timeout: options.call_timeout,
                 connection: Some(connection),
                 backoff: BACKOFF_FIRST,
                 refused_at: None,
@@ -241,6 +247,7 @@ async fn beside(task: JoinHandle<Served>) -> Served {
 /// One connection.
 struct Worker {
     connect: PgConnectOptions,
+    call_timeout: Duration,
     connection: Option<PgConnection>,
     /// After a failure to connect, and when that was.
     backoff: Duration,
@@ -282,7 +289,6 @@ impl Worker {
             self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
         }
         let attempt = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.connect)).await;
-        let timed_out = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut));
         self.connection = Some(attempt.unwrap_or_else(|_| Err(timed_out()))?);
         (self.backoff, self.refused_at) = (BACKOFF_FIRST, None);
         Ok(())
@@ -311,7 +317,11 @@ impl Worker {
                 continue;
             };
             metrics::histogram!("fanledger_journal_batch_commands").record(batch.len_f64());
-            match self.trap.watch(batch.call(&mut connection, now())).await {
+            let call = async {
+                let answered = tokio::time::timeout(self.call_timeout, batch.call(&mut connection, now())).await;
+                answered.unwrap_or_else(|_| Err(timed_out()))
+            };
+            match self.trap.watch(call).await {
                 (Ok(outcomes), warning) => {
                     self.connection = Some(connection);
                     self.answer(batch, outcomes, warning);
@@ -363,6 +373,10 @@ impl Worker {
             });
         }
     }
+}
+
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut))
 }
 
 fn now() -> DateTime<Utc> {

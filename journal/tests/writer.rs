@@ -37,6 +37,22 @@ async fn waiting(journal: &Journal, backends: i64) {
     tokio::time::timeout(Duration::from_secs(20), condition).await.expect("the writers wait for the lock");
 }
 
+/// A peer that vanished without a word answers nothing and breaks nothing: it must not be waited for without end.
+#[tokio::test]
+async fn a_call_that_is_not_answered_is_given_up_and_the_next_one_gets_a_connection() {
+    let journal = Journal::start().await;
+    let url = journal.database.url_for("fanledger_command");
+    let call_timeout = Duration::from_millis(300);
+    let writer = Writer::start(WriterOptions { call_timeout, ..WriterOptions::new(url) }).await.unwrap();
+    let holding = hold_lock(&journal).await;
+    let given_up = writer.append(command("evt_1", 0, 1)).await;
+    assert!(matches!(given_up, Err(AppendError::Unavailable { may_have_committed: true, .. })), "{given_up:?}");
+    holding.rollback().await.unwrap();
+    // Whether the first was appended after all is not known, so the next is of another stream.
+    appended(writer.append(command("evt_2", 0, 1)).await.unwrap());
+    writer.shutdown().await;
+}
+
 #[tokio::test]
 async fn what_waits_goes_together_and_a_neighbour_s_fault_is_its_own() {
     let journal = Journal::start().await;
