@@ -78,6 +78,8 @@ pub struct RelayStatus {
     pub refills: u64,
     /// Why it is not connected.
     pub error: Option<String>,
+    /// That it is Postgres, and not NATS, which `error` is of.
+    pub postgres_away: bool,
 }
 
 /// What ends one attempt of the relay; it tries again by itself.
@@ -130,6 +132,22 @@ pub enum RelayError {
 }
 
 impl RelayError {
+    /// Whether it is Postgres that is away or in the way: whoever then looks at NATS looks at the wrong server.
+    pub const fn is_of_postgres(&self) -> bool {
+        match self {
+            Self::Lock(_) | Self::Journal(_) => true,
+            Self::Connect(_)
+            | Self::Disconnected
+            | Self::GetStream(_)
+            | Self::LastMessage(_)
+            | Self::CreateStream(_)
+            | Self::DeleteStream(_)
+            | Self::Publish { .. }
+            | Self::WrongSequence { .. }
+            | Self::HistoryChanged(_) => false,
+        }
+    }
+
     /// Whether the remedy is to look at the stream's end again, on the same connection.
     pub fn asks_for_another_look(&self) -> bool {
         match self {
@@ -155,12 +173,21 @@ pub struct Relay {
     pool: PgPool,
     options: RelayOptions,
     status: watch::Sender<RelayStatus>,
+    said: Said,
+}
+
+/// What the log was last told of its part: said again only when it has changed, not at each attempt of an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    StandsBy,
+    Publishes,
 }
 
 impl Relay {
     /// A relay that reads with `pool` (SELECT on the journal is all it needs).
     pub fn new(pool: PgPool, options: RelayOptions) -> Self {
-        Self { pool, options, status: watch::Sender::default() }
+        Self { pool, options, status: watch::Sender::default(), said: Said::Nothing }
     }
 
     /// What it is doing, now and on each change.
@@ -175,14 +202,17 @@ impl Relay {
             loop {
                 let Err(error) = self.hold_and_publish(&mut backoff).await;
                 let reason = with_causes(&error);
-                tracing::warn!(
-                    error = reason,
-                    "the relay pauses; NATS gets nothing new meanwhile, readers use Postgres"
-                );
+                if backoff.is_to_be_told() {
+                    tracing::warn!(
+                        error = reason,
+                        "the relay pauses; NATS gets nothing new meanwhile, readers use Postgres"
+                    );
+                }
                 self.report(|status| {
                     status.active = false;
                     status.connected = false;
                     status.error = Some(reason);
+                    status.postgres_away = error.is_of_postgres();
                 });
                 tokio::time::sleep(backoff.delay()).await;
             }
@@ -200,16 +230,16 @@ impl Relay {
 
     async fn hold_and_publish(&mut self, backoff: &mut Backoff) -> Result<Infallible, RelayError> {
         let mut lock = PgConnection::connect_with(&self.pool.connect_options()).await.map_err(RelayError::Lock)?;
-        let mut stands_by = false;
         while !try_lock(&mut lock, "relay").await.map_err(RelayError::Lock)? {
-            if !std::mem::replace(&mut stands_by, true) {
+            if std::mem::replace(&mut self.said, Said::StandsBy) != Said::StandsBy {
                 tracing::info!("the relay stands by: another process publishes");
             }
+            // Nothing is out of order any more, and nothing is published that would say so.
+            backoff.reset();
             self.report(|status| *status = RelayStatus { refills: status.refills, ..RelayStatus::default() });
             tokio::time::sleep(LOCK_PING).await;
         }
         self.report(|status| status.active = true);
-        tracing::info!("the relay publishes: no other process does");
         let nats = Connection::open(&self.options.nats_url, "fanledger relay").await?;
         let broken = nats.broken.clone();
         tokio::select! {
@@ -244,12 +274,18 @@ impl Relay {
                 status.position = end.position;
                 status.refills += u64::from(refilled);
                 status.error = None;
+                status.postgres_away = false;
             });
+            if std::mem::replace(&mut self.said, Said::Publishes) != Said::Publishes {
+                tracing::info!("the relay publishes: no other process does");
+            }
             let Err(error) = self.publish_after(end, &mirror, &mut lock, backoff).await;
             if !error.asks_for_another_look() {
                 return Err(error);
             }
-            tracing::info!(error = with_causes(&error), "the relay looks at the stream's end again");
+            if backoff.is_to_be_told() {
+                tracing::info!(error = with_causes(&error), "the relay looks at the stream's end again");
+            }
             tokio::time::sleep(backoff.delay()).await;
         }
     }
@@ -267,6 +303,10 @@ impl Relay {
             if lock_seen.elapsed() > LOCK_PING {
                 lock.ping().await.map_err(RelayError::Lock)?;
                 lock_seen = Instant::now();
+                if page.is_empty() {
+                    // Both links have held for a while with nothing to publish: that too ends an outage.
+                    went_on(backoff);
+                }
             }
             if page.is_empty() {
                 self.wait().await;
@@ -274,7 +314,7 @@ impl Relay {
                 continue;
             }
             let next = mirror.publish(&mut end, &page).await?;
-            backoff.reset();
+            went_on(backoff);
             metrics::counter!("fanledger_relay_published_total").increment(page.len() as u64);
             self.report(|status| status.position = end.position);
             page = next;
@@ -291,6 +331,13 @@ impl Relay {
         if let Ok(Err(_writer_is_gone)) = tokio::time::timeout(POLL, wake.changed()).await {
             self.options.wake = None;
         }
+    }
+}
+
+/// After a success: tells of the end of an outage whose beginning was told.
+fn went_on(backoff: &mut Backoff) {
+    if let Some(outage) = backoff.reset() {
+        tracing::info!(seconds = outage.as_secs(), "the relay publishes again");
     }
 }
 
