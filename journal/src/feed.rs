@@ -99,7 +99,9 @@ impl Consumer {
         loop {
             let Err(error) = self.consume(&mut backoff).await;
             self.report(false);
-            tracing::info!(error = with_causes(&error), "the feed from NATS pauses; readers use Postgres meanwhile");
+            if backoff.is_to_be_told() {
+                tracing::info!(error = with_causes(&error), "the feed from NATS pauses; readers use Postgres meanwhile");
+            }
             tokio::time::sleep(backoff.delay()).await;
         }
     }
@@ -132,7 +134,9 @@ impl Consumer {
             .await
             .map_err(FeedError::Consumer)?;
         self.report(true);
-        backoff.reset();
+        if let Some(outage) = backoff.reset() {
+            tracing::info!(seconds = outage.as_secs(), "the feed from NATS goes on");
+        }
         loop {
             let delivery = tokio::select! {
                 () = nats.broken.cancelled() => return Err(FeedError::Disconnected),

@@ -273,11 +273,15 @@ pub enum CatchUpError {
 pub async fn run(context: RunnerContext, mut projection: Box<dyn Projection>, stop: CancellationToken) {
     let name = projection.name();
     let mut backoff = Backoff::new();
+    let mut said_to_run = None;
     crate::metrics::begin_runner(name);
     let endless = async {
         loop {
-            match hold_and_follow(&context, projection.as_mut(), &mut backoff).await {
-                Ok(()) => tracing::info!(projection = name, "steps down; whoever took over goes on"),
+            match hold_and_follow(&context, projection.as_mut(), &mut backoff, &mut said_to_run).await {
+                Ok(()) => {
+                    said_to_run = None;
+                    tracing::info!(projection = name, "steps down; whoever took over goes on");
+                }
                 Err(error) => {
                     metrics::counter!("fanledger_projection_retries_total", "projection" => name).increment(1);
                     if backoff.is_to_be_told() {
@@ -291,11 +295,13 @@ pub async fn run(context: RunnerContext, mut projection: Box<dyn Projection>, st
     let _: Option<std::convert::Infallible> = stop.run_until_cancelled(endless).await;
 }
 
-/// One term as the active runner; `Ok` when another took over or another generation went live.
+/// One term as the active runner; `Ok` when another took over or another generation went live. `said_to_run` is the generation
+/// that the log has: each attempt of an outage is a term too, and is no news.
 async fn hold_and_follow(
     context: &RunnerContext,
     projection: &mut dyn Projection,
     backoff: &mut Backoff,
+    said_to_run: &mut Option<i32>,
 ) -> Result<(), RunnerError> {
     let name = projection.name();
     let mut connection = context.connect().await?;
@@ -306,6 +312,7 @@ async fn hold_and_follow(
     let mut stands_by = false;
     while !try_lock(&mut connection, &lock_name(name, row.generation)).await.map_err(RunnerError::Checkpoint)? {
         if !std::mem::replace(&mut stands_by, true) {
+            *said_to_run = None;
             tracing::info!(projection = name, "stands by: another process runs it");
         }
         tokio::time::sleep(STANDBY).await;
@@ -314,7 +321,9 @@ async fn hold_and_follow(
             return Ok(());
         }
     }
-    tracing::info!(projection = name, generation = row.generation, "runs it: no other process does");
+    if said_to_run.replace(row.generation) != Some(row.generation) {
+        tracing::info!(projection = name, generation = row.generation, "runs it: no other process does");
+    }
     let mut session = Session::new(context, projection, connection, row.generation, Feeding::Live);
     loop {
         let stop = match session.open().await {

@@ -140,7 +140,14 @@ async fn keep(context: &RunnerContext, projection: &mut dyn Projection, generati
         match hold_and_keep(context, projection, generation).await {
             Ok(()) => return tracing::info!(projection = name, generation, "is no longer fed as one that is kept"),
             Err(error) => {
-                tracing::warn!(projection = name, generation, error = with_causes(&error), "tries again");
+                if backoff.is_to_be_told() {
+                    tracing::warn!(
+                        projection = name,
+                        generation,
+                        error = with_causes(&error),
+                        "tries again, until it is back"
+                    );
+                }
                 tokio::time::sleep(backoff.delay()).await;
             }
         }
