@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
         Err(Stop::Halted(Halt::new(
             HaltKind::HistoryChanged,
             format!(
-                "the journal ended at position {} when this runner last moved, and has lost that end: it was restored or failed over, and some of what this runner had sent is missing; run `fanledger projections rebuild {}`, which sends it again",
+                "the journal ended at position {} when this runner last moved, and has lost that end: it was restored or failed over, and some of what this runner had sent is missing; run `fanledger journal verify`, and if this is the journal that is to be, `fanledger projections rebuild {}`, which sends it again",
                 row.head.position, self.name
             ),
         )))
@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
         Stop::Halted(Halt::new(
             HaltKind::HistoryChanged,
             format!(
-                "what was read up to position {} is not in the journal, which was restored or failed over; run `fanledger projections rebuild {}`",
+                "what was read up to position {} is not in the journal, which was restored or failed over; run `fanledger journal verify`, and if this is the journal that is to be, `fanledger projections rebuild {}`",
                 self.checkpoint.position, self.name
             ),
         ))
