@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio_util::sync::CancellationToken;
 
 /// The stream that mirrors the journal's end; its sequence equals the position.
@@ -35,6 +35,18 @@ pub enum ConnectError {
         #[source]
         source: async_nats::ConnectError,
     },
+}
+
+impl ConnectError {
+    /// Whether the server answered and would not have this user and password: waiting does not help.
+    pub fn is_refused_login(&self) -> bool {
+        match self {
+            Self::Url(_) => false,
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation)
+            }
+        }
+    }
 }
 
 /// A client that reconnects by itself, for tools and tests.
