@@ -183,7 +183,7 @@ impl Inner {
         let names: Vec<&str> = PROJECTIONS.to_vec();
         let rows = sqlx::query(
             "SELECT wanted.name::text, runner.state::text, runner.lag_events::bigint,
-                    runner.name IS NOT NULL AND runner.lag_seconds <= $2 AS fresh
+                    runner.name IS NOT NULL AND runner.lag_seconds <= $2 AND runner.state <> 'halted' AS fresh
              FROM unnest($1::text[]) AS wanted (name) LEFT JOIN read.runners AS runner ON runner.name = wanted.name
              ORDER BY wanted.name",
         )
@@ -210,7 +210,7 @@ impl Inner {
             }
         }
         if late.is_empty() {
-            return well(format!("All {} within {} s of the head.", rows.len(), self.lag_seconds_max));
+            return well(format!("All {} run, within {} s of the head.", rows.len(), self.lag_seconds_max));
         }
         unwell(format!(
             "Behind: {}. See that `fanledger projector` runs; `fanledger projections status` says why one halted; `resume` ends a pause.",

@@ -192,6 +192,21 @@ async fn ready_when_everything_is_and_each_check_says_what_to_do() {
     assert_eq!(check(&app.get("/readyz").send().await.json(), "process")["ready"], false);
 }
 
+/// After a restore a projection may stand past the journal's head, on events that are no more.
+#[tokio::test]
+async fn what_is_left_of_a_lost_history_is_not_ready_and_not_waited_for() {
+    let app = TestApp::with().with_runners().build().await;
+    common::until(|| async { app.get("/readyz").send().await.status == 200 }).await;
+    let halted = r#"UPDATE control.runners SET position = 7,
+        error = '{"kind": "history_changed", "message": "x", "at": "2026-01-01T00:00:00Z"}' WHERE name = 'balances'"#;
+    sqlx::raw_sql(halted).execute(&app.superuser).await.unwrap();
+    common::until(|| async { app.get("/readyz").send().await.status == 503 }).await;
+    let found = app.get("/readyz").send().await;
+    assert!(String::from_utf8_lossy(&found.body).contains("balances (halted"), "{found:?}");
+    let read = app.get("/api/v1/ledger/trial-balance").role(Role::Finance).header("journal-min-position", "7");
+    read.send().await.problem(503, "position-not-reached");
+}
+
 #[tokio::test]
 async fn pausing_and_resuming_reach_the_runner() {
     let app = TestApp::with().with_runners().build().await;
