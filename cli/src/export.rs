@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use fanledger_domain::entry::Side;
 use fanledger_domain::money::Currency;
+use fanledger_domain::period::Month;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ReadError};
 use futures::TryStreamExt as _;
@@ -89,6 +90,8 @@ pub struct Heading {
     pub chain: String,
     /// Whether that is the position at which the month was closed.
     pub is_closed: bool,
+    /// The month whose close that is, where it is a later one.
+    pub closed_with: Option<Month>,
     /// Which entries.
     pub range: ExportRange,
 }
@@ -96,7 +99,7 @@ pub struct Heading {
 impl Heading {
     /// In words, a line each.
     pub fn lines(&self) -> Vec<String> {
-        let ExportRange { by, from, until, currency, month } = self.range;
+        let ExportRange { by, from, until, currency, .. } = self.range;
         let mut lines = vec![
             format!("The ledger at position {} of journal {}", self.position, self.journal_id),
             format!("chain {}", self.chain),
@@ -104,9 +107,19 @@ impl Heading {
         let from = from.map_or_else(|| "the beginning".to_owned(), |from| from.to_string());
         let until = until.map_or_else(|| "its end".to_owned(), |until| format!("{until}, not including it"));
         lines.push(format!("from {from} until {until}, by {} time; dates are UTC's", by.as_str()));
-        lines.extend(month.filter(|_| self.is_closed).map(|month| format!("{month} as its close fixed it")));
+        lines.extend(self.state());
         lines.extend(currency.map(|currency| format!("only {currency}")));
         lines
+    }
+
+    /// Whether the range's month is closed, in words. A close is not told by its number: the month is exported with the same bytes
+    /// when it is asked for by number, after it was opened again.
+    pub fn state(&self) -> Option<String> {
+        self.range.month.map(|month| match (self.is_closed, self.closed_with) {
+            (true, Some(with)) => format!("{month} as the close of {with} fixed it"),
+            (true, None) => format!("{month} as its close fixed it"),
+            (false, _) => format!("{month} is open: what is booked in it later is not here"),
+        })
     }
 }
 
@@ -181,6 +194,9 @@ pub struct Written {
     pub chain: String,
     /// Whether that is the position at which the month was closed: then these books stay as they are.
     pub is_closed: bool,
+    /// The month whose close that is, where it is a later one: the first close closes everything before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_with: Option<Month>,
 }
 
 /// What is left to be written of an account in one currency.
@@ -208,6 +224,7 @@ pub async fn write(
         position: snapshot.position,
         chain: snapshot.chain.clone(),
         is_closed: snapshot.is_closed,
+        closed_with: snapshot.closed_with,
         range,
     };
     let mut accounts = snapshot.accounts().await?;
@@ -273,6 +290,7 @@ pub async fn write(
         position: heading.position,
         chain: heading.chain,
         is_closed: heading.is_closed,
+        closed_with: heading.closed_with,
     };
     Ok((written, sink))
 }

@@ -180,9 +180,15 @@ async fn a_closed_month_is_read_as_it_was() {
         assert_eq!(suspense["items"].as_array().unwrap().len(), lines);
     }
     let review = books.get("/periods/2026-02/review").await.json();
-    assert_eq!(review["open"], json!([{"kind": "suspense", "currency": "usd", "count": 3, "balance_minor": "-137"}]));
+    let waits = json!({
+        "kind": "suspense", "account": "liabilities:suspense:unattributed", "currency": "usd", "count": 3, "balance_minor": "-137"
+    });
+    assert_eq!(review["open"], json!([waits]));
 
-    for missing in ["2025-12", "2026-02", "2026-01&close=3"] {
+    let before = books.get("/trial-balance?period=2025-12").await.json();
+    let closing = (&before["closing"]["period"], &before["closing"]["closed_with"]);
+    assert_eq!(closing, (&json!("2025-12"), &json!("2026-01")), "the first close closed it, too");
+    for missing in ["2025-12&close=1", "2026-02", "2026-01&close=3"] {
         books.get(&format!("/trial-balance?period={missing}")).await.problem(422, "as-of-out-of-range");
     }
 }

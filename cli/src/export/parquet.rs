@@ -199,6 +199,10 @@ impl Format for Parquet {
         ] {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
+        // Of a closed month as before: its bytes are the same for ever.
+        if let Some(state) = heading.state().filter(|_| !heading.is_closed) {
+            self.writer.append_key_value_metadata(KeyValue::new("fanledger.period".to_owned(), state));
+        }
         Ok(())
     }
 

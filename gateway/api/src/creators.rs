@@ -34,6 +34,11 @@ pub struct CreatorBuckets<M = Minor> {
     pub receivable_minor: M,
 }
 
+/// What is false is left out.
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A creator's statement: what they had, what came to it, what they have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -46,6 +51,15 @@ pub struct CreatorStatement<M = Minor> {
     pub period: Option<String>,
     /// Whether that month was closed; what is closed does not change.
     pub closed: bool,
+    /// The number of the close that fixed it: 1, 2, …
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub close: Option<u32>,
+    /// The month whose close that is, where it is a later one: the first close closes everything before it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub closed_with: Option<String>,
+    /// Whether the month was opened again after that close, so that this is what the close left and not what stands.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub superseded: bool,
     /// The first instant; null from the beginning.
     pub from: Option<String>,
     /// The last instant, inclusive; null to the end.

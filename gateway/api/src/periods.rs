@@ -78,6 +78,9 @@ pub struct PeriodAct {
 pub struct Closing {
     /// The month in UTC, `2026-10`.
     pub period: String,
+    /// The month whose close closed it, where that is a later one: the first close closes everything before it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub closed_with: Option<String>,
     /// The number of the close among those of its month: 1, 2, …
     pub close: u32,
     /// Its position in the journal.
@@ -114,7 +117,7 @@ pub struct PeriodReview<M = Minor> {
     pub period: String,
     /// The journal position that it reflects.
     pub position: u64,
-    /// By kind and currency; empty where nothing is open.
+    /// By kind, account and currency, what is owed apart from what is due; empty where nothing is open.
     pub open: Vec<OpenMoney<M>>,
 }
 
@@ -123,14 +126,18 @@ pub struct PeriodReview<M = Minor> {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OpenKind {
-    /// In suspense: whose it is, or what it is of, is not known.
+    /// In suspense: whose it is, or what it is of, is not known. By account, which names the reason, and sign: never netted.
     Suspense,
     /// Objects whose balance transaction was not seen.
     Awaited,
-    /// What stands in `assets:stripe:unconfirmed`.
+    /// What stands in `assets:stripe:unconfirmed`: one balance, of what was seen at Stripe without its balance transaction and of
+    /// the reverse.
     Unconfirmed,
-    /// Creators whose `available` is negative: they owe it. A statement shows it as a receivable; the next payout run moves it there.
+    /// Creators whose `available` is negative. What is pending may cover it; what it does not, the next payout run states as a
+    /// receivable.
     NegativeAvailable,
+    /// Entries by hand that occurred by then, and payout runs that were proposed by then, which nobody has agreed to yet.
+    WaitingForApproval,
 }
 
 /// Money that is open, of one kind and currency.
@@ -141,8 +148,12 @@ pub struct OpenMoney<M = Minor> {
     pub kind: OpenKind,
     /// Lowercase ISO 4217.
     pub currency: String,
-    /// How many objects, accounts or creators.
+    /// The account that it stands in, of what is in suspense or unconfirmed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<String>,
+    /// How many objects, accounts, creators, or proposals.
     pub count: u64,
-    /// Debits minus credits; of what is awaited, the amounts as the objects say them.
+    /// Debits minus credits. Of what is awaited, the amounts as the objects say them; of what waits for approval, what it debits or
+    /// sends: both are sums without a sign.
     pub balance_minor: M,
 }

@@ -36,8 +36,8 @@ pub(crate) async fn list_periods(
 
 /// What is open by the end of a month.
 ///
-/// Money in suspense, balance transactions awaited, what is unconfirmed, and creators whose `available` is negative. It is for
-/// finance to judge before a close, which nothing of it refuses.
+/// Money in suspense by account and sign, balance transactions awaited, what is unconfirmed, creators whose `available` is negative,
+/// and what waits for approval. It is for finance to judge before a close, which nothing of it refuses.
 #[utoipa::path(
     get, path = "/api/v1/ledger/periods/{period}/review", tag = "ledger", operation_id = "review_period",
     params(("period" = String, Path, description = "The month, `2026-10`")),

@@ -12,9 +12,10 @@ use crate::state::Queries;
 
 /// Every account's balance.
 ///
-/// In each currency debits equal credits. `as_of` before the first entry is an error (422), never an empty answer; an empty
+/// In each currency debits equal credits; where they do not, `imbalance_minor` says by how much, and the books are broken. `as_of` before the first entry is an error (422), never an empty answer; an empty
 /// ledger without `as_of` is an empty list. With `period`, the balances of a closed month, which never change, with what fixes
-/// them: the close's position, the journal's chain there, and a digest.
+/// them: the close's position, the journal's chain there, and a digest. A month before the first that was closed is as that close
+/// fixed it.
 #[utoipa::path(
     get, path = "/api/v1/ledger/trial-balance", tag = "ledger", operation_id = "trial_balance",
     params(

@@ -29,10 +29,18 @@ pub use activity::{ActivityFilter, ActivityKey, creator_activity};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreatorSpan {
     span: Span,
-    /// The month that was asked for, and whether a close has fixed it.
-    period: Option<(Month, bool)>,
+    /// The month that was asked for, and the close that has fixed it, where one has.
+    period: Option<(Month, Option<FixedBy>)>,
     /// How far `periods` had come when that was looked up in it: nothing that is said is of a later position.
     decided_at: Option<u64>,
+}
+
+/// What of a month's close a statement says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FixedBy {
+    close: u32,
+    closed_with: Option<Month>,
+    is_superseded: bool,
 }
 
 impl CreatorSpan {
@@ -49,17 +57,20 @@ impl CreatorSpan {
         };
         let unheld = |error| ReadError::Query { what: STATEMENT, source: sqlx::Error::Encode(Box::new(error)) };
         let Read { position, value: closed } = Closed::find(pool, month, close).await?;
-        let (as_of, is_closed) = match closed {
-            Ok(closed) => (closed.as_of(), true),
+        let (as_of, fixed_by) = match closed {
+            Ok(closed) => {
+                let Closed { close, closed_with, is_superseded, .. } = closed;
+                (closed.as_of(), Some(FixedBy { close, closed_with, is_superseded }))
+            }
             Err(PeriodError::NeverClosed(_) | PeriodError::Reopened { .. }) if close.is_none() => {
                 let end = month.end().map_err(unheld)?.as_unix_micros();
-                (AsOf::Instant(Timestamp::from_unix_micros(end - 1).map_err(unheld)?), false)
+                (AsOf::Instant(Timestamp::from_unix_micros(end - 1).map_err(unheld)?), None)
             }
             Err(error) => return Err(error.into()),
         };
         let from = Some(month.start().map_err(unheld)?);
         let span = Span { from, as_of, by: By::Effective };
-        Ok(Self { span, period: Some((month, is_closed)), decided_at: Some(position) })
+        Ok(Self { span, period: Some((month, fixed_by)), decided_at: Some(position) })
     }
 
     /// Which of an entry's times counts.
@@ -291,11 +302,15 @@ pub async fn creator_statement<M: From<i128>>(
     window.check(STATEMENT, first, creator, there)?;
     let figures = decoding(STATEMENT, || rows.iter().filter_map(|row| Figures::read(row).transpose()).collect())?;
     let currencies = assemble(creator, figures)?;
+    let fixed_by = span.period.and_then(|(_, fixed_by)| fixed_by);
     let value = CreatorStatement {
         creator: creator.to_string(),
         position,
         period: span.period.map(|(month, _)| month.to_string()),
-        closed: span.period.is_some_and(|(_, is_closed)| is_closed),
+        closed: fixed_by.is_some(),
+        close: fixed_by.map(|by| by.close),
+        closed_with: fixed_by.and_then(|by| by.closed_with).map(|month| month.to_string()),
+        superseded: fixed_by.is_some_and(|by| by.is_superseded),
         from: window.from.map(|from| from.to_string()),
         to: window.to.map(|to| to.to_string()),
         by: window.by.as_str().to_owned(),

@@ -16,8 +16,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Postgres, Row, Transaction};
 use uuid::Uuid;
 
+use super::periods::{ACTS_SQL, Closed};
 use super::query::{failed, integer, parsed, time, undecodable, unsigned};
-use super::{AsOf, By, ReadError};
+use super::{AsOf, By, PeriodError, ReadError};
 
 const WHAT: &str = "the ledger to export it";
 /// What an export is read from.
@@ -38,6 +39,8 @@ pub struct ExportRange {
     pub currency: Option<Currency>,
     /// The month that the range is: where it is closed, the books are those that its close fixed, by position and chain.
     pub month: Option<Month>,
+    /// Which close of the month, where it was reopened; without it the one that it is closed by.
+    pub close: Option<u32>,
 }
 
 /// What a range does to one account in one currency. In minor units, debits minus credits.
@@ -117,13 +120,15 @@ pub struct ExportSnapshot {
     pub chain: String,
     /// Whether that is the position of the month's close.
     pub is_closed: bool,
+    /// The month whose close that is, where it is a later one.
+    pub closed_with: Option<Month>,
 }
 
 impl ExportSnapshot {
     /// Begins to read.
     ///
     /// # Errors
-    /// When nobody has built the projections, or Postgres does not answer.
+    /// When nobody has built the projections, the month was not closed so often, or Postgres does not answer.
     pub async fn begin(pool: &PgPool, range: ExportRange) -> Result<Self, ReadError> {
         let error = |source| failed(WHAT, source);
         let mut transaction =
@@ -142,13 +147,23 @@ impl ExportSnapshot {
         let least = rows.first().filter(|_| rows.len() == of.len()).ok_or(ReadError::NotBuilt { what: WHAT })?;
         let read = || Ok((least.try_get("journal_id")?, unsigned(least, "position")?, least.try_get("chain")?));
         let (journal_id, read_position, read_chain) = read().map_err(error)?;
-        let close = close_of(range.month, &mut transaction).await.map_err(error)?;
+        let close = close_of(range, &mut transaction).await?;
         let is_closed = close.is_some();
-        let (position, chain) = close.unwrap_or((read_position, read_chain));
+        let closed_with = close.as_ref().and_then(|close| close.closed_with);
+        let (position, chain) = close.map_or((read_position, read_chain), Closed::fixed_by);
         if position > read_position {
             return Err(ReadError::AsOfPositionAhead { as_of: AsOf::Position(position), position: read_position });
         }
-        Ok(Self { transaction, range, entries_sql: entries_sql(range.by), journal_id, position, chain, is_closed })
+        Ok(Self {
+            transaction,
+            range,
+            entries_sql: entries_sql(range.by),
+            journal_id,
+            position,
+            chain,
+            is_closed,
+            closed_with,
+        })
     }
 
     /// The range.
@@ -229,24 +244,17 @@ impl ExportSnapshot {
 const YEARS_4000: chrono::TimeDelta = chrono::TimeDelta::days(366 * 4000);
 const YEARS_9000: chrono::TimeDelta = chrono::TimeDelta::days(366 * 9000);
 
-/// The position and chain of a month's close, where it is closed.
+/// The close that fixed the range's month, where it is closed or one is asked for by its number.
 async fn close_of(
-    month: Option<Month>,
+    range: ExportRange,
     transaction: &mut Transaction<'static, Postgres>,
-) -> Result<Option<(u64, String)>, sqlx::Error> {
-    let Some(month) = month else { return Ok(None) };
-    let last = sqlx::query(
-        "SELECT p.act::text AS act, p.position::bigint AS position, p.chain::text AS chain FROM read.periods AS p
-         WHERE p.period = $1 ORDER BY p.position DESC LIMIT 1",
-    )
-    .bind(month.to_string())
-    .fetch_optional(&mut **transaction)
-    .await?;
-    match last {
-        Some(act) if act.try_get::<&str, _>("act")? == "closed" => {
-            Ok(Some((unsigned(&act, "position")?, act.try_get("chain")?)))
-        }
-        Some(_) | None => Ok(None),
+) -> Result<Option<Closed>, ReadError> {
+    let Some(month) = range.month else { return Ok(None) };
+    let rows = sqlx::query(ACTS_SQL).fetch_all(&mut **transaction).await.map_err(|source| failed(WHAT, source))?;
+    match Closed::among_rows(&rows, month, range.close).map_err(|source| failed(WHAT, source))? {
+        Ok(closed) => Ok(Some(closed)),
+        Err(PeriodError::NeverClosed(_) | PeriodError::Reopened { .. }) if range.close.is_none() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -76,7 +76,7 @@ pub mod answered_from {
     /// What was closed when.
     pub const PERIODS: &[&str] = &["periods"];
     /// What is open before a month is closed.
-    pub const REVIEW: &[&str] = &["balances", "postings", "awaited"];
+    pub const REVIEW: &[&str] = &["balances", "postings", "awaited", "manual_entries", "payouts"];
     /// What creators have.
     pub const CREATOR_BALANCES: &[&str] = &["creator_activity"];
     /// A creator's statement, and the entries behind it.

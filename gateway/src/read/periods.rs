@@ -4,7 +4,7 @@
 //! close. What was recorded later with a date inside, which only a reopening allows, is beyond that position and leaves them as
 //! they were: so they can be printed again, to the last unit, for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use fanledger_domain::account::Account;
@@ -29,7 +29,7 @@ const WHAT: &str = "periods";
 /// Why a month has no closing balances.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeriodError {
-    /// It was never closed, or only together with a later one.
+    /// It is open, and was never closed; or its closes are asked for by number, and it was only closed together with a later one.
     #[error("{0} was never closed by itself; ask as of its end instead, or see `fanledger ledger periods`")]
     NeverClosed(Month),
     /// It was closed, and is open again.
@@ -156,19 +156,33 @@ impl Act {
     }
 }
 
-/// The acts on a month, or on all, oldest first; with the position that they reflect.
-async fn acts(pool: &PgPool, period: Option<Month>) -> Result<(u64, Vec<Act>), ReadError> {
-    let sql = "SELECT p.position::bigint AS as_of, a.act::text AS act, a.period::text AS period, a.position::bigint AS position,
-                      a.chain::text AS chain, a.first_open::timestamptz AS first_open, a.at::timestamptz AS at, a.by::text AS by,
-                      a.reason::text AS reason
-               FROM read.positions AS p
-               LEFT JOIN read.periods AS a ON $1::text IS NULL OR a.period = $1
-               WHERE p.name = 'periods' ORDER BY a.position";
-    let rows = fetch(pool, WHAT, sql, |query| query.bind(period.map(|period| period.to_string()))).await?;
+/// Every close and reopening, oldest first, each with the position that they reflect.
+pub(super) const ACTS_SQL: &str = "
+    SELECT p.position::bigint AS as_of, a.act::text AS act, a.period::text AS period, a.position::bigint AS position,
+           a.chain::text AS chain, a.first_open::timestamptz AS first_open, a.at::timestamptz AS at, a.by::text AS by,
+           a.reason::text AS reason
+    FROM read.positions AS p LEFT JOIN read.periods AS a ON true
+    WHERE p.name = 'periods' ORDER BY a.position";
+
+/// All acts, oldest first, with the position that they reflect. There are a few a year.
+async fn acts(pool: &PgPool) -> Result<(u64, Vec<Act>), ReadError> {
+    let rows = fetch(pool, WHAT, ACTS_SQL, |query| query).await?;
     let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
     decoding(WHAT, || {
         let acts = rows.iter().filter_map(|row| Act::read(row).transpose()).collect::<Result<_, _>>()?;
         Ok((unsigned(first, "as_of")?, acts))
+    })
+}
+
+/// The close that a month which ends at `end` is closed by now: its own, or that of a later month which was the first to be
+/// closed, and closed everything before it.
+fn closed_by(acts: &[Act], end: Timestamp) -> Option<usize> {
+    acts.iter().enumerate().fold(None, |by, (number, act)| {
+        let is_closed = act.first_open.is_some_and(|first_open| first_open >= end);
+        match act.kind {
+            PeriodActKind::Closed => by.or(is_closed.then_some(number)),
+            PeriodActKind::Reopened => by.filter(|_| is_closed),
+        }
     })
 }
 
@@ -177,7 +191,12 @@ async fn acts(pool: &PgPool, period: Option<Month>) -> Result<(u64, Vec<Act>), R
 /// # Errors
 /// Postgres.
 pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
-    let (position, acts) = acts(pool, None).await?;
+    let (position, acts) = acts(pool).await?;
+    let closed: BTreeSet<Month> = acts
+        .iter()
+        .map(|act| act.period)
+        .filter(|period| period.end().is_ok_and(|end| closed_by(&acts, end).is_some()))
+        .collect();
     let first_open = acts.last().and_then(|act| act.first_open);
     let mut by_period: BTreeMap<Month, Vec<PeriodAct>> = BTreeMap::new();
     for act in acts {
@@ -196,10 +215,8 @@ pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
     }
     let history = |(period, acts): (Month, Vec<PeriodAct>)| PeriodHistory {
         period: period.to_string(),
-        state: match acts.last().map(|act| act.act) {
-            Some(PeriodActKind::Closed) => PeriodState::Closed,
-            Some(PeriodActKind::Reopened) | None => PeriodState::Open,
-        },
+        // One that was reopened may be closed together with a later one by now.
+        state: if closed.contains(&period) { PeriodState::Closed } else { PeriodState::Open },
         acts,
     };
     let value = Periods {
@@ -211,41 +228,74 @@ pub async fn periods(pool: &PgPool) -> Result<Read<Periods>, ReadError> {
     Ok(Read { position, value })
 }
 
-/// A close, its number among those of its month, and the first instant after the month.
+/// A close by which a month is, or was, closed.
 pub(super) struct Closed {
     act: Act,
-    close: u32,
+    /// Its number among those of its month.
+    pub close: u32,
+    /// The month whose close it is, where that is a later one: the first close closes everything before it.
+    pub closed_with: Option<Month>,
+    /// Whether the month was opened again since, so that this is what was, and not what stands.
+    pub is_superseded: bool,
+    /// The first instant after the month that was asked for.
     end: Timestamp,
 }
 
 impl Closed {
-    /// The close of a number; without one, that which the month is closed by. Or why there is none, which is of the same
-    /// position.
+    /// The month's own close of a number; without one, that which the month is closed by, its own or a later one's. Or why there
+    /// is none, which is of the same position.
     pub async fn find(
         pool: &PgPool,
         period: Month,
         close: Option<u32>,
     ) -> Result<Read<Result<Self, PeriodError>>, ReadError> {
         let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source })?;
-        let (position, acts) = acts(pool, Some(period)).await?;
+        let (position, acts) = acts(pool).await?;
         Ok(Read { position, value: Self::among(acts, period, close, end) })
     }
 
-    fn among(acts: Vec<Act>, period: Month, close: Option<u32>, end: Timestamp) -> Result<Self, PeriodError> {
-        let is_open = acts.last().is_some_and(|act| act.kind == PeriodActKind::Reopened);
-        let mut closes: Vec<Act> = acts.into_iter().filter(|act| act.kind == PeriodActKind::Closed).collect();
-        let count = u32::try_from(closes.len()).unwrap_or(u32::MAX);
-        if count == 0 {
-            return Err(PeriodError::NeverClosed(period));
-        }
-        if is_open && close.is_none() {
-            return Err(PeriodError::Reopened { period, closes: count });
-        }
-        let close = close.unwrap_or(count);
-        if !(1..=count).contains(&close) {
-            return Err(PeriodError::NoSuchClose { period, close, closes: count });
-        }
-        Ok(Self { act: closes.swap_remove(close as usize - 1), close, end })
+    /// The same, of the rows of [`ACTS_SQL`].
+    pub fn among_rows(
+        rows: &[PgRow],
+        period: Month,
+        close: Option<u32>,
+    ) -> Result<Result<Self, PeriodError>, sqlx::Error> {
+        let acts = rows.iter().filter_map(|row| Act::read(row).transpose()).collect::<Result<_, _>>()?;
+        let end = period.end().map_err(|source| PeriodError::OutOfRange { period, source });
+        Ok(end.and_then(|end| Self::among(acts, period, close, end)))
+    }
+
+    fn among(mut acts: Vec<Act>, period: Month, close: Option<u32>, end: Timestamp) -> Result<Self, PeriodError> {
+        let closes_of = |period: Month| -> Vec<usize> {
+            let is_close = |act: &Act| act.kind == PeriodActKind::Closed && act.period == period;
+            acts.iter().enumerate().filter(|(_, act)| is_close(act)).map(|(number, _)| number).collect()
+        };
+        let own = closes_of(period);
+        let count = u32::try_from(own.len()).unwrap_or(u32::MAX);
+        let standing = closed_by(&acts, end);
+        let found = match (close, standing) {
+            (None, Some(standing)) => standing,
+            (_, None) | (Some(_), _) if own.is_empty() => return Err(PeriodError::NeverClosed(period)),
+            (None, None) => return Err(PeriodError::Reopened { period, closes: count }),
+            (Some(close), _) => {
+                let number = (close as usize).checked_sub(1).and_then(|index| own.get(index));
+                *number.ok_or(PeriodError::NoSuchClose { period, close, closes: count })?
+            }
+        };
+        let of = acts.get(found).map_or(period, |act| act.period);
+        let earlier = closes_of(of).iter().filter(|number| **number <= found).count();
+        Ok(Self {
+            act: acts.swap_remove(found),
+            close: u32::try_from(earlier).unwrap_or(u32::MAX),
+            closed_with: Some(of).filter(|of| *of != period),
+            is_superseded: standing != Some(found),
+            end,
+        })
+    }
+
+    /// The position and chain of the close.
+    pub fn fixed_by(self) -> (u64, String) {
+        (self.act.position, self.act.chain)
     }
 
     /// Up to the month's last microsecond, as it was known at the close.
@@ -273,7 +323,7 @@ pub async fn closed_balance<M: From<i128> + Display>(
     let Read { position: decided_at, value: closed } = Closed::find(pool, period, close).await?;
     let closed = closed?;
     let balance = super::trial_balance::<M>(pool, closed.as_of(), By::Effective, None).await?;
-    let Closed { act, close, end } = closed;
+    let Closed { act, close, closed_with, end, .. } = closed;
     let digest = digest(period, &act, &balance.value);
     let mut value = TrialBalance { position: act.position, ..balance.value };
     if let Some(currency) = currency {
@@ -281,6 +331,7 @@ pub async fn closed_balance<M: From<i128> + Display>(
     }
     value.closing = Some(Closing {
         period: period.to_string(),
+        closed_with: closed_with.map(|period| period.to_string()),
         close,
         position: act.position,
         chain: act.chain,
@@ -307,7 +358,8 @@ fn digest<M: Display>(period: Month, close: &Act, balance: &TrialBalance<M>) -> 
     hex::encode(Sha256::digest(text))
 }
 
-/// What is open by the end of a month, as of now: money in suspense, what is awaited and unconfirmed, and creators who owe.
+/// What is open by the end of a month, as of now: money in suspense, what is awaited and unconfirmed, creators whose `available` is
+/// negative, and what waits for approval. What is owed and what is due are told apart: their sum says nothing of either.
 ///
 /// Counted and summed where it lies: there may be as much of it as there are charges.
 ///
@@ -344,26 +396,37 @@ fn review_sql(cut: Cut) -> String {
              WHERE t.account = $3::text OR t.account LIKE 'liabilities:creators:%:available'
          ), {turnover}, suspense AS (
              -- By object, as it is listed and worked off.
-             SELECT l.currency, sum(CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END) AS balance
+             SELECT l.account, l.currency, sum(CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END) AS balance
              FROM read.postings AS l
              WHERE l.account LIKE 'liabilities:suspense:%' AND l.effective_at < $2::timestamptz
              GROUP BY l.account, l.object, l.currency
-         ), open AS (
-             SELECT 'suspense' AS kind, s.currency, count(*) AS count, sum(s.balance) AS balance
-             FROM suspense AS s WHERE s.balance <> 0 GROUP BY s.currency
+         ), waiting AS (
+             SELECT m.id, line->>'currency' AS currency, (line->>'minor')::numeric AS amount
+             FROM read.manual_entries AS m CROSS JOIN LATERAL json_array_elements(m.postings) AS line
+             WHERE m.state = 'proposed' AND m.occurred_at < $2::timestamptz AND line->>'side' = 'debit'
              UNION ALL
-             SELECT 'awaited', a.currency, count(*), sum(a.amount)
+             SELECT 'por_' || r.run, l.currency, l.minor
+             FROM read.payout_runs AS r JOIN read.payout_lines AS l USING (run)
+             WHERE r.stage = 'proposed' AND r.proposed_at < $2::timestamptz
+         ), open AS (
+             SELECT 'suspense' AS kind, s.account, s.currency, count(*) AS count, sum(s.balance) AS balance
+             FROM suspense AS s WHERE s.balance <> 0 GROUP BY s.account, s.currency, s.balance > 0
+             UNION ALL
+             SELECT 'awaited', NULL, a.currency, count(*), sum(a.amount)
              FROM read.awaited AS a WHERE a.since < $2::timestamptz GROUP BY a.currency
              UNION ALL
-             SELECT 'unconfirmed', t.currency, count(*), sum(t.debits - t.credits)
-             FROM turnover AS t WHERE t.account = $3::text AND t.debits <> t.credits GROUP BY t.currency
+             SELECT 'unconfirmed', t.account, t.currency, count(*), sum(t.debits - t.credits)
+             FROM turnover AS t WHERE t.account = $3::text AND t.debits <> t.credits GROUP BY t.account, t.currency
              UNION ALL
              -- Whom the platform owes has a credit.
-             SELECT 'negative_available', t.currency, count(*), sum(t.debits - t.credits)
+             SELECT 'negative_available', NULL, t.currency, count(*), sum(t.debits - t.credits)
              FROM turnover AS t WHERE t.account <> $3::text AND t.debits > t.credits GROUP BY t.currency
+             UNION ALL
+             SELECT 'waiting_for_approval', NULL, w.currency, count(DISTINCT w.id), sum(w.amount)
+             FROM waiting AS w GROUP BY w.currency
          )
-         SELECT at.position::bigint AS position, o.kind::text AS kind, o.currency::text AS currency, o.count::bigint AS count,
-                o.balance::text AS balance
+         SELECT at.position::bigint AS position, o.kind::text AS kind, o.account::text AS account, o.currency::text AS currency,
+                o.count::bigint AS count, o.balance::text AS balance
          FROM at LEFT JOIN open AS o ON true",
         projections = REVIEW.join("', '"),
         projections_count = REVIEW.len(),
@@ -376,7 +439,7 @@ fn review_sql(cut: Cut) -> String {
 struct NoKind(String);
 
 /// What is open, with the key that it is ordered by.
-type Keyed<M> = ((OpenKind, String), OpenMoney<M>);
+type Keyed<M> = ((OpenKind, Option<String>, String, i128), OpenMoney<M>);
 
 /// Nothing, in the row of a month of which nothing is open.
 fn open_money<M: From<i128>>(row: &PgRow) -> Result<Option<Keyed<M>>, sqlx::Error> {
@@ -386,10 +449,19 @@ fn open_money<M: From<i128>>(row: &PgRow) -> Result<Option<Keyed<M>>, sqlx::Erro
         "awaited" => OpenKind::Awaited,
         "unconfirmed" => OpenKind::Unconfirmed,
         "negative_available" => OpenKind::NegativeAvailable,
+        "waiting_for_approval" => OpenKind::WaitingForApproval,
         _ => return Err(undecodable("kind", NoKind(kind))),
     };
     let currency: String = row.try_get("currency")?;
-    let balance_minor = integer(row, "balance")?.into();
-    let money = OpenMoney { kind, currency: currency.clone(), count: unsigned(row, "count")?, balance_minor };
-    Ok(Some(((kind, currency), money)))
+    let account: Option<String> = row.try_get("account")?;
+    let balance = integer(row, "balance")?;
+    let money = OpenMoney {
+        kind,
+        currency: currency.clone(),
+        account: account.clone(),
+        count: unsigned(row, "count")?,
+        balance_minor: balance.into(),
+    };
+    // Within an account and currency the sign alone tells two apart, what is owed first.
+    Ok(Some(((kind, account, currency, balance.signum()), money)))
 }

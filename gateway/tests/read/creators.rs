@@ -287,6 +287,12 @@ async fn a_closed_month_is_as_it_was_closed_and_an_open_one_as_it_is() {
     assert_eq!((closed.closed, closed.position), (true, closed_at));
     assert_eq!(closed.currencies, open.currencies, "a closed month changed");
     drill_down(&books, &closed, span, "closed").await;
+    // The first close closed everything before it.
+    let january = ask(&books, "crt_1", None, Asked::Period("2024-01".parse().unwrap(), None)).await.1.unwrap();
+    assert_eq!((january.closed, january.closed_with.as_deref()), (true, Some("2024-02")));
+    assert_eq!(january.position, closed_at);
+    let march = ask(&books, "crt_1", None, Asked::Period("2024-03".parse().unwrap(), None)).await.1.unwrap();
+    assert_eq!((march.closed, march.close, march.closed_with), (false, None, None));
 
     // By date alone it would be another.
     let last = Timestamp::from_unix_micros(end.as_unix_micros() - 1).unwrap();
@@ -309,7 +315,13 @@ async fn a_closed_month_is_as_it_was_closed_and_an_open_one_as_it_is() {
     assert!(!open.closed);
     assert_eq!(open.currencies, now.currencies);
     let first = ask(&books, "crt_1", None, Asked::Period(month, Some(1))).await.1.unwrap();
-    assert_eq!((first.closed, first.currencies), (true, closed.currencies));
+    assert_eq!(
+        (first.closed, first.close, first.superseded),
+        (true, Some(1), true),
+        "it is what was, and does not stand"
+    );
+    assert_eq!((closed.close, closed.closed_with, closed.superseded), (Some(1), None, false));
+    assert_eq!(first.currencies, closed.currencies);
 }
 
 /// Whether a month is closed is known as far as `periods` has come, and so is what is said of it.

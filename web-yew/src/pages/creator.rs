@@ -35,10 +35,12 @@ pub(crate) fn CreatorPage(props: &CreatorProps) -> Html {
         (None, None) => loading("the statement"),
     };
     let is_asked = view.line.is_some() || view.currency.is_some();
-    let under = match (&view.period, query.data.as_ref().map(|statement| statement.closed)) {
+    let closed = query.data.as_ref().map(|statement| (statement.closed, statement.closed_with.as_ref()));
+    let under = match (&view.period, closed) {
         (None, _) => "Statement from the beginning until now".to_owned(),
-        (Some(period), Some(true)) => format!("Statement of {period}, as it was closed"),
-        (Some(period), Some(false)) => format!("Statement of {period}, which is open and may change"),
+        (Some(period), Some((true, Some(with)))) => format!("Statement of {period}, as it was closed with {with}"),
+        (Some(period), Some((true, None))) => format!("Statement of {period}, as it was closed"),
+        (Some(period), Some((false, _))) => format!("Statement of {period}, which is open and may change"),
         (Some(period), None) => format!("Statement of {period}"),
     };
     let key = view.asked_at("");

@@ -138,7 +138,12 @@ pub(crate) fn TrialBalanceTables(props: &TablesProps) -> Html {
 
 /// What fixes a closed month: to be compared with what somebody else has.
 fn closing(closing: &Closing) -> Html {
-    let which = if closing.close == 1 { String::new() } else { format!(", close {}", closing.close) };
+    // The first close closes everything before it.
+    let which = match &closing.closed_with {
+        Some(month) => format!(", with {month}"),
+        None if closing.close == 1 => String::new(),
+        None => format!(", close {}", closing.close),
+    };
     html! {
         <section class="card" aria-labelledby="closing">
             <h2 id="closing">{ format!("{} is closed", closing.period) }</h2>

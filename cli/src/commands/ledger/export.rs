@@ -34,6 +34,9 @@ pub struct ExportArgs {
     /// Only this month (UTC), after a transaction with the opening balances; where it is closed, as its close fixed it.
     #[arg(long, value_parser = parse_month, value_name = "YYYY-MM", conflicts_with_all = ["from", "to"])]
     period: Option<Month>,
+    /// Which close of the month, where it was reopened: 1, 2, …; without it the one that it is closed by.
+    #[arg(long, requires = "period", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    close: Option<u32>,
     /// Only from here on, after a transaction with the opening balances: a date (UTC), or an instant (RFC 3339).
     #[arg(long, value_parser = parse_from, value_name = "DATE|TIME")]
     from: Option<Timestamp>,
@@ -100,6 +103,8 @@ enum UsageError {
     ParquetToStdout,
     #[error("the range ends before it begins: --from {from}, and nothing from {until} on")]
     Backwards { from: Timestamp, until: Timestamp },
+    #[error("a close fixes a month by effective date: --close goes without --by {}", .0.as_str())]
+    CloseBy(By),
     #[error("that month is beyond the years that a time can be of")]
     Month(#[source] TimestampError),
 }
@@ -151,7 +156,10 @@ impl ExportArgs {
         let by = self.by.into();
         // A close fixes what is booked in the month; what happened in it may still be told later.
         let month = self.period.filter(|_| by == By::Effective);
-        Ok(ExportRange { by, from, until, currency: self.currency, month })
+        if self.close.is_some() && month.is_none() {
+            return Err(UsageError::CloseBy(by));
+        }
+        Ok(ExportRange { by, from, until, currency: self.currency, month, close: self.close })
     }
 }
 
@@ -246,12 +254,7 @@ fn tell(
                     through.bytes,
                     args.out.display()
                 ),
-                format!(
-                    "position {}{}, chain {}",
-                    written.position,
-                    if written.is_closed { ", which closed the month" } else { "" },
-                    written.chain
-                ),
+                format!("position {}{}, chain {}", written.position, closed_text(range, written), written.chain),
                 format!("sha256 {}", through.sha256),
             ];
             for line in lines {
@@ -260,6 +263,16 @@ fn tell(
         }
     }
     Ok(())
+}
+
+/// What the position is to the range's month, to follow it.
+fn closed_text(range: ExportRange, written: &Written) -> String {
+    match (range.month, written.is_closed, written.closed_with) {
+        (Some(month), false, _) => format!(" ({month} is open: what is booked in it later is not here)"),
+        (_, true, Some(with)) => format!(", which closed the month with {with}"),
+        (_, true, None) => ", which closed the month".to_owned(),
+        (None, false, _) => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use clap::Args;
 use fanledger_domain::period::Month;
 use fanledger_gateway::read;
 use fanledger_gateway_api::{
-    Closing, MinorNumber, OpenKind, OpenMoney, PeriodActKind, PeriodActed, PeriodReview, PeriodState, TrialBalance,
+    Closing, MinorNumber, OpenKind, OpenMoney, PeriodActKind, PeriodActed, PeriodReview, PeriodState, Periods,
+    TrialBalance,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -158,12 +159,26 @@ pub(super) async fn reopen(args: &ReopenArgs, settings: &Settings, output: Outpu
     if output.is_json() {
         output.json(&acted.value)?;
     } else {
-        output.line(format_args!(
-            "{} is open again, at position {}. What its close fixed stays to be read: --period {}.",
-            args.month, acted.value.position, args.month
-        ))?;
+        let (month, position) = (args.month, acted.value.position);
+        let fixed = match reopened_close(&client, month, position).await {
+            Some(close) => format!("What close {close} fixed stays to be read: --period {month} --close {close}."),
+            None => {
+                format!(
+                    "What its close fixed stays to be read: --period {month} --close <the number in `fanledger ledger periods`>."
+                )
+            }
+        };
+        output.line(format_args!("{month} is open again, at position {position}. {fixed}"))?;
     }
     Ok(Outcome::Fine)
+}
+
+/// The number of the close that a reopening opened. That it cannot be read now is no failure of the reopening.
+async fn reopened_close(client: &ApiClient, month: Month, position: u64) -> Option<u32> {
+    let periods: Answer<Periods> = client.get("/api/v1/ledger/periods", Some(position)).await.ok()?;
+    let month = month.to_string();
+    let history = periods.value.periods.into_iter().find(|history| history.period == month)?;
+    history.acts.into_iter().find(|act| act.position == position).map(|act| act.close)
 }
 
 /// What fixes a closed month: to be compared by phone.
@@ -175,8 +190,8 @@ pub(super) fn show_closing(closing: &Closing, output: Output) -> Result<(), Fail
 }
 
 fn number(open: OpenMoney) -> OpenMoney<MinorNumber> {
-    let OpenMoney { kind, currency, count, balance_minor } = open;
-    OpenMoney { kind, currency, count, balance_minor: MinorNumber(balance_minor.0) }
+    let OpenMoney { kind, currency, account, count, balance_minor } = open;
+    OpenMoney { kind, currency, account, count, balance_minor: MinorNumber(balance_minor.0) }
 }
 
 fn show_open(month: Month, open: &[OpenMoney<MinorNumber>], output: Output) -> Result<(), Failure> {
@@ -189,14 +204,27 @@ fn show_open(month: Month, open: &[OpenMoney<MinorNumber>], output: Output) -> R
         let (what, unit) = match open.kind {
             OpenKind::Suspense => ("in suspense", "objects"),
             OpenKind::Awaited => ("balance transaction awaited", "objects"),
-            OpenKind::Unconfirmed => ("unconfirmed", "balances"),
-            OpenKind::NegativeAvailable => ("creators who owe (a receivable)", "creators"),
+            OpenKind::Unconfirmed => ("unconfirmed, the balance", "balances"),
+            OpenKind::NegativeAvailable => ("creators whose available is negative", "creators"),
+            OpenKind::WaitingForApproval => ("waiting for approval", "proposals"),
         };
+        let what = open.account.as_ref().map_or_else(|| what.to_owned(), |account| format!("{what}: {account}"));
+        // What is awaited and what waits for approval are sums without a sign, and not to be read as balances.
         let amount = amount_of(open.balance_minor.0, &open.currency);
-        vec![what.to_owned(), open.count.to_string(), unit.to_owned(), amount, open.currency.clone()]
+        let (balance, sum) = match open.kind {
+            OpenKind::Suspense | OpenKind::Unconfirmed | OpenKind::NegativeAvailable => (amount, String::new()),
+            OpenKind::Awaited | OpenKind::WaitingForApproval => (String::new(), amount),
+        };
+        vec![what, open.count.to_string(), unit.to_owned(), balance, sum, open.currency.clone()]
     });
-    let columns =
-        [("", Align::Left), ("", Align::Right), ("", Align::Left), ("balance", Align::Right), ("", Align::Left)];
+    let columns = [
+        ("", Align::Left),
+        ("", Align::Right),
+        ("", Align::Left),
+        ("balance", Align::Right),
+        ("amount", Align::Right),
+        ("", Align::Left),
+    ];
     output.table(&columns, rows.collect())?;
     output.line("")?;
     Ok(())

@@ -75,8 +75,11 @@ fn verdict(balance: &TrialBalance<MinorNumber>) -> Outcome {
 fn show_balance(balance: &TrialBalance<MinorNumber>, args: &AskedArgs, output: Output) -> Result<(), Failure> {
     output.line(format_args!("Trial balance at position {}{}", balance.position, args.text()))?;
     if let Some(closing) = &balance.closing {
-        output
-            .line(format_args!("closed    {} by {} (close {})", closing.closed_at, closing.closed_by, closing.close))?;
+        let with = closing.closed_with.as_ref().map_or_else(String::new, |month| format!(" of {month}"));
+        output.line(format_args!(
+            "closed    {} by {} (close {}{with})",
+            closing.closed_at, closing.closed_by, closing.close
+        ))?;
         show_closing(closing, output)?;
     }
     if balance.currencies.is_empty() {

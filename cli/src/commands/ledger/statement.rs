@@ -132,10 +132,14 @@ fn is_cancelled(currency: &CreatorCurrency<MinorNumber>) -> bool {
 }
 
 fn title(statement: &CreatorStatement<MinorNumber>) -> String {
-    let CreatorStatement { creator, position, period, closed, from, to, by, .. } = statement;
-    let when = match (period, closed, from, to) {
-        (Some(period), true, ..) => format!("{period} as it was closed"),
-        (Some(period), false, ..) => format!("{period}, which is open"),
+    let CreatorStatement { creator, position, period, close, closed_with, superseded, from, to, by, .. } = statement;
+    let when = match (period, close, from, to) {
+        (Some(period), Some(close), ..) => match closed_with {
+            Some(with) => format!("{period} as it was closed with {with}"),
+            None if *superseded => format!("{period} as its close {close} left it"),
+            None => format!("{period} as it was closed"),
+        },
+        (Some(period), None, ..) => format!("{period}, which is open"),
         (None, _, Some(from), Some(to)) => format!("{from} to {to} by {by} time"),
         (None, _, Some(from), None) => format!("from {from} by {by} time"),
         (None, _, None, Some(to)) => format!("to {to} by {by} time"),
