@@ -17,7 +17,7 @@ use fanledger_devkit::bookkeepers::{self, Balances, BookkeeperError};
 use fanledger_domain::entry::{Cause, EntryPosted, Posting, Side};
 use fanledger_domain::event::Event;
 use fanledger_domain::money::Money;
-use fanledger_domain::period::PeriodClosed;
+use fanledger_domain::period::{PeriodClosed, PeriodReopened};
 use fanledger_domain::time::Timestamp;
 use journal::Journal;
 use rustix::process::{Pid, Signal, kill_process};
@@ -260,9 +260,9 @@ async fn a_closed_month_is_the_same_for_ever() {
     ledger.journal.append("stripe_charge", "ch_0", None, late.collect()).await;
     ledger.journal.catch_up().await;
     let ours = ledger.balances("--period 2026-02").await;
-    for (format, before) in FORMATS.into_iter().zip(before) {
+    for (format, before) in FORMATS.into_iter().zip(&before) {
         let (_, path) = ledger.export(format, "--period 2026-02").await;
-        assert!(std::fs::read(&path).unwrap() == before, "{format}");
+        assert!(std::fs::read(&path).unwrap() == *before, "{format}");
         assert_eq!(theirs(format, &path).await, ours, "{format}");
     }
     // By occurrence it is what happened, whenever that was told; and the month after is open.
@@ -270,6 +270,54 @@ async fn a_closed_month_is_the_same_for_ever() {
     assert_eq!((&written["is_closed"], &written["position"]), (&false.into(), &302.into()));
     let (written, _) = ledger.export("csv", "--period 2026-03").await;
     assert_eq!((&written["is_closed"], &written["position"]), (&false.into(), &302.into()));
+
+    // Opened again it is as it is, and says so; what close 1 fixed is still there.
+    let reopened = PeriodReopened {
+        period: "2026-02".parse().unwrap(),
+        first_open: Some(january.parse().unwrap()),
+        at: "2026-03-06T00:00:00Z".parse().unwrap(),
+        by: "ada".parse().unwrap(),
+        reason: "a statement came late".to_owned(),
+    };
+    ledger.journal.append("period", "platform", None, vec![Event::PeriodReopened(reopened)]).await;
+    ledger.journal.catch_up().await;
+    let said = ledger.run("ledger export --format hledger --out - --period 2026-02").await;
+    for told in [&said.stdout, &said.stderr] {
+        assert!(told.contains("2026-02 is open: what is booked in it later is not here"), "{told}");
+    }
+    for (format, before) in FORMATS.into_iter().zip(before) {
+        let (written, path) = ledger.export(format, "--period 2026-02 --close 1").await;
+        assert_eq!((&written["is_closed"], &written["position"]), (&true.into(), &202.into()));
+        assert!(std::fs::read(&path).unwrap() == before, "{format}");
+    }
+    for (options, told) in [
+        ("--period 2026-02 --close 2", "there is no close 2 of 2026-02"),
+        ("--period 2026-02 --close 1 --by occurred", "--close goes without --by occurred"),
+        ("--close 1", "--period"),
+    ] {
+        let refused = ledger.run(&format!("ledger export --format csv --out - {options}")).await;
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    }
+}
+
+/// Whoever hands the sums on must not learn of it from somebody else.
+#[tokio::test]
+async fn books_that_do_not_balance_are_no_success() {
+    let ledger = Ledger::of(20).await;
+    let balanced = ledger.run("ledger trial-balance").await;
+    assert_eq!(balanced.code, 0, "{}", balanced.stderr);
+    // The journal refuses such an entry, so it is the sums that go wrong.
+    let mut superuser = PgConnection::connect(ledger.journal.database_url()).await.unwrap();
+    let tampering = "UPDATE balances_g1.balance_totals SET debits = debits + 7
+                     WHERE (account, currency) = (SELECT account, currency FROM balances_g1.balance_totals WHERE currency = 'usd' LIMIT 1)";
+    sqlx::raw_sql(tampering).execute(&mut superuser).await.unwrap();
+    for options in ["", "--json", "--currency usd"] {
+        let told = ledger.run(&format!("ledger trial-balance {options}")).await;
+        assert_eq!(told.code, 1, "{options}: {}{}", told.stdout, told.stderr);
+        assert!(told.stderr.contains("THE BOOKS DO NOT BALANCE: in usd"), "{options}: {}", told.stderr);
+        assert!(told.stderr.contains("differ by 0.07"), "{options}: {}", told.stderr);
+    }
 }
 
 #[tokio::test]
