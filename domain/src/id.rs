@@ -98,10 +98,17 @@ text_id!(
 );
 
 text_id!(
-    /// Who acts: the `sub` of a token.
-    Subject, "subject", "1 to 128 visible ASCII characters",
-    |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    /// Who acts: the `sub` of a token. It is in the journal for good, so it is an id: an e-mail address names a person.
+    Subject, "subject", "1 to 128 visible ASCII characters without @",
+    |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'@')
 );
+
+impl Subject {
+    /// Whether both name one person, where two are needed: sign-in services differ in whether capitals matter.
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
 
 impl Jurisdiction {
     /// Where tax comes without a jurisdiction.

@@ -102,7 +102,7 @@ pub enum ManualEntryError {
         id: StripeId,
     },
     /// The proposer cannot be the second person.
-    #[error("{by} proposed {id}, so somebody else must approve it")]
+    #[error("{id} was proposed by {by}: somebody else must approve it")]
     SamePerson {
         /// Which.
         id: StripeId,
@@ -252,7 +252,7 @@ impl ManualEntry {
 
     fn approve(&self, id: &StripeId, act: Act, first_open: FirstOpen) -> Result<Vec<Event>, ManualEntryError> {
         let proposed = self.waiting(id)?;
-        if proposed.by == act.by {
+        if proposed.by.is_same_person(&act.by) {
             return Err(ManualEntryError::SamePerson { id: id.clone(), by: act.by });
         }
         let mut events: Vec<Event> = vec![ManualEntryApproved { id: id.clone(), at: act.now, by: act.by }.into()];

@@ -283,7 +283,7 @@ impl Period {
     ) -> Result<PeriodReopened, PeriodError> {
         match self.closed.last() {
             Some((last, closed_by)) if *last == period => {
-                if *closed_by == by {
+                if closed_by.is_same_person(&by) {
                     return Err(PeriodError::SamePerson { period, by });
                 }
             }

@@ -126,6 +126,9 @@ fn a_reopening_that_is_not_one_is_refused() {
         refused(&period, reopen("2026-10", "bel")),
         PeriodError::SamePerson { period: month("2026-10"), by: "bel".parse().unwrap() }
     );
+    // In capitals it is the same person, as sign-in services have it.
+    assert!(matches!(refused(&period, reopen("2026-10", "Bel")), PeriodError::SamePerson { .. }));
+    assert!("bel@example.com".parse::<fanledger_domain::id::Subject>().is_err(), "a person's address is kept for good");
     for other in ["2026-09", "2026-11", "2020-01"] {
         let last = Some(month("2026-10"));
         let refused = refused(&period, reopen(other, "ada"));

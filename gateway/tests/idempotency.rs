@@ -153,7 +153,7 @@ async fn a_key_has_a_form() {
 #[tokio::test]
 async fn nothing_of_the_caller_is_kept_in_the_clear() {
     let app = TestApp::with().with_runners().build().await;
-    let subject = "alice@example.com";
+    let subject = "alice|example.com";
     let answer = app.post(PAUSE).token(&token_of(subject, &[Role::Operator])).key("my-key").send().await;
     assert_eq!(answer.status, 200);
     let row: String = sqlx::query_scalar("SELECT kept::text FROM control.http_idempotency AS kept")

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use fanledger_domain::id::Subject;
 use fanledger_gateway::auth::{self, JwtKey, Role, TokenError};
 use serde::Serialize;
 
@@ -44,8 +45,7 @@ fn parse_role(text: &str) -> Result<Role, String> {
 
 /// As the gateway takes it.
 fn parse_subject(text: &str) -> Result<String, TokenError> {
-    let is_subject = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    if is_subject { Ok(text.to_owned()) } else { Err(TokenError::Subject) }
+    if text.parse::<Subject>().is_ok() { Ok(text.to_owned()) } else { Err(TokenError::Subject) }
 }
 
 /// `30s`, `15m`, `1h`, `7d`; a bare number is seconds.

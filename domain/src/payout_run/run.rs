@@ -212,7 +212,7 @@ impl PayoutRun {
         first_open: FirstOpen,
     ) -> Result<Vec<Event>, PayoutRunError> {
         let proposed = self.waiting(run)?;
-        if proposed.needs_approval && proposed.by == by {
+        if proposed.needs_approval && proposed.by.is_same_person(&by) {
             return Err(PayoutRunError::SecondPerson { run, by });
         }
         if now.as_unix_micros().saturating_sub(proposed.at.as_unix_micros()) > PROPOSAL_DAYS * DAY_MICROS {

@@ -105,7 +105,7 @@ pub enum TokenError {
     #[error("a token needs at least one role")]
     NoRole,
     /// A subject that is no id.
-    #[error("a token's subject has 1 to 128 visible ASCII characters")]
+    #[error("a token's subject is an id of 1 to 128 visible ASCII characters without @")]
     Subject,
     /// A lifetime that is zero or does not fit.
     #[error("a token's lifetime is at least a second and at most a year")]
@@ -201,7 +201,7 @@ pub fn mint(key: &JwtKey, roles: &[Role], subject: &str, lifetime: Duration) -> 
     if roles.is_empty() {
         return Err(TokenError::NoRole);
     }
-    if !(1..=128).contains(&subject.len()) || !subject.bytes().all(|b| b.is_ascii_graphic()) {
+    if subject.parse::<Subject>().is_err() {
         return Err(TokenError::Subject);
     }
     if !(1..=YEAR_SECONDS).contains(&lifetime.as_secs()) {
