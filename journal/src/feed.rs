@@ -100,7 +100,10 @@ impl Consumer {
             let Err(error) = self.consume(&mut backoff).await;
             self.report(false);
             if backoff.is_to_be_told() {
-                tracing::info!(error = with_causes(&error), "the feed from NATS pauses; readers use Postgres meanwhile");
+                tracing::info!(
+                    error = with_causes(&error),
+                    "the feed from NATS pauses; readers use Postgres meanwhile"
+                );
             }
             tokio::time::sleep(backoff.delay()).await;
         }
