@@ -438,7 +438,7 @@ async fn gateway_state(
     let intake: Arc<dyn WebhookIntake> = Arc::new(intake);
     let mut runners = fanledger_projections::all();
     runners.extend(fanledger_commands::managers(&commands.dependencies(settings)));
-    let skips = Skips::new(&runners, query_pool.clone(), commands.executor.writer().clone());
+    let skips = Skips::new(&runners, query_pool.clone(), commands.pool.clone(), commands.executor.writer().clone());
     let operators: Arc<dyn Operators> = Arc::new(skips);
     let reader = Reader::new(commands.pool.clone());
     let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());

@@ -6,10 +6,13 @@ use async_trait::async_trait;
 use fanledger_gateway::{Operators, Skip, SkipReceipt, SkipRefusal};
 use fanledger_journal::append::{AppendError, Command, Outcome};
 use fanledger_journal::event::{Metadata, Position};
+use fanledger_journal::reader::Reader;
 use fanledger_journal::runner::{self, Projection, RunnerState, skip_event};
 use fanledger_journal::writer::Writer;
 use serde::Serialize;
 use sqlx::PgPool;
+
+use crate::recorded::{self, RecordedError};
 
 /// Appends skips.
 pub struct Skips {
@@ -18,6 +21,8 @@ pub struct Skips {
     versions: BTreeMap<&'static str, u32>,
     /// Of any role that may read `read.runners`.
     pool: PgPool,
+    /// Of any role that may read the journal.
+    journal: PgPool,
     /// Of a role that may append to `projection_skip`.
     writer: Writer,
 }
@@ -70,6 +75,20 @@ pub enum SkipError {
         /// The journal's head.
         head: Position,
     },
+    /// The event was changed after it was appended, or rotted: whatever it said, a skip would keep it out of the tables for good.
+    #[error(
+        "position {position} is not as it was recorded: {found}; nothing is skipped. Run `fanledger journal verify`, and restore what was \
+         there: docs/runbooks/halted.md"
+    )]
+    NotAsRecorded {
+        /// The position.
+        position: Position,
+        /// What differs.
+        found: &'static str,
+    },
+    /// The event could not be looked at.
+    #[error("look at the event before it is skipped")]
+    Look(#[source] RecordedError),
     /// Postgres could not be asked.
     #[error("ask for the projections' status; is the database migrated?")]
     Status(#[source] sqlx::Error),
@@ -83,9 +102,9 @@ pub enum SkipError {
 
 impl Skips {
     /// For the runners that this program knows.
-    pub fn new(runners: &[Box<dyn Projection>], pool: PgPool, writer: Writer) -> Self {
+    pub fn new(runners: &[Box<dyn Projection>], pool: PgPool, journal: PgPool, writer: Writer) -> Self {
         let versions = runners.iter().map(|runner| (runner.name(), runner.version())).collect();
-        Self { versions, pool, writer }
+        Self { versions, pool, journal, writer }
     }
 
     /// Lets `name` pass over `position`, for good; `actor` is kept with it.
@@ -110,6 +129,11 @@ impl Skips {
         }
         if position == Position::START || position > live.head {
             return Err(SkipError::Beyond { position, head: live.head });
+        }
+        if let Some(found) =
+            recorded::divergence(&Reader::new(self.journal.clone()), position).await.map_err(SkipError::Look)?
+        {
+            return Err(SkipError::NotAsRecorded { position, found: found.detail() });
         }
         let (stream, event) = skip_event(name, version, position, reason);
         let metadata = Metadata { actor: Some(actor), ..Metadata::default() };
@@ -141,7 +165,8 @@ impl Operators for Skips {
             Err(SkipError::Unknown { .. }) => Err(SkipRefusal::UnknownRunner),
             Err(SkipError::Applied { .. }) => Err(SkipRefusal::Applied),
             Err(SkipError::Beyond { head, .. }) => Err(SkipRefusal::Beyond { head: head.get() }),
-            Err(error @ (SkipError::Status(_) | SkipError::Append(_) | SkipError::Refused(_))) => {
+            Err(SkipError::NotAsRecorded { found, .. }) => Err(SkipRefusal::NotAsRecorded { found }),
+            Err(error @ (SkipError::Look(_) | SkipError::Status(_) | SkipError::Append(_) | SkipError::Refused(_))) => {
                 Err(SkipRefusal::Unavailable(Box::new(error)))
             }
         }

@@ -92,6 +92,12 @@ pub enum SkipRefusal {
         /// The journal's head.
         head: u64,
     },
+    /// What is there is not what was recorded, so nobody knows what would be passed over.
+    #[error("the event is not as it was recorded: {found}")]
+    NotAsRecorded {
+        /// What differs.
+        found: &'static str,
+    },
     /// The journal cannot be reached.
     #[error("append the skip to the journal")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
-use fanledger_journal::database::{self, Role};
+use fanledger_journal::database::Role;
 use fanledger_journal::event::{Position, RecordedEvent};
 use fanledger_journal::reader::Reader;
 use serde::Serialize;
@@ -21,8 +21,10 @@ use sqlx::pool::PoolConnection;
 
 pub use verify::Books;
 
+use crate::connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
+use crate::recorded::{self, Divergence};
 use crate::settings::{Need, Settings};
 
 /// Show, follow and verify the journal; sign what it is, and prove what is in it.
@@ -31,7 +33,7 @@ pub enum JournalCommand {
     /// Show the last events, and follow what comes
     #[command(after_help = "Example:\n  fanledger journal tail --lines 50 --follow")]
     Tail(TailArgs),
-    /// Show one event
+    /// Show one event, and whether it is as it was recorded; exit code 1 when it is not
     Show(ShowArgs),
     /// Count events by type
     Stats,
@@ -122,6 +124,12 @@ struct Shown<'a> {
     payload: &'a RawValue,
     metadata: &'a RawValue,
     chain: String,
+    /// Whether content and chain are as they were recorded; absent where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_recorded: Option<bool>,
+    /// What is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergence: Option<&'static str>,
 }
 
 /// Runs one of them.
@@ -133,7 +141,7 @@ pub async fn run(command: JournalCommand, settings: &Settings, output: Output) -
         return prove::check(args, settings, output).await;
     }
     settings.require(&[Need::Database(Role::Operator)])?;
-    let pool = database::connect(&settings.database_url_for(Role::Operator)?, 2).await?;
+    let pool = connect::pool(&settings.database_url_for(Role::Operator)?, 2).await?;
     let reader = Reader::new(pool);
     match command {
         JournalCommand::Tail(args) => tail(&args, &reader, output).await,
@@ -200,10 +208,14 @@ async fn show(args: &ShowArgs, reader: &Reader, output: Output) -> Result<Outcom
         let head = reader.head().await?.position;
         return Err(Failure::usage(JournalError::Beyond { position: args.position, head }));
     };
-    let shown = shown(&event)?;
+    let found = recorded::divergence(reader, event.position).await?;
+    let outcome = if found.is_none() { Outcome::Fine } else { Outcome::CheckFailed };
+    let mut shown = shown(&event)?;
+    shown.as_recorded = Some(found.is_none());
+    shown.divergence = found.map(Divergence::detail);
     if output.is_json() {
         output.json(&shown)?;
-        return Ok(Outcome::Fine);
+        return Ok(outcome);
     }
     output.line(format_args!("position     {}", shown.position))?;
     output.line(format_args!("recorded at  {}", shown.recorded_at))?;
@@ -211,13 +223,17 @@ async fn show(args: &ShowArgs, reader: &Reader, output: Output) -> Result<Outcom
     output.line(format_args!("event        {} version {}", shown.event_type, shown.event_version))?;
     output.line(format_args!("event id     {}", shown.event_id))?;
     output.line(format_args!("chain        {}", shown.chain))?;
+    match &shown.divergence {
+        None => output.line("as recorded  yes: content and chain agree with their digests")?,
+        Some(what) => output.line(format_args!("as recorded  NO: {what}; run `fanledger journal verify`"))?,
+    }
     output.line(format_args!("metadata     {}", shown.metadata.get()))?;
     output.line("payload")?;
     let payload_error = |source| JournalError::Payload { position: event.position, source };
     // Laid out for reading; the stored bytes are in --json.
     let payload: serde_json::Value = serde_json::from_str(&event.payload).map_err(payload_error)?;
     output.json(&payload)?;
-    Ok(Outcome::Fine)
+    Ok(outcome)
 }
 
 fn shown(event: &RecordedEvent) -> Result<Shown<'_>, JournalError> {
@@ -234,5 +250,7 @@ fn shown(event: &RecordedEvent) -> Result<Shown<'_>, JournalError> {
         payload: raw(&event.payload)?,
         metadata: raw(&event.metadata)?,
         chain: hex::encode(event.chain.0),
+        as_recorded: None,
+        divergence: None,
     })
 }

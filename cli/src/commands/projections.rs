@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
-use fanledger_journal::database::{self, Role};
+use fanledger_journal::database::Role;
 use fanledger_journal::event::Position;
 use fanledger_journal::generation::{RebuildError, RetireError, RollbackError};
 use fanledger_journal::operation;
@@ -18,6 +18,7 @@ use fanledger_journal::writer::{Writer, WriterOptions};
 use serde::Serialize;
 use sqlx::PgPool;
 
+use crate::connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::roles::Commands;
@@ -44,7 +45,7 @@ pub enum ProjectionsCommand {
     /// Switch back to the generation that was live before the last switch
     Rollback(Named),
     /// Drop the generation that is kept to go back to, and what a broken-off rebuild left
-    Retire(Named),
+    Retire(RetireArgs),
     /// Make a runner stand still; a batch under way is taken back
     Pause(Named),
     /// End a pause or a halt; what halted the runner is tried again
@@ -93,6 +94,13 @@ pub struct RebuildArgs {
 /// What to verify.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Whose generations to drop.
+#[derive(Debug, Args)]
+pub struct RetireArgs {
     #[command(flatten)]
     which: Which,
 }
@@ -183,13 +191,13 @@ pub enum ProjectionsError {
 /// When Postgres cannot be asked, or there is no such runner.
 pub async fn run(command: ProjectionsCommand, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     settings.require(&[Need::Database(Role::Operator)])?;
-    let pool = database::connect(&settings.database_url_for(Role::Operator)?, 1).await?;
+    let pool = connect::pool(&settings.database_url_for(Role::Operator)?, 1).await?;
     match command {
         ProjectionsCommand::Status => status(&pool, output).await,
         ProjectionsCommand::Rebuild(args) => generations::rebuild(&args, settings, output).await,
         ProjectionsCommand::Verify(args) => generations::verify(&args, settings, output).await,
         ProjectionsCommand::Rollback(named) => generations::rollback(&named.name, settings, output).await,
-        ProjectionsCommand::Retire(named) => generations::retire(&named.name, &pool, settings, output).await,
+        ProjectionsCommand::Retire(args) => generations::retire(&args.which, &pool, settings, output).await,
         ProjectionsCommand::Pause(named) => {
             let told = runner::pause(&pool, &named.name).await;
             tell(&pool, named.name, "pause", told, output).await
@@ -307,13 +315,17 @@ async fn skip(args: SkipArgs, pool: &PgPool, settings: &Settings, output: Output
     let SkipArgs { name, position, reason } = args;
     let runners = Runners::of(settings).await?;
     let writer = Writer::start(WriterOptions::new(settings.database_url_for(Role::Operator)?)).await?;
-    let skips = Skips::new(&runners.all, pool.clone(), writer);
+    let skips = Skips::new(&runners.all, pool.clone(), pool.clone(), writer);
     let skipped = skips.skip(&name, Position::new(position), &reason, "operator:cli".to_owned()).await;
     skips.close().await;
     runners.close().await;
     let skipped = skipped.map_err(|error| match error {
         SkipError::Unknown { .. } | SkipError::Applied { .. } | SkipError::Beyond { .. } => Failure::usage(error),
-        SkipError::Status(_) | SkipError::Append(_) | SkipError::Refused(_) => error.into(),
+        SkipError::NotAsRecorded { .. }
+        | SkipError::Look(_)
+        | SkipError::Status(_)
+        | SkipError::Append(_)
+        | SkipError::Refused(_) => error.into(),
     })?;
     if output.is_json() {
         output.json(&skipped)?;

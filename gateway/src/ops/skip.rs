@@ -53,6 +53,12 @@ pub(crate) async fn skip_event(
         Err(SkipRefusal::Beyond { head }) => {
             Err(invalid([("position".to_owned(), format!("the journal ends at position {head}"))]))
         }
+        Err(SkipRefusal::NotAsRecorded { found }) => Err(invalid([(
+            "position".to_owned(),
+            format!(
+                "the event there is not as it was recorded ({found}): run `fanledger journal verify` before anything else"
+            ),
+        )])),
         Err(SkipRefusal::Unavailable(error)) => Err(Problem::unavailable(error.as_ref())),
     }
 }

@@ -3,24 +3,28 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use fanledger_journal::database::{self, Role};
+use fanledger_journal::database::Role;
 use fanledger_journal::generation::{self, Progress, Purpose, RebuildError, RebuildOptions, Rebuilt};
-use fanledger_journal::runner::{Projection, RunnerContext};
+use fanledger_journal::runner::{self, GenerationState, Projection, RunnerContext, RunnerStatus};
 use sqlx::PgPool;
 use tokio::sync::watch;
 
 use super::{ProjectionsError, RebuildArgs, Runners, VerifyArgs, Which, find, show};
+use crate::connect;
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, OutputError};
 use crate::settings::{Need, Settings};
 
 /// For the pages that are read ahead, and what runs beside.
 const CONNECTIONS: u32 = 4;
 
 async fn context(settings: &Settings) -> Result<RunnerContext, Failure> {
+    pool(settings).await.map(RunnerContext::without_feed)
+}
+
+async fn pool(settings: &Settings) -> Result<PgPool, Failure> {
     settings.require(&[Need::Database(Role::Projector)])?;
-    let pool = database::connect(&settings.database_url_for(Role::Projector)?, CONNECTIONS).await?;
-    Ok(RunnerContext::without_feed(pool))
+    Ok(connect::pool(&settings.database_url_for(Role::Projector)?, CONNECTIONS).await?)
 }
 
 pub(super) async fn rebuild(args: &RebuildArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
@@ -40,11 +44,12 @@ async fn each(
     settings: &Settings,
     output: Output,
 ) -> Result<Outcome, Failure> {
-    let context = context(settings).await?;
+    let pool = pool(settings).await?;
+    let context = RunnerContext::without_feed(pool.clone());
     let mut runners = Runners::of(settings).await?;
     let mut worst = Outcome::Fine;
     for projection in runners.choose(which)? {
-        match one(&context, projection.as_mut(), options, output).await? {
+        match one(&context, &pool, projection.as_mut(), options, output).await? {
             Outcome::Fine => {}
             Outcome::CheckFailed => worst = Outcome::CheckFailed,
         }
@@ -55,6 +60,7 @@ async fn each(
 
 async fn one(
     context: &RunnerContext,
+    pool: &PgPool,
     projection: &mut dyn Projection,
     options: &RebuildOptions,
     output: Output,
@@ -75,7 +81,8 @@ async fn one(
     }
     match built {
         Ok(rebuilt) => {
-            show::rebuilt(name, projection.version(), options.purpose, &rebuilt, output)?;
+            let kept = kept_halted(pool, name).await;
+            show::rebuilt(name, projection.version(), options.purpose, &rebuilt, kept, output)?;
             Ok(if rebuilt.halt.is_none() { Outcome::Fine } else { Outcome::CheckFailed })
         }
         Err(error) if error.proof().is_some() => {
@@ -84,6 +91,14 @@ async fn one(
         }
         Err(source) => Err(ProjectionsError::Rebuild { name: name.to_owned(), source }.into()),
     }
+}
+
+/// Whether the generation that is kept stands still, so that nobody is sent back to it. What was built is built: where this cannot
+/// be asked, a rollback says it itself.
+async fn kept_halted(pool: &PgPool, name: &str) -> bool {
+    find(pool, name)
+        .await
+        .is_ok_and(|runner| runner.generations.iter().any(|other| other.state == GenerationState::Kept && other.halted))
 }
 
 /// Builds it and shows how far it is meanwhile.
@@ -134,27 +149,35 @@ pub(super) async fn rollback(name: &str, settings: &Settings, output: Output) ->
     Ok(Outcome::Fine)
 }
 
+/// One after the other; what could not be dropped ends it.
 pub(super) async fn retire(
-    name: &str,
+    which: &Which,
     operators: &PgPool,
     settings: &Settings,
     output: Output,
 ) -> Result<Outcome, Failure> {
-    let runner = find(operators, name).await?;
+    let runners = match &which.name {
+        Some(name) => vec![find(operators, name).await?],
+        None => runner::status(operators).await.map_err(ProjectionsError::Status)?,
+    };
     let context = context(settings).await?;
-    let dropped = generation::retire(&context, name).await;
-    let dropped = dropped.map_err(|source| ProjectionsError::Retire { name: name.to_owned(), source })?;
-    if output.is_json() {
-        output.json(&serde_json::json!({"name": name, "generation": runner.generation, "retired": dropped}))?;
-    } else if dropped.is_empty() {
-        output.line(format_args!("{name} has no generation but the live one, {}.", runner.generation))?;
-    } else {
-        let dropped: Vec<String> = dropped.iter().map(ToString::to_string).collect();
-        output.line(format_args!(
-            "{name}: dropped generation {}; {} is live.",
-            dropped.join(", "),
-            runner.generation
-        ))?;
+    for runner in &runners {
+        let dropped = generation::retire(&context, &runner.name).await;
+        let dropped = dropped.map_err(|source| ProjectionsError::Retire { name: runner.name.clone(), source })?;
+        retired(runner, &dropped, which.all, output)?;
     }
     Ok(Outcome::Fine)
+}
+
+fn retired(runner: &RunnerStatus, dropped: &[u32], one_of_many: bool, output: Output) -> Result<(), OutputError> {
+    let (name, live) = (&runner.name, runner.generation);
+    if output.is_json() {
+        let answer = serde_json::json!({"name": name, "generation": live, "retired": dropped});
+        return if one_of_many { output.json_line(&answer) } else { output.json(&answer) };
+    }
+    if dropped.is_empty() {
+        return output.line(format_args!("{name} has no generation but the live one, {live}."));
+    }
+    let dropped: Vec<String> = dropped.iter().map(ToString::to_string).collect();
+    output.line(format_args!("{name}: dropped generation {}; {live} is live.", dropped.join(", ")))
 }

@@ -8,6 +8,7 @@ use fanledger_journal::event::Position;
 use fanledger_journal::generation::{
     Difference, Phase, Presence, Progress, Proof, Purpose, RebuildError, Rebuilt, TableProof,
 };
+use fanledger_journal::operation::OperationStatus;
 use fanledger_journal::runner::{GenerationState, RunnerState, RunnerStatus};
 use indicatif::ProgressStyle;
 use serde::Serialize;
@@ -49,17 +50,20 @@ pub(super) fn status(lines: &[Line], output: Output) -> Result<(), OutputError> 
     Ok(())
 }
 
-/// The generations that are not live, and what is being done with them.
+/// The generations that are not live, what is being done with them, and what was asked for last if it failed.
 fn beside(line: &Line, output: Output) -> Result<(), OutputError> {
     let runner = &line.runner;
     let name = &runner.name;
     for other in &runner.generations {
         let (generation, version, position) = (other.generation, other.version, other.position);
-        let halted = if other.halted { ", halted" } else { "" };
         match other.state {
             GenerationState::Live => continue,
+            GenerationState::Kept if other.halted => output.line(format_args!(
+                "\n{name} keeps generation {generation} (version {version}), halted at position {position}, so that nobody can go back \
+                 to it: `retire {name}` drops it."
+            ))?,
             GenerationState::Kept => output.line(format_args!(
-                "\n{name} keeps generation {generation} (version {version}) at position {position}{halted}: `rollback {name}` \
+                "\n{name} keeps generation {generation} (version {version}) at position {position}: `rollback {name}` \
                  goes back to it, `retire {name}` drops it."
             ))?,
             GenerationState::Retiring => output.line(format_args!(
@@ -68,13 +72,14 @@ fn beside(line: &Line, output: Output) -> Result<(), OutputError> {
             GenerationState::Building => {
                 let doing = match &line.operation {
                     Some(operation) if (Utc::now() - operation.updated_at).num_seconds() < SILENCE_SECONDS => {
-                        let left = operation.seconds_left.map(|left| format!(", {left} s left")).unwrap_or_default();
+                        let loading = operation.phase == Phase::Loading.as_str();
+                        let left = operation.seconds_left.filter(|_| loading);
                         format!(
-                            "{} at position {} of {}, {} events/s{left}",
+                            "{} at position {} of {}{}",
                             words(&operation.phase),
                             operation.position,
                             operation.target,
-                            operation.events_per_second
+                            rate(operation.events_per_second, left)
                         )
                     }
                     _ => format!(
@@ -85,7 +90,20 @@ fn beside(line: &Line, output: Output) -> Result<(), OutputError> {
             }
         }
     }
-    Ok(())
+    match &line.operation {
+        Some(operation) if operation.phase == Phase::Failed.as_str() => failed(operation, output),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The last operation on a runner, which failed: said until another takes its place.
+fn failed(operation: &OperationStatus, output: Output) -> Result<(), OutputError> {
+    let OperationStatus { name, kind, .. } = operation;
+    let at = operation.updated_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let why = operation.error.as_deref().unwrap_or("no reason was written down");
+    output.line(format_args!(
+        "\n{name}: the last {kind} failed at {at}: {why}. The live tables are as they were; ask for it again when the reason is gone."
+    ))
 }
 
 fn words(phase: &str) -> String {
@@ -141,7 +159,7 @@ pub(super) async fn progress(
         }
         bar.set_length(now.target.get());
         bar.set_position(now.position.get());
-        bar.set_message(format!("{name}: {}{}", words(now.phase.as_str()), rate(&now)));
+        bar.set_message(format!("{name}: {}{}", words(now.phase.as_str()), rate_of(&now)));
         let printed = if output.is_json() {
             output.json_line(&ProgressLine { name, progress: now })
         } else if plain && said.is_none_or(|(phase, at)| phase != now.phase || at.elapsed() > LINE_EVERY) {
@@ -167,16 +185,30 @@ fn plain_line(name: &str, now: &Progress) -> String {
         now.generation,
         now.position,
         now.target,
-        rate(now)
+        rate_of(now)
     )
 }
 
-/// While there is something to read: how fast, and how long still.
-fn rate(now: &Progress) -> String {
-    match now.seconds_left {
-        Some(left) if now.position < now.target => format!(", {} events/s, {left} s left", now.events_per_second),
-        Some(_) | None => String::new(),
-    }
+/// While the journal is read from its beginning: how fast, and how long still. In each later phase the clock of the reading stands
+/// while the events go on, and proving, waiting and switching read none.
+fn rate_of(now: &Progress) -> String {
+    let left = match now.phase {
+        Phase::Loading if now.position < now.target => now.seconds_left,
+        Phase::Loading
+        | Phase::Queued
+        | Phase::Indexing
+        | Phase::CatchingUp
+        | Phase::Proving
+        | Phase::Waiting
+        | Phase::Switching
+        | Phase::Succeeded
+        | Phase::Failed => None,
+    };
+    rate(now.events_per_second, left)
+}
+
+fn rate(events_per_second: u64, seconds_left: Option<u64>) -> String {
+    seconds_left.map(|left| format!(", {events_per_second} events/s, {left} s left")).unwrap_or_default()
 }
 
 /// The last line of a rebuild or verification, for programs.
@@ -197,6 +229,7 @@ pub(super) fn rebuilt(
     version: u32,
     purpose: Purpose,
     rebuilt: &Rebuilt,
+    kept_halted: bool,
     output: Output,
 ) -> Result<(), OutputError> {
     if output.is_json() {
@@ -224,9 +257,16 @@ pub(super) fn rebuilt(
         }
     }
     if purpose == Purpose::Switch {
-        output.line(format_args!(
-            "  The generation before is kept: `fanledger projections rollback {name}` goes back to it, `retire {name}` drops it."
-        ))?;
+        if kept_halted {
+            output.line(format_args!(
+                "  The generation before is kept, and has halted, so that nobody can go back to it: `fanledger projections retire \
+                 {name}` drops it."
+            ))?;
+        } else {
+            output.line(format_args!(
+                "  The generation before is kept: `fanledger projections rollback {name}` goes back to it, `retire {name}` drops it."
+            ))?;
+        }
     }
     match &rebuilt.halt {
         Some(halt) => output.line(format_args!("  It halted since: {halt}")),
@@ -292,4 +332,25 @@ fn difference(table: &TableProof, output: Output) -> Result<(), OutputError> {
         output.line(format_args!("      {what:<9} {}", key.key))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_told_only_of_the_reading() {
+        let now = |phase| Progress {
+            phase,
+            position: Position::new(10),
+            target: Position::new(20),
+            events_per_second: 504_000,
+            seconds_left: Some(0),
+            ..Progress::default()
+        };
+        assert_eq!(rate_of(&now(Phase::Loading)), ", 504000 events/s, 0 s left");
+        for phase in [Phase::Indexing, Phase::CatchingUp, Phase::Proving, Phase::Waiting, Phase::Switching] {
+            assert_eq!(rate_of(&now(phase)), "", "{phase:?}");
+        }
+    }
 }
