@@ -11,6 +11,10 @@ const NATS_AWAY: &str = "NATS is not reachable, or accepts connections and does 
                          meanwhile, at the cost of latency, and nothing is lost. See that nats-server runs where \
                          FANLEDGER_NATS_URL says; if it runs and is silent, restart it: its stream is filled again by itself";
 
+/// The same of Postgres, which the relay reads and whose lock makes it the only one.
+const POSTGRES_AWAY: &str = "Postgres is not reachable, or does not let the relay read the journal or hold its lock; NATS is not the \
+                             cause. See that Postgres runs and takes connections: `fanledger doctor` says what it answers";
+
 /// Whether this process's relay publishes. Its absence costs latency, not function: so it never says "not ready".
 pub(super) struct RelayProbe {
     status: watch::Receiver<RelayStatus>,
@@ -34,7 +38,10 @@ impl Probe for RelayProbe {
             (true, true) => format!("publishes; NATS has acknowledged position {}", status.position),
             (true, false) => format!("has no working link to NATS. {NATS_AWAY}"),
             (false, _) => match status.error {
-                Some(_) => format!("pauses after an error, which is in its log, and tries again. {NATS_AWAY}"),
+                Some(_) => {
+                    let cause = if status.postgres_away { POSTGRES_AWAY } else { NATS_AWAY };
+                    format!("pauses after an error, which is in its log, and tries again. {cause}")
+                }
                 None => "stands by: another relay is active".to_owned(),
             },
         };
@@ -91,6 +98,14 @@ mod tests {
         }
         assert!(relay_says(true, true, None).await.contains("publishes"));
         assert!(relay_says(false, false, None).await.contains("stands by"));
+    }
+
+    #[tokio::test]
+    async fn a_relay_without_postgres_does_not_blame_nats() {
+        let status = RelayStatus { error: Some("hunter2".to_owned()), postgres_away: true, ..RelayStatus::default() };
+        let said = RelayProbe::new(watch::Sender::new(status).subscribe()).look().await.detail;
+        assert!(said.contains("Postgres is not reachable") && !said.contains("FANLEDGER_NATS_URL"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
 
     /// A server that hangs accepts connections, by the kernel's hand, and says nothing.
