@@ -1,13 +1,16 @@
 //! The checks. Each ends in a finding; none ends the others.
 
+use fanledger_journal::checkpoint::{Halt, HaltKind};
 use fanledger_journal::database::{self, Role};
 use fanledger_journal::merkle::checkpoint::CheckpointSigner;
+use fanledger_journal::nats;
 use fanledger_journal::reader::Reader;
 use fanledger_journal::runner::{self, RunnerState};
 use sqlx::{PgPool, Row};
 
 use super::Check;
 use crate::clock;
+use crate::connect;
 use crate::failure::one_line;
 use crate::roles::schema_version_needed;
 use crate::settings::{Environment, Need, Secret, Settings, SettingsError};
@@ -63,7 +66,7 @@ pub(super) async fn all(settings: &Settings, checks: &mut Vec<Check>) {
             }
         }
     }
-    checks.push(nats(settings).await);
+    nats(settings, checks).await;
 }
 
 fn keys(settings: &Settings) -> Check {
@@ -102,7 +105,12 @@ async fn checkpoints(settings: &Settings, pool: &PgPool) -> Check {
 async fn login(settings: &Settings, role: Role, checks: &mut Vec<Check>) -> Option<PgPool> {
     // A missing setting was named already.
     let url = settings.database_url_for(role).ok()?;
-    let failure = match tokio::time::timeout(LOGIN_TIMEOUT, database::connect(&url, 1)).await {
+    // Plainly first: a pool tries a refused connection again until its time is over, and then says only that.
+    let login = async {
+        connect::plainly(&url, LOGIN_TIMEOUT).await?;
+        database::connect(&url, 1).await
+    };
+    let failure = match tokio::time::timeout(LOGIN_TIMEOUT, login).await {
         Ok(Ok(pool)) => return Some(pool),
         Ok(Err(error)) => one_line(&error),
         Err(_) => format!("no answer within {} s", LOGIN_TIMEOUT.as_secs()),
@@ -152,7 +160,38 @@ async fn postgres(settings: &Settings, pool: &PgPool, checks: &mut Vec<Check>) {
     } else {
         Check::ok("schema", format!("version {found}"))
     });
+    checks.push(disk(pool).await);
     runners(pool, checks).await;
+}
+
+/// Whether Postgres takes something that is written. No role may make a table, and an append would stay for ever; but a sort that
+/// has no memory writes to the same disk, and leaves nothing.
+async fn disk(pool: &PgPool) -> Check {
+    match spill(pool).await {
+        Ok(false) => Check::ok("disk", "Postgres can write to it"),
+        Ok(true) => Check::failed(
+            "disk",
+            "Postgres takes no writes: it is a standby, or its sessions are read-only",
+            "let the settings name the primary; is default_transaction_read_only off?",
+        ),
+        Err(error) => Check::failed(
+            "disk",
+            format!("Postgres cannot write: {}", one_line(&error)),
+            "make room on its disk (`df`): until then nothing is appended, and Stripe sends its webhooks again for three days",
+        ),
+    }
+}
+
+/// Has Postgres write some megabytes to a file of its own, which goes with the statement. Gives whether it is read-only.
+async fn spill(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("SET LOCAL work_mem = '64kB'").execute(&mut *transaction).await?;
+    sqlx::query("SELECT count(*) FROM generate_series(1, 200000)").execute(&mut *transaction).await?;
+    let read_only = sqlx::query_scalar("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.rollback().await?;
+    Ok(read_only)
 }
 
 fn durability(settings: &Settings, fsync: &str, pages: &str, commit: &str, standbys: &str) -> Check {
@@ -210,6 +249,8 @@ async fn runners(pool: &PgPool, checks: &mut Vec<Check>) {
             "start the roles projector and manager, or `fanledger dev`",
         ));
     }
+    // One journal, one remedy: it is said with the first.
+    let mut history_told = false;
     for runner in &runners {
         let at = format!("{} at {} of {}", runner.name, runner.position, runner.head);
         checks.push(match (runner.state, &runner.error) {
@@ -222,44 +263,125 @@ async fn runners(pool: &PgPool, checks: &mut Vec<Check>) {
                 format!("{at}, paused"),
                 format!("`fanledger projections resume {}`", runner.name),
             ),
-            (RunnerState::Halted, Some(halt)) => Check::failed(
+            (RunnerState::Halted, Some(halt)) if halt.kind == HaltKind::HistoryChanged => Check::failed(
                 "projections",
-                format!("{at}, halted: {halt}"),
-                format!("mend the cause, then `fanledger projections resume {}`", runner.name),
+                format!("{at}, halted: the journal is another one than it has read"),
+                if std::mem::replace(&mut history_told, true) { String::new() } else { remedy(&runner.name, halt) },
             ),
+            (RunnerState::Halted, Some(halt)) => {
+                Check::failed("projections", format!("{at}, halted: {halt}"), remedy(&runner.name, halt))
+            }
             (RunnerState::Halted, None) => Check::failed("projections", format!("{at}, halted"), "see its log"),
         });
     }
 }
 
-async fn nats(settings: &Settings) -> Check {
-    let Some(url) = settings.nats_url.as_ref().map(Secret::reveal) else {
-        return Check::failed("nats", "not known", "set FANLEDGER_NATS_URL");
-    };
-    let address = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let address = address.rsplit_once('@').map_or(address, |(_, address)| address).trim_end_matches('/');
-    // Whether it speaks NATS is in its first line; the login is the relay's affair, and in its log.
-    match greeting(address).await {
-        Ok(version) => Check::ok("nats", format!("version {version}")),
-        Err(error) => Check::warning(
-            "nats",
-            format!("{address}: {error}"),
-            "is nats-server running there? until then projections read Postgres, at the cost of latency",
+/// What to do about a halt: docs/runbooks/halted.md in one line.
+fn remedy(name: &str, halt: &Halt) -> String {
+    match (halt.kind, &halt.event) {
+        (HaltKind::HistoryChanged, _) => "`fanledger journal verify` first: is this the journal that is to be? if not, restore the right one \
+                                          and resume; if so, `fanledger projections rebuild --all`, once for all of them"
+            .to_owned(),
+        (HaltKind::VersionChanged, _) => format!(
+            "`fanledger projections rebuild {name}` with the program whose tables are wanted, or start the old program again"
         ),
+        (HaltKind::GenerationMissing, _) => format!("`fanledger projections rebuild {name}`"),
+        (HaltKind::Poison, Some(event)) => {
+            let position = event.position;
+            format!(
+                "`fanledger journal verify --from {position} --to {position}` first; if the event is as it was recorded, mend the cause or \
+                 `fanledger projections skip {name}`, then `fanledger projections resume {name}`: docs/runbooks/halted.md"
+            )
+        }
+        (HaltKind::Poison, None) => {
+            format!("`fanledger journal verify` first, then mend the cause, then `fanledger projections resume {name}`")
+        }
     }
 }
 
-async fn greeting(address: &str) -> std::io::Result<String> {
-    use tokio::io::{AsyncBufReadExt, BufReader};
-    let talk = async {
-        let stream = tokio::net::TcpStream::connect(address).await?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).await?;
-        let info: serde_json::Value =
-            serde_json::from_str(line.trim_start_matches("INFO ")).map_err(std::io::Error::other)?;
-        Ok(info["version"].as_str().unwrap_or("unknown").to_owned())
+/// Each login that the roles use: a server that greets everybody may refuse one of them.
+async fn nats(settings: &Settings, checks: &mut Vec<Check>) {
+    let Some(relay) = &settings.nats_url else {
+        checks.push(Check::failed("nats", "not known", "set FANLEDGER_NATS_URL"));
+        return;
     };
-    tokio::time::timeout(std::time::Duration::from_secs(3), talk)
-        .await
-        .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
+    checks.push(nats_login("FANLEDGER_NATS_URL", relay).await);
+    if let Some(reader) = &settings.nats_reader_url {
+        checks.push(nats_login("FANLEDGER_NATS_READER_URL", reader).await);
+    }
+}
+
+async fn nats_login(setting: &str, url: &Secret) -> Check {
+    const AWAY: &str = "is nats-server running there, and does it answer? until then projections read Postgres, at the cost of latency";
+    match tokio::time::timeout(LOGIN_TIMEOUT, nats::connect(url.reveal(), "fanledger doctor")).await {
+        Ok(Ok(client)) => Check::ok("nats", format!("{setting} logs in; version {}", client.server_info().version)),
+        Ok(Err(error)) if error.is_refused_login() => Check::failed(
+            "nats",
+            format!("{setting}: the server refuses this user or password"),
+            format!("set {setting} to a user and password of its configuration; until then projections read Postgres"),
+        ),
+        Ok(Err(error)) => Check::warning("nats", format!("{setting}: {}", one_line(&error)), AWAY),
+        Err(_elapsed) => {
+            Check::warning("nats", format!("{setting}: no answer within {} s", LOGIN_TIMEOUT.as_secs()), AWAY)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use fanledger_journal::checkpoint::HaltEvent;
+    use fanledger_journal::event::Position;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::commands::doctor::Verdict;
+
+    fn halt(kind: HaltKind, position: Option<u64>) -> Halt {
+        let event = position.map(|position| HaltEvent {
+            position: Position::new(position),
+            event_type: "EntryPosted".to_owned(),
+            stream: "stripe_charge/ch_1".to_owned(),
+            event_id: uuid::Uuid::nil(),
+        });
+        Halt { kind, message: "because".to_owned(), at: Utc::now(), event }
+    }
+
+    #[test]
+    fn each_kind_of_halt_has_its_own_remedy() {
+        for kind in [HaltKind::VersionChanged, HaltKind::GenerationMissing] {
+            let remedy = remedy("balances", &halt(kind, None));
+            assert!(remedy.contains("projections rebuild balances") && !remedy.contains("resume"), "{remedy}");
+        }
+        let said = remedy("balances", &halt(HaltKind::Poison, Some(4711)));
+        let steps =
+            ["journal verify --from 4711 --to 4711", "projections skip balances", "projections resume balances"];
+        let found: Vec<usize> = steps.iter().map(|step| said.find(step).unwrap_or_else(|| panic!("{said}"))).collect();
+        assert!(found.is_sorted(), "{said}");
+        let said = remedy("balances", &halt(HaltKind::HistoryChanged, None));
+        assert!(
+            said.contains("journal verify") && said.contains("rebuild --all") && !said.contains("resume"),
+            "{said}"
+        );
+    }
+
+    /// As nats-server answers a wrong password, after a greeting that says nothing of it.
+    #[tokio::test]
+    async fn a_login_that_nats_refuses_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Secret::new(format!("nats://relay:hunter2@{}", listener.local_addr().unwrap()));
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let info = r#"INFO {"server_id":"x","server_name":"x","version":"2.15.1","go":"x","host":"x","port":1,"headers":true,"max_payload":1048576,"proto":1,"auth_required":true}"#;
+            stream.write_all(format!("{info}\r\n").as_bytes()).await.unwrap();
+            let mut heard = [0; 4096];
+            assert!(stream.read(&mut heard).await.unwrap() > 0);
+            stream.write_all(b"-ERR 'Authorization Violation'\r\n").await.unwrap();
+        };
+        let (check, ()) = tokio::join!(nats_login("FANLEDGER_NATS_READER_URL", &url), server);
+        assert_eq!(check.verdict, Verdict::Failed, "{check:?}");
+        assert!(check.found.contains("refuses") && check.remedy.contains("FANLEDGER_NATS_READER_URL"), "{check:?}");
+        assert!(!format!("{check:?}").contains("hunter2"), "{check:?}");
+    }
 }
