@@ -19,7 +19,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::connect;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, one_line};
 use crate::output::Output;
 use crate::roles::Commands;
 use crate::settings::{Need, Settings};
@@ -319,6 +319,16 @@ async fn skip(args: SkipArgs, pool: &PgPool, settings: &Settings, output: Output
     let skipped = skips.skip(&name, Position::new(position), &reason, "operator:cli".to_owned()).await;
     skips.close().await;
     runners.close().await;
+    if let Err(error @ SkipError::NotAsRecorded { .. }) = &skipped {
+        // A tamper is what was found, not what kept the command from running.
+        let detail = one_line(error);
+        if output.is_json() {
+            output.json(&serde_json::json!({"ok": false, "detail": detail}))?;
+        } else {
+            output.line(format_args!("FAILED  {detail}"))?;
+        }
+        return Ok(Outcome::CheckFailed);
+    }
     let skipped = skipped.map_err(|error| match error {
         SkipError::Unknown { .. } | SkipError::Applied { .. } | SkipError::Beyond { .. } => Failure::usage(error),
         SkipError::NotAsRecorded { .. }
