@@ -374,12 +374,7 @@ impl Commands {
         let vault = Vault::new(VaultKey::new(settings.vault_key()?), pool.clone());
         vault.check().await?;
         let writer = patiently(async || Writer::start(WriterOptions::new(url.clone())).await).await?;
-        Ok(Self {
-            executor: Executor::new(pool.clone(), writer),
-            vault,
-            stripe: stripe_api(settings)?,
-            pool,
-        })
+        Ok(Self { executor: Executor::new(pool.clone(), writer), vault, stripe: stripe_api(settings)?, pool })
     }
 
     /// What process managers need of it.

@@ -86,7 +86,8 @@ async fn a_vault_key_that_opens_nothing_is_refused() {
     let pool = connect(&pipeline.database.url_for("fanledger_command"), 2).await.unwrap();
     let other = Vault::new(VaultKey::new([4; 32]), pool);
     other.check().await.unwrap();
-    let event = serde_json::json!({"id": "evt_1", "object": "event", "type": "charge.succeeded", "data": {"object": {}}});
+    let event =
+        serde_json::json!({"id": "evt_1", "object": "event", "type": "charge.succeeded", "data": {"object": {}}});
     pipeline.receive(&event).await.unwrap();
     pipeline.vault.check().await.unwrap();
     let refused = other.check().await;

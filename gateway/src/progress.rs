@@ -171,7 +171,9 @@ fn why_behind(name: &str, runner: Option<&RunnerStatus>) -> String {
 
 /// A position of a history that the journal has lost is none: what waits for it would be answered from what never was.
 async fn positions(pool: &PgPool) -> Result<Positions, sqlx::Error> {
-    let rows = sqlx::query("SELECT name::text, CASE WHEN is_lost THEN 0 ELSE position END::bigint FROM read.positions").fetch_all(pool).await?;
+    let rows = sqlx::query("SELECT name::text, CASE WHEN is_lost THEN 0 ELSE position END::bigint FROM read.positions")
+        .fetch_all(pool)
+        .await?;
     rows.into_iter()
         .map(|row| {
             let position: i64 = row.try_get(1)?;
