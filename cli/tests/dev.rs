@@ -160,6 +160,9 @@ async fn from_an_empty_directory_to_balanced_books_and_back_after_a_kill() {
     let found = machine.json("journal verify", 1);
     assert_eq!((&found["ok"], &found["first_divergence"]["position"]), (&false.into(), &5.into()));
     assert_eq!(found["first_divergence"]["kind"], "content");
+    // So it is where somebody looks at the event alone.
+    assert_eq!(machine.json("journal show 4", 0)["as_recorded"], true);
+    assert_eq!(machine.json("journal show 5", 1)["as_recorded"], false);
 
     // Told to stop, it stops everything and says that all is well.
     assert_eq!(machine.json("dev stop", 0)["stopped"], true);
