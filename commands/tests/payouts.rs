@@ -312,12 +312,70 @@ async fn a_creator_held_after_the_approval_is_not_paid() {
     approved(&pipeline, &[owed("crt_a", 5_000), owed("crt_b", 6_000)]).await;
     let creator = "crt_a".parse().unwrap();
     pipeline.executor.say_of_payouts(&creator, Say::Hold, &who("ada"), "a claim", now()).await.unwrap();
+    // So soon nothing is said of the line: what an attempt before may have asked for may still be made. The others go on.
+    let mut soon = Sender::new(pipeline.executor.clone(), pipeline.api.clone());
+    assert!(matches!(pipeline.catch_up(&mut soon).await, Err(CatchUpError::Failed(_))));
+    assert_eq!(ends(&pipeline).await.into_keys().collect::<Vec<_>>(), [(1, 2)]);
+    let mut sender = settled(&pipeline, pipeline.api.clone());
+    pipeline.catch_up(&mut sender).await.unwrap();
     pipeline.settle().await;
     assert_eq!(ends(&pipeline).await[&(1, 1)], Err(HELD.to_owned()));
     assert_eq!(
         (pipeline.stand_in.as_ref().unwrap().transfers().len(), finished(&pipeline).await),
         (1, vec![(1, 1, 1)])
     );
+}
+
+/// A Stripe that is still at work on a transfer when its group is looked up for the first time, and is done with it then.
+struct AtWork {
+    api: HttpStripeApi,
+    looks: AtomicUsize,
+    line: &'static str,
+}
+
+#[async_trait]
+impl StripeApi for AtWork {
+    async fn balance_transaction(&self, id: &StripeId) -> Result<Option<BalanceTransaction>, StripeApiError> {
+        self.api.balance_transaction(id).await
+    }
+
+    async fn balance_transactions(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<&str>,
+    ) -> Result<Page, StripeApiError> {
+        self.api.balance_transactions(since, after).await
+    }
+
+    async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
+        self.api.create_transfer(request).await
+    }
+
+    async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
+        if group.ends_with(self.line) && self.looks.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Ok(Vec::new());
+        }
+        self.api.transfers_of_group(group).await
+    }
+}
+
+/// An attempt was killed with its request under way, then the creator was held. Found by the simulator (`fanledger simulate`).
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_when_its_creator_was_held_is_found() {
+    let mut pipeline = pipeline().await;
+    at_stripe(&pipeline, "prl_1_1", 5_000, "crt_a").await;
+    approved(&pipeline, &[owed("crt_a", 5_000)]).await;
+    let creator = "crt_a".parse().unwrap();
+    pipeline.executor.say_of_payouts(&creator, Say::Hold, &who("ada"), "a claim", now()).await.unwrap();
+    let base = pipeline.stand_in.as_ref().unwrap().base_url();
+    let api = HttpStripeApi::new(&base, support::KEY.to_owned()).unwrap();
+    let at_work = AtWork { api, looks: AtomicUsize::new(0), line: "prl_1_1" };
+    let mut sender = settled(&pipeline, Some(Arc::new(at_work)));
+    pipeline.catch_up(&mut sender).await.unwrap();
+    assert!(ends(&pipeline).await[&(1, 1)].is_ok(), "it would be paid again by the next run");
+    pipeline.settle().await;
+    assert_eq!(finished(&pipeline).await, [(1, 1, 0)]);
+    assert_eq!(balance(&pipeline.trial().await, "liabilities:creators:crt_a:available"), 5_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What finance asks for: a run proposed, approved, cancelled; a creator's payouts held and resumed.
 
+use chrono::{DateTime, Utc};
 use fanledger_domain::event::Event;
 use fanledger_domain::id::{CreatorId, Subject};
 use fanledger_domain::payout_run::hold::{CreatorPayouts, HoldError, Say};
@@ -176,6 +177,13 @@ impl<S: Store> Executor<S> {
                 Ok((event, row.position))
             })
             .collect()
+    }
+
+    /// When the last event of a stream was recorded.
+    pub(super) async fn last_recorded_at(&self, stream: &StreamId) -> Result<Option<DateTime<Utc>>, ExecuteError> {
+        let rows = self.store().stream(stream).await;
+        let rows = rows.map_err(|source| ExecuteError::Read { stream: stream.clone(), source })?;
+        Ok(rows.last().map(|row| row.recorded_at))
     }
 
     /// What a stream's events add up to.

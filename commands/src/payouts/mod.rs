@@ -4,5 +4,7 @@
 //! transfer's own fact. So nothing here spans two streams: whatever is broken off is found again by what is missing.
 
 pub mod desk;
+mod look;
+mod send_error;
 pub mod sender;
 pub mod transaction;

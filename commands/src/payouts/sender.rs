@@ -4,8 +4,12 @@
 //! has not: beyond the run's last, and of the runs after it. A transfer that is not what was approved, or of a line that is not there,
 //! is the trace of a future that this journal has lost (it was restored to an earlier moment). Then nothing is made at all, since what
 //! is made beside it may be paid twice. Only after that the transfers are asked for, eight at a time. For each line, in this order: it
-//! has ended → nothing. Else it was found → that is it; else the creator's hold is looked at; else Stripe is asked to make it. The
+//! has ended → nothing. Else it was found → that is it; else, where the creator is held, it fails; else Stripe is asked to make it. The
 //! answer is recorded first as the transfer's own fact, so that the books hold it at once, then as the line's end.
+//!
+//! Holds are looked at before each eight. A line whose creator is held fails ([`HELD`]) only once whatever was asked for before the hold
+//! must have come to its end, and after another look: an attempt that was killed may have left a request under way, and a line that
+//! has failed is paid again by the next run.
 //!
 //! The transfer group and the `Idempotency-Key` are the same text, unique to journal, run and line. The key makes a request that
 //! is sent twice within a day one transfer, also while the first is still under way; Stripe forgets keys after 24 hours at the
@@ -34,27 +38,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use fanledger_domain::event::{Event, TransferObserved};
-use fanledger_domain::facts::{EventStamp, TransferSnapshot};
+use fanledger_domain::event::Event;
+use fanledger_domain::facts::TransferSnapshot;
+use fanledger_domain::id::CreatorId;
 use fanledger_domain::payout_run::hold::CreatorPayouts;
 use fanledger_domain::payout_run::line::{Line, LineEnd};
-use fanledger_domain::payout_run::run::{PayoutRun, Stage};
+use fanledger_domain::payout_run::run::PayoutRun;
 use fanledger_domain::payout_run::{
     PayoutLine, PayoutRunApproved, PayoutRunId, PayoutRunStopped, PayoutTransferFailed, PayoutTransferSent,
 };
-use fanledger_domain::time::{Timestamp, TimestampError};
+use fanledger_domain::time::Timestamp;
 use fanledger_journal::event::{Metadata, RecordedEvent, StreamId};
 use fanledger_journal::runner::{ApplyError, Effects, Projection, Schema};
 use futures::future::join_all;
-use sqlx::{PgConnection, types::Uuid};
+use sqlx::PgConnection;
 
-use crate::executor::{ActError, ExecuteError, Executor};
+use crate::executor::{ExecuteError, Executor};
 use crate::metrics::transfer;
 use crate::payouts::desk::{creator_stream, run_stream};
+use crate::payouts::look::{CONCURRENCY, Errand, Look, Sending, approved_one, as_made, check, check_ahead, journal_id};
+pub use crate::payouts::send_error::SendError;
 use crate::payouts::transaction::Transaction;
 use crate::store::{JournalStore, Store};
-use crate::stripe::api::{Created, StripeApi, StripeApiError, TransferRequest};
-use crate::stripe::delivery::Delivery;
+use crate::stripe::api::{Created, StripeApi, TransferRequest};
 
 /// The runner's name.
 pub const NAME: &str = "payout_sender";
@@ -64,16 +70,10 @@ pub const ACTOR: &str = "system:payout_sender";
 pub const HELD: &str = "payouts_held";
 /// How a line ends that was not sent when its run was stopped.
 pub const STOPPED: &str = "run_stopped";
-/// From a stop until its lines end. What was asked for right before it is tried for 65 s at most (five times ten seconds, and a quarter
-/// of a minute between them), and Stripe may be at the last of it when this process is killed.
+/// From a stop until its lines end, and from a hold until its creator's lines do. What was asked for right before it is tried for 65 s
+/// at most (five times ten seconds, and a quarter of a minute between them), and Stripe may be at the last of it when this process is
+/// killed.
 const SETTLED_AFTER: Duration = Duration::from_secs(180);
-/// Requests under way at once; Stripe allows 100 reads and 100 writes a second in live mode, 25 in test mode.
-const CONCURRENCY: usize = 8;
-/// Of lines that are not there, as many are looked up: beyond the last of the run, and the first ones of each run after it. More than
-/// one, since a line may have failed; and 16 look-ups in all, which is nothing beside the run's own.
-const AHEAD_LINES: usize = 4;
-/// Of so many runs after it: one may have been cancelled, or have claimed only.
-const AHEAD_RUNS: usize = 3;
 
 /// See the module.
 pub struct Sender<S = JournalStore> {
@@ -86,133 +86,15 @@ pub struct Sender<S = JournalStore> {
 /// What tells the time of what is recorded.
 type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Why a line did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// A stream could not be read or appended to.
-    #[error("load the payout run, or record what became of a line")]
-    Execute(#[from] ExecuteError),
-    /// Stripe did not answer, or refuses the key.
-    #[error("ask Stripe for the transfer of {line}")]
-    Stripe {
-        /// The line.
-        line: String,
-        /// What it said.
-        #[source]
-        source: StripeApiError,
-    },
-    /// There is no key to ask Stripe with.
-    #[error(
-        "{0} is to be sent, or ended, and there is no key to Stripe's API to do it with: set FANLEDGER_STRIPE_API_KEY, start the \
-         manager again, then run `fanledger projections resume {NAME}`; nothing was asked for"
-    )]
-    NoKey(PayoutRunId),
-    /// What was asked for before the run was stopped may not have come to its end.
-    #[error("{run} was stopped less than {} s ago: what was asked of Stripe before may still be made", .settled_after.as_secs())]
-    Settling {
-        /// The run.
-        run: PayoutRunId,
-        /// For how long that is so.
-        settled_after: Duration,
-    },
-    /// Postgres did not say how long ago the run was stopped.
-    #[error("tell how long ago {run} was stopped")]
-    Age {
-        /// The run.
-        run: PayoutRunId,
-        /// What it said.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// What is at Stripe under this line's name is something else.
-    #[error(
-        "Stripe's {transfer} stands for {line} and is not what was approved ({what}): was the journal restored? See \
-         docs/runbooks/payouts.md"
-    )]
-    Mismatch {
-        /// The line.
-        line: String,
-        /// The transfer at Stripe.
-        transfer: String,
-        /// In what it differs.
-        what: &'static str,
-    },
-    /// This machine's clock is out of the calendar.
-    #[error("tell the time")]
-    Clock(#[source] TimestampError),
-    /// The journal's id could not be read.
-    #[error("read which journal this is")]
-    Journal(#[source] sqlx::Error),
-}
-
-impl SendError {
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Execute(error) => error.is_transient(),
-            Self::Stripe { source, .. } => source.may_pass(),
-            Self::Settling { .. } => true,
-            Self::NoKey(_) | Self::Mismatch { .. } | Self::Clock(_) => false,
-            Self::Journal(error) | Self::Age { source: error, .. } => fanledger_journal::runner::is_transient(error),
-        }
-    }
-}
-
-impl From<ActError<Infallible>> for SendError {
-    fn from(error: ActError<Infallible>) -> Self {
-        match error {
-            ActError::Refused(never) => match never {},
-            ActError::Failed(error) => Self::Execute(error),
-        }
-    }
-}
-
-/// What is to be done with a run.
+/// Whether the creator of a line is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Errand {
-    /// It is approved: make its transfers.
-    Send,
-    /// It is stopped: make none, and end the lines that are left.
-    Stop,
-}
-
-impl Errand {
-    /// Where the run stands for as long as that is to be done.
-    const fn stage(self) -> Stage {
-        match self {
-            Self::Send => Stage::Approved,
-            Self::Stop => Stage::Stopped,
-        }
-    }
-}
-
-/// A run under way.
-struct Sending<'a> {
-    errand: Errand,
-    stripe: &'a dyn StripeApi,
-    journal: Uuid,
-    run: PayoutRunId,
-    metadata: Metadata,
-}
-
-impl Sending<'_> {
-    /// What Stripe knows a line's transfer by: its group and its key.
-    fn reference(&self, line: &str) -> String {
-        format!("fanledger-payout-{}-{line}", self.journal)
-    }
-
-    /// The transfers at Stripe under a line's name.
-    async fn transfers_of(&self, line: &str) -> Result<Vec<TransferSnapshot>, SendError> {
-        let there = self.stripe.transfers_of_group(&self.reference(line)).await;
-        there.map_err(|source| SendError::Stripe { line: line.to_owned(), source })
-    }
-}
-
-/// What a line was found to be before anything was asked for.
-enum Look {
-    /// It has ended.
-    Ended(LineEnd),
-    /// It has not, and these are at Stripe under its name.
-    Open(Vec<TransferSnapshot>),
+enum Hold {
+    /// Not held.
+    None,
+    /// Held so lately that what was asked for before may still be made.
+    Lately,
+    /// Held for so long that it is not.
+    Settled,
 }
 
 impl<S: Store> Sender<S> {
@@ -221,7 +103,7 @@ impl<S: Store> Sender<S> {
         Self { executor, stripe, settled_after: SETTLED_AFTER, clock: Arc::new(Utc::now) }
     }
 
-    /// The same, for tests: the lines of a run end so long after it was stopped.
+    /// The same, for tests: lines end so long after their run was stopped, or their creator held.
     #[must_use]
     pub fn settled_after(self, settled_after: Duration) -> Self {
         Self { settled_after, ..self }
@@ -334,9 +216,10 @@ impl<S: Store> Sender<S> {
                 return Ok(());
             }
             // Each is let come to its end, so that what was asked of Stripe is not dropped half-way for want of another.
+            let holds = self.holds(sending, lines, connection).await?;
             let mut asked = Vec::new();
-            for (line, look) in lines {
-                asked.push(self.end_line(sending, line, look));
+            for ((line, look), hold) in lines.iter().zip(holds) {
+                asked.push(self.end_line(sending, line, look, hold));
             }
             let mut ended = 0;
             for end in join_all(asked).await {
@@ -396,7 +279,13 @@ impl<S: Store> Sender<S> {
         }
     }
 
-    async fn end_line(&self, sending: &Sending<'_>, line: &PayoutLine, look: &Look) -> Result<LineEnd, SendError> {
+    async fn end_line(
+        &self,
+        sending: &Sending<'_>,
+        line: &PayoutLine,
+        look: &Look,
+        hold: Hold,
+    ) -> Result<LineEnd, SendError> {
         let there = match look {
             Look::Ended(end) => return Ok(*end),
             Look::Open(there) => there,
@@ -408,7 +297,7 @@ impl<S: Store> Sender<S> {
             return Ok(end);
         }
         let made = match sending.errand {
-            Errand::Send => self.make(sending, &name, line, there).await?,
+            Errand::Send => self.make(sending, &name, line, there, hold).await?,
             Errand::Stop => self.leave(sending, &name, line, there).await?,
         };
         let (end, event) = match made {
@@ -447,12 +336,23 @@ impl<S: Store> Sender<S> {
         name: &str,
         line: &PayoutLine,
         there: &[TransferSnapshot],
+        hold: Hold,
     ) -> Result<Created, SendError> {
         if let Some(transfer) = approved_one(name, line, there)? {
             return Ok(Created::Made(transfer.clone()));
         }
-        if self.is_held(line).await? {
-            return Ok(Created::Declined { code: HELD.to_owned() });
+        match hold {
+            Hold::None => {}
+            Hold::Lately => {
+                return Err(SendError::HeldLately { line: name.to_owned(), settled_after: self.settled_after });
+            }
+            Hold::Settled => {
+                let there = sending.transfers_of(name).await?;
+                return Ok(match approved_one(name, line, &there)? {
+                    Some(transfer) => Created::Made(transfer.clone()),
+                    None => Created::Declined { code: HELD.to_owned() },
+                });
+            }
         }
         let request = TransferRequest {
             money: line.money,
@@ -486,84 +386,44 @@ impl<S: Store> Sender<S> {
         Timestamp::from_chrono((self.clock)()).map_err(SendError::Clock)
     }
 
-    async fn is_held(&self, line: &PayoutLine) -> Result<bool, ExecuteError> {
-        let known: CreatorPayouts = self.executor.known(&creator_stream(&line.creator), CreatorPayouts::evolve).await?;
-        Ok(known.is_held())
+    /// Whether the creators of lines that would be asked for are held, each line's in its place.
+    async fn holds(
+        &self,
+        sending: &Sending<'_>,
+        lines: &[(&PayoutLine, &Look)],
+        connection: &mut impl Transaction,
+    ) -> Result<Vec<Hold>, SendError> {
+        let asked = lines.iter().map(|(line, look)| async move {
+            match (sending.errand, look) {
+                (Errand::Send, Look::Open(there)) if there.is_empty() => self.held_since(&line.creator).await,
+                (Errand::Send | Errand::Stop, Look::Open(_) | Look::Ended(_)) => Ok(None),
+            }
+        });
+        let mut holds = Vec::with_capacity(lines.len());
+        for since in join_all(asked).await {
+            holds.push(match since? {
+                None => Hold::None,
+                Some(since) => {
+                    let is_settled = connection.has_passed(since, self.settled_after).await;
+                    let is_settled = is_settled.map_err(|source| SendError::Age { run: sending.run, source })?;
+                    if is_settled { Hold::Settled } else { Hold::Lately }
+                }
+            });
+        }
+        Ok(holds)
+    }
+
+    /// Since when a creator's payouts are held, where they are. What was said between the two readings makes it later, which only
+    /// takes longer.
+    async fn held_since(&self, creator: &CreatorId) -> Result<Option<DateTime<Utc>>, ExecuteError> {
+        let stream = creator_stream(creator);
+        let known: CreatorPayouts = self.executor.known(&stream, CreatorPayouts::evolve).await?;
+        if known.is_held() { self.executor.last_recorded_at(&stream).await } else { Ok(None) }
     }
 }
 
 fn line_stream(name: &str) -> StreamId {
     StreamId::new(Line::STREAM, name.to_owned())
-}
-
-/// Refuses to make anything where Stripe knows lines that this journal has not.
-async fn check_ahead(sending: &Sending<'_>, lines: usize, connection: &mut impl Transaction) -> Result<(), SendError> {
-    let last = u32::try_from(lines).unwrap_or(u32::MAX);
-    let mut names: Vec<String> =
-        (last.saturating_add(1)..).take(AHEAD_LINES).map(|line| sending.run.line(line)).collect();
-    let mut run = sending.run;
-    for _ in 0..AHEAD_RUNS {
-        run = run.next();
-        names.extend((1..).take(AHEAD_LINES).map(|line| run.line(line)));
-    }
-    for names in names.chunks(CONCURRENCY) {
-        let mut asked = Vec::new();
-        for name in names {
-            asked.push(sending.transfers_of(name));
-        }
-        for (name, there) in names.iter().zip(join_all(asked).await) {
-            if let Some(transfer) = there?.first() {
-                let transfer = transfer.id.to_string();
-                return Err(SendError::Mismatch { line: name.clone(), transfer, what: "there is no such line yet" });
-            }
-        }
-        journal_id(connection).await?;
-    }
-    Ok(())
-}
-
-/// The line's transfer among those that were found under its name, where there is one.
-fn approved_one<'a>(
-    name: &str,
-    line: &PayoutLine,
-    there: &'a [TransferSnapshot],
-) -> Result<Option<&'a TransferSnapshot>, SendError> {
-    match there {
-        [] => Ok(None),
-        [transfer] => check(name, line, transfer).map(|()| Some(transfer)),
-        several => {
-            let transfer = several.iter().map(|transfer| transfer.id.as_str()).collect::<Vec<_>>().join(" and ");
-            Err(SendError::Mismatch { line: name.to_owned(), transfer, what: "there are several" })
-        }
-    }
-}
-
-/// What an answer claims is checked against what was asked for.
-fn check(name: &str, line: &PayoutLine, transfer: &TransferSnapshot) -> Result<(), SendError> {
-    let differs = |what| Err(SendError::Mismatch { line: name.to_owned(), transfer: transfer.id.to_string(), what });
-    if transfer.amount != line.money.minor() {
-        differs("another amount")
-    } else if transfer.currency != line.money.currency() {
-        differs("another currency")
-    } else if transfer.destination.as_ref() != Some(&line.destination) {
-        differs("another account")
-    } else {
-        Ok(())
-    }
-}
-
-/// The transfer as it was made, as a fact of its own stream. What became of it since comes by webhook, each dated as Stripe says;
-/// a look that finds it reversed already would not know when. There is no event that it came with, so the transfer itself stands
-/// for it: whoever looks again records the same.
-fn as_made(transfer: TransferSnapshot) -> Delivery {
-    let made = TransferSnapshot { amount_reversed: 0, reversals: Vec::new(), ..transfer };
-    let stamp = EventStamp { created: made.created, event: made.id.clone() };
-    Delivery { object: made.id.clone(), facts: vec![TransferObserved { stamp, transfer: made }.into()] }
-}
-
-/// Also a sign of life on a connection that Postgres would otherwise take back.
-async fn journal_id(connection: &mut impl Transaction) -> Result<Uuid, SendError> {
-    connection.journal_id().await.map_err(SendError::Journal)
 }
 
 /// Whether a run may have to be sent, or ended, after an event of this type.
