@@ -1,5 +1,5 @@
 //! What the balances must come to: the webhooks that the journal ended up with, told to a fresh world in plain order, where
-//! nothing goes wrong.
+//! nothing goes wrong; then what finance released and what the sender learnt.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,14 +8,16 @@ use std::task::{Context, Poll, Waker};
 
 use fanledger_commands::executor::Executor;
 use fanledger_commands::operations;
+use fanledger_commands::stripe::delivery::Delivery;
 use fanledger_commands::stripe::fetcher::{self, Fetcher};
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature::Secret;
 use fanledger_commands::stripe::translator::{self, Translator};
 use fanledger_devkit::stripe::sign;
 use fanledger_domain::event::Event;
+use fanledger_domain::payout_run::run::PayoutRun;
 use fanledger_domain::time::Timestamp;
-use fanledger_journal::event::{Position, RecordedEvent};
+use fanledger_journal::event::{Metadata, Position, RecordedEvent};
 use fanledger_journal::runner::Effects;
 
 use crate::stripe::{Api, SECRET};
@@ -47,19 +49,54 @@ pub(crate) fn balances(world: &World) -> Result<Sums, Unexpected> {
         })
         .collect();
     webhooks.sort();
+    let said = Said::of(world);
     let mut quiet = World::new(0, None, world.stripe.api_only());
     quiet.faults = false;
     quiet.turn.is_free = true;
     let quiet = Arc::new(Mutex::new(quiet));
     let node = Node::new(Arc::clone(&quiet), 0, "expectation");
-    let told = now(tell(&node, &webhooks))?;
+    let told = now(tell(&node, &webhooks, said.facts))?;
     told?;
-    let mut balances = Balances::default();
+    let mut balances = said.acts;
     node.world().journal.events().iter().for_each(|recorded| balances.fold(&recorded.event));
     Ok(balances.sums)
 }
 
-async fn tell(node: &Node, webhooks: &[(Option<Timestamp>, &str, &str)]) -> Result<(), Unexpected> {
+/// What is in the journal of others than Stripe's webhooks: what finance said, and what Stripe answered to the sender.
+#[derive(Default)]
+struct Said {
+    /// What an object is to learn.
+    facts: Vec<Delivery>,
+    /// What was posted by an approval: it is of that run alone, whatever else is known.
+    acts: Balances,
+}
+
+impl Said {
+    fn of(world: &World) -> Self {
+        let mut said = Self::default();
+        for recorded in world.journal.events() {
+            let stream = &recorded.row.stream;
+            let is_fact = if let Event::TransferObserved(seen) = &recorded.event {
+                seen.stamp.event == seen.transfer.id
+            } else {
+                matches!(recorded.event, Event::ChargeReleased(_))
+            };
+            if let (true, Ok(object)) = (is_fact, stream.aggregate_id.parse()) {
+                said.facts.push(Delivery { object, facts: vec![recorded.event.clone()] });
+            }
+            if stream.aggregate_type == PayoutRun::STREAM {
+                said.acts.fold(&recorded.event);
+            }
+        }
+        said
+    }
+}
+
+async fn tell(
+    node: &Node,
+    webhooks: &[(Option<Timestamp>, &str, &str)],
+    facts: Vec<Delivery>,
+) -> Result<(), Unexpected> {
     let executor = Executor::over(SimulatedStore::new(node.clone()));
     let vault = || SimulatedVault::new(node.clone());
     let secret = Secret::new(SECRET).map_err(|error| error.to_string())?;
@@ -77,6 +114,9 @@ async fn tell(node: &Node, webhooks: &[(Option<Timestamp>, &str, &str)]) -> Resu
         links: Links::default(),
         position: Position::START,
     };
+    managers.settle().await?;
+    let told = executor.deliver_all(facts, None, &Metadata::default()).await;
+    told.map_err(|error| format!("what others than Stripe's webhooks said, in plain order: {error}"))?;
     managers.settle().await?;
     operations::sync(&executor, &Api::new(node.clone()), None, |_| {}).await.map_err(|error| error.to_string())?;
     managers.settle().await

@@ -1,26 +1,33 @@
 //! What goes wrong, and what an operator does about it.
 
-use fanledger_commands::stripe::{fetcher, translator};
+use fanledger_commands::payouts::sender;
+use fanledger_journal::checkpoint::HaltKind;
 use fanledger_journal::event::Position;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 
 use crate::postgres::Backup;
-use crate::runner::RUNNERS;
 use crate::scheduler::Simulation;
-use crate::world::{Due, MILLISECOND, Micros, Role, SECOND, World};
+use crate::worker::{MANAGERS, RUNNERS};
+use crate::world::{Due, MILLISECOND, Micros, Role, World};
 
 /// In so many of a thousand steps something goes wrong.
 const PER_THOUSAND: u32 = 18;
+/// And while creators are paid, which takes many steps one after the other.
+const PAYING_PER_THOUSAND: u32 = 14;
 /// How long a server or a process stays away.
 const AWAY: std::ops::Range<Micros> = 5 * MILLISECOND..250 * MILLISECOND;
-/// Restores of one run.
+/// Restores of one run while webhooks come, and more while creators are paid.
 const RESTORES_MAX: u64 = 2;
+const PAYING_RESTORES_MAX: u64 = 4;
+/// Which backups are restored while creators are paid: the newest ones, or the runs that were sent are all lost.
+const NEWEST: usize = 4;
 /// A journal with fewer events is not worth a restore.
 const RESTORED_MIN: u64 = 12;
 /// Steps from one backup to the next, about.
 const BACKED_UP_EVERY: u32 = 120;
-const MANAGERS: [&str; 2] = [translator::NAME, fetcher::NAME];
+/// By how much the clock of Postgres is wrong at most.
+const SKEW: Micros = 30 * MILLISECOND;
 
 impl Simulation {
     /// Now and then, between two steps.
@@ -32,12 +39,16 @@ impl Simulation {
                 world.postgres.back_up(head);
                 world.happened("operator", 0, "takes a backup at", head);
             }
-            (world.random.random_range(0..1000) < PER_THOUSAND, world.random.random_range(0..100))
+            let often = if world.is_paying { PAYING_PER_THOUSAND } else { PER_THOUSAND };
+            (world.random.random_range(0..1000) < often, world.random.random_range(0..100))
         };
         if !happens {
             return;
         }
+        let is_paying = self.world().is_paying;
         match what {
+            // Of what was sent, the more may be lost.
+            70..78 if is_paying => self.world().restore(),
             0..34 => self.crash_one(),
             34..42 => self.start_another(),
             42..50 => self.world().nats_away("NATS is killed", |_| {}),
@@ -57,20 +68,29 @@ impl Simulation {
             91..95 => self.start_close(),
             _ => {
                 let mut world = self.world();
-                world.skew = world.random.random_range(-3 * SECOND..3 * SECOND);
+                world.skew = world.random.random_range(-SKEW..SKEW);
                 world.happened("postgres", 0, "the clock is set", 0);
             }
         }
     }
 
-    /// What an operator does without being asked: rebuild what halted.
+    /// What an operator does without being asked: rebuild what halted, and stop the run that the sender halted on.
     pub(crate) fn operate(&mut self) {
-        let halted: Vec<&'static str> = {
+        let (halted, is_mismatched): (Vec<(&'static str, HaltKind)>, bool) = {
             let mut world = self.world();
-            RUNNERS.into_iter().filter(|name| world.postgres.runner(name).halted.is_some()).collect()
+            let halted =
+                RUNNERS.into_iter().filter_map(|name| Some((name, world.postgres.runner(name).halted?))).collect();
+            (halted, !world.mismatched.is_empty())
         };
-        for runner in halted {
-            self.start_rebuild(runner);
+        // docs/runbooks/payouts.md: stop the run, and only then let the sender go on.
+        let is_sender_halted = halted.contains(&(sender::NAME, HaltKind::Poison));
+        if is_mismatched || is_sender_halted {
+            self.start_stops();
+        }
+        for (runner, kind) in halted {
+            if (runner, kind) != (sender::NAME, HaltKind::Poison) {
+                self.start_rebuild(runner);
+            }
         }
     }
 
@@ -139,10 +159,12 @@ impl World {
     /// journal lost, somebody asks Stripe to send again.
     fn restore(&mut self) {
         let position = self.journal.position().get();
-        if position < RESTORED_MIN || self.counts.restores == RESTORES_MAX {
+        let at_most = if self.is_paying { PAYING_RESTORES_MAX } else { RESTORES_MAX };
+        if position < RESTORED_MIN || self.counts.restores >= at_most {
             return;
         }
-        let Some(Backup { head, runners }) = self.postgres.backups.choose(&mut self.random).cloned() else {
+        let oldest = if self.is_paying { self.postgres.backups.len().saturating_sub(NEWEST) } else { 0 };
+        let Some(Backup { head, runners }) = self.postgres.backups[oldest..].choose(&mut self.random).cloned() else {
             return;
         };
         // What came back with the journal: everything; the managers, where what people read lives elsewhere; or nothing else.

@@ -13,9 +13,10 @@ use fanledger_journal::runner::Effects;
 use futures::FutureExt as _;
 
 use crate::journal::Recorded;
-use crate::runner::RUNNERS;
+use crate::payout_checks;
 use crate::tables::{BALANCES, INBOX, Sums, Tables};
 use crate::vault::SimulatedVault;
+use crate::worker::RUNNERS;
 use crate::world::{Node, World};
 use crate::writer::SimulatedStore;
 
@@ -142,6 +143,7 @@ fn difference(expected: &Tables, found: &Tables) -> String {
             format!("{} webhooks are there, of {}, or what became of them differs", found.len(), expected.len())
         }
         (Tables::Links(_), Tables::Links(_)) => "the graph differs".to_owned(),
+        (Tables::Payouts(_), Tables::Payouts(_)) => "accounts, holds or the last run differ".to_owned(),
         _ => "the tables are of another kind".to_owned(),
     }
 }
@@ -200,6 +202,9 @@ pub(crate) fn unrest(world: &mut World) -> Option<String> {
             return Some(format!("{name} is at position {} of {}", row.checkpoint.position, head.position));
         }
     }
+    if world.stripe.transfers.are_under_way() {
+        return Some("Stripe is at work on a transfer".to_owned());
+    }
     let busy = world.queues.values().any(|queue| !queue.is_idle());
     busy.then(|| "commands wait for a writer".to_owned())
 }
@@ -235,6 +240,7 @@ pub(crate) fn check_rest(world: &mut World, expected: &Sums) {
     {
         fault.get_or_insert(format!("told in plain order, the same webhooks come to other balances: {difference}"));
     }
+    let fault = fault.or_else(|| payout_checks::fault(world));
     if let Some(fault) = fault {
         world.fail(fault);
     }

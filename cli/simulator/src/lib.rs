@@ -2,13 +2,15 @@
 //! failures, and crashes between any two steps of gateway, writer, relay, runners and managers. A run depends on its seed alone,
 //! so that a failure can be looked at as often as it takes.
 //!
-//! Reading order: [`run`] here; `world` (steps, crashes, the trace), `scheduler` (who is next, what goes wrong), then what the
-//! components act on: `journal`, `postgres`, `broker`, `stripe`; then the components: `writer`, `runner`, and the relay in
-//! `broker`; and what must hold: `invariants`, `expectation`.
+//! Reading order: [`run`] here; `world` (steps, crashes, the trace), `scheduler` (who is next), `faults` and `finance` (what goes
+//! wrong, and what people do), then what the components act on: `journal`, `postgres`, `broker`, `stripe` with `creators` and `transfers`; then the
+//! components: `writer`, `runner` with `rebuild` and `worker`, and the relay in `broker`; and what must hold: `invariants`,
+//! `payout_checks`, `expectation`.
 //!
-//! What is real: what decides about money that comes in (`fanledger-domain`; the executor, intake, translator, fetcher and sync of
-//! `fanledger-commands`; not the payouts' sender), the relay's decisions, the form of messages, checkpoints, digests. What is a model: Postgres and NATS,
-//! the writer's batching, the runner's loop, and two projections. `docs/adr/0034-simulator.md` says why, and what follows.
+//! What is real: what decides about money that comes in and goes out (`fanledger-domain`; the executor, intake, translator, fetcher,
+//! sync and the payouts' desk and sender of `fanledger-commands`), the relay's decisions, the form of messages, checkpoints, digests.
+//! What is a model: Postgres and NATS, the writer's batching, the runner's loop, and three projections. `docs/adr/0034-simulator.md`
+//! says why, and what follows.
 //!
 //! Invariants:
 //! - No clock, no network, no thread, no order of a hash map: the same seed and options give the same trace.
@@ -17,16 +19,22 @@
 //! Not here: SQL. That Postgres does what its model says is for the tests of `fanledger-journal` and `make chaos`.
 
 mod broker;
+mod creators;
 mod expectation;
 mod faults;
+mod finance;
 mod invariants;
 mod journal;
+mod payout_checks;
 mod postgres;
+mod rebuild;
 mod runner;
 mod scheduler;
 mod stripe;
 mod tables;
+mod transfers;
 mod vault;
+mod worker;
 mod world;
 mod writer;
 
@@ -45,10 +53,14 @@ pub enum Bug {
     CheckpointApart,
     /// A runner takes whatever message comes next, whether or not it follows on the one before.
     GapsTaken,
+    /// Stripe answers that it knows no transfer under any group, so only the idempotency key is left.
+    GroupNotAsked,
     /// A posting is appended whatever was closed since it was dated.
     GuardsIgnored,
     /// A manager's row does not say where the journal ended, so one that is restored without it loses what the manager had sent.
     HeadForgotten,
+    /// Stripe takes each request for a transfer for a new one, so only the look-up by group is left.
+    KeyForgotten,
     /// The relay publishes without saying where the stream must end.
     NoExpectedSequence,
     /// After a crash, what was posted is forgotten, and a new fact posts the whole instead of the difference.
@@ -57,12 +69,14 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AcknowledgedFirst,
         Self::CheckpointApart,
         Self::GapsTaken,
+        Self::GroupNotAsked,
         Self::GuardsIgnored,
         Self::HeadForgotten,
+        Self::KeyForgotten,
         Self::NoExpectedSequence,
         Self::WholePosted,
     ];
@@ -73,8 +87,10 @@ impl Bug {
             Self::AcknowledgedFirst => "acknowledged-first",
             Self::CheckpointApart => "checkpoint-apart",
             Self::GapsTaken => "gaps-taken",
+            Self::GroupNotAsked => "group-not-asked",
             Self::GuardsIgnored => "guards-ignored",
             Self::HeadForgotten => "head-forgotten",
+            Self::KeyForgotten => "key-forgotten",
             Self::NoExpectedSequence => "no-expected-sequence",
             Self::WholePosted => "whole-posted",
         }
@@ -103,7 +119,8 @@ impl FromStr for Bug {
 /// What to run, besides the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// For how many steps things go wrong; then the run is left to come to rest.
+    /// For how many steps webhooks come while things go wrong; for twice as many, once the books have come to rest, creators are paid
+    /// while things go wrong again. Then the run is left to come to rest.
     pub steps: u64,
     /// What to plant.
     pub plant: Option<Bug>,

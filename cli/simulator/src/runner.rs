@@ -1,25 +1,22 @@
-//! The runner's protocol, and a rebuild beside it, as `fanledger_journal::runner` and `generation` have them: two sources, one
-//! checkpoint that moves with the tables, a halt where the journal no longer holds what was read.
+//! The runner's protocol, as `fanledger_journal::runner` has it: two sources, one checkpoint that moves with the tables, a halt where
+//! the journal no longer holds what was read. A rebuild beside it is in `rebuild`; what is done with events, in `worker`.
 //!
 //! Theirs hold a transaction of Postgres throughout, so this is a model of them, statement by statement; [`Checkpoint`], which
 //! says what follows on what, is theirs, and so are the managers.
 
 use std::sync::Arc;
 
-use fanledger_commands::stripe::fetcher::{self, Fetcher};
-use fanledger_commands::stripe::translator::{self, Translator};
 use fanledger_journal::checkpoint::{Checkpoint, HaltKind};
-use fanledger_journal::event::{ChainDigest, Position, RecordedEvent};
+use fanledger_journal::event::{Position, RecordedEvent};
 use fanledger_journal::runner::Effects;
 use rand::Rng as _;
 
 use crate::Bug;
 use crate::broker::{BACKOFF, FeedMessage};
 use crate::postgres::{Connection, Gone, RunnerRow};
-use crate::tables::{BALANCES, INBOX, Tables};
-use crate::vault::SimulatedVault;
+use crate::tables::Tables;
+use crate::worker::{ApplyFailure, Worker};
 use crate::world::{MILLISECOND, Micros, Node, World};
-use crate::writer::SimulatedStore;
 
 const STANDBY: Micros = 250 * MILLISECOND;
 const QUIET: Micros = 250 * MILLISECOND;
@@ -27,94 +24,8 @@ const QUIET_WITHOUT_FEED: Micros = 50 * MILLISECOND;
 /// The largest page or batch; how large one is, is chosen anew each time, since where a batch ends must not matter.
 const BATCH_MAX: usize = 9;
 
-/// Every runner.
-pub(crate) const RUNNERS: [&str; 4] = [BALANCES, INBOX, translator::NAME, fetcher::NAME];
-
-/// What a runner does with events.
-pub(crate) enum Worker {
-    Projection(&'static str),
-    Translator(Translator<SimulatedStore, SimulatedVault>),
-    Fetcher(Fetcher<SimulatedStore>),
-}
-
-/// An event that cannot be applied. There is none in any history, so to find one is a failure of the run.
-#[derive(Clone, Debug)]
-struct Poison(String);
-
-enum ApplyFailure {
-    Transient,
-    Poison(Poison),
-}
-
-impl Worker {
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Projection(name) => name,
-            Self::Translator(_) => translator::NAME,
-            Self::Fetcher(_) => fetcher::NAME,
-        }
-    }
-
-    fn wants(&self, event_type: &str) -> bool {
-        match self {
-            Self::Projection(_) => true,
-            Self::Translator(_) => translator::wants(event_type),
-            Self::Fetcher(_) => fetcher::wants(event_type),
-        }
-    }
-
-    const fn sends_commands(&self) -> bool {
-        match self {
-            Self::Projection(_) => false,
-            Self::Translator(_) | Self::Fetcher(_) => true,
-        }
-    }
-
-    /// Where the journal ends by now, as a checkpoint that moves notes it.
-    fn head(&self, world: &World) -> (Position, ChainDigest) {
-        let head = world.journal.head();
-        let is_noted = self.sends_commands() && world.plant != Some(Bug::HeadForgotten);
-        if is_noted { (head.position, head.chain) } else { (Position::START, ChainDigest::START) }
-    }
-
-    async fn apply(
-        &self,
-        node: &Node,
-        batch: &[Arc<RecordedEvent>],
-        effects: Effects,
-        tables: &mut Tables,
-    ) -> Result<(), ApplyFailure> {
-        let wanted: Vec<Arc<RecordedEvent>> =
-            batch.iter().filter(|event| self.wants(&event.event_type)).cloned().collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let applied = match (self, tables) {
-            (Self::Projection(_), tables) => {
-                let world = node.world();
-                for event in &wanted {
-                    let recorded = world.journal.ever(event.chain);
-                    let folded =
-                        recorded.map_or_else(|| Err("an event from nowhere".to_owned()), |known| tables.fold(known));
-                    folded.map_err(|fault| ApplyFailure::Poison(Poison(fault)))?;
-                }
-                return Ok(());
-            }
-            (Self::Translator(translator), Tables::Links(links)) => translator.step(&wanted, effects, links).await,
-            (Self::Fetcher(fetcher), _) => fetcher.step(&wanted, effects, &mut ()).await,
-            (Self::Translator(_), Tables::Balances(_) | Tables::Inbox(_) | Tables::None) => Ok(()),
-        };
-        applied.map_err(|error| {
-            if error.transient {
-                return ApplyFailure::Transient;
-            }
-            ApplyFailure::Poison(Poison(format!("{error}: {}", error.source)))
-        })
-    }
-}
-
 /// Why a term does not go on.
-enum Stop {
+pub(crate) enum Stop {
     SteppedDown,
     Halted(HaltKind),
     StillHalted,
@@ -166,17 +77,17 @@ async fn term(node: &Node, worker: &Worker) -> Result<(), Gone> {
     }
 }
 
-fn lock_name(runner: &str, generation: u32) -> String {
+pub(crate) fn lock_name(runner: &str, generation: u32) -> String {
     format!("runner:{runner}:{generation}")
 }
 
-struct Session<'a> {
-    node: &'a Node,
-    worker: &'a Worker,
-    connection: Connection,
-    generation: u32,
-    checkpoint: Option<Checkpoint>,
-    effects: Effects,
+pub(crate) struct Session<'a> {
+    pub node: &'a Node,
+    pub worker: &'a Worker,
+    pub connection: Connection,
+    pub generation: u32,
+    pub checkpoint: Option<Checkpoint>,
+    pub effects: Effects,
 }
 
 impl Session<'_> {
@@ -207,7 +118,7 @@ impl Session<'_> {
         if seen.await.ok_or(Stop::Failed)? { Ok(()) } else { Err(Stop::Halted(HaltKind::HistoryChanged)) }
     }
 
-    fn checkpoint(&self, world: &World) -> Checkpoint {
+    pub(crate) fn checkpoint(&self, world: &World) -> Checkpoint {
         self.checkpoint.unwrap_or_else(|| Checkpoint::start(world.journal.id))
     }
 
@@ -245,7 +156,7 @@ impl Session<'_> {
     }
 
     /// The next page from Postgres, and whether it was a short one.
-    async fn page(&self, limit: Option<Position>) -> Result<(Vec<Arc<RecordedEvent>>, bool), Stop> {
+    pub(crate) async fn page(&self, limit: Option<Position>) -> Result<(Vec<Arc<RecordedEvent>>, bool), Stop> {
         let read = self.node.step_with("reads a page", |world| {
             if !world.postgres.is_up || world.goes_wrong(3) {
                 return Some((None, 0));
@@ -371,10 +282,12 @@ impl Session<'_> {
             return Err(Stop::SteppedDown);
         }
         let mut tables = (*row.tables).clone();
-        match self.worker.apply(self.node, events, self.effects, &mut tables).await {
+        match self.worker.apply(self.node, &self.connection, events, self.effects, &mut tables).await {
             Ok(()) => {}
             Err(ApplyFailure::Transient) => return Err(Stop::Failed),
-            Err(ApplyFailure::Poison(Poison(fault))) => {
+            // For a person to look at.
+            Err(ApplyFailure::LostFuture) => return Err(Stop::Halted(HaltKind::Poison)),
+            Err(ApplyFailure::Poison(fault)) => {
                 self.node
                     .world()
                     .fail(format!("{name} cannot apply an event after position {}: {fault}", from.position));
@@ -449,98 +362,5 @@ impl Session<'_> {
             }
             self.node.sleep(STANDBY).await;
         }
-    }
-}
-
-/// Builds the next generation from the journal's beginning and makes it the live one. Commands are muted up to where the live one
-/// has come; one whose history is not the journal's has sent unknown ones, so then all are sent again.
-pub(crate) async fn rebuild(node: Node, worker: Worker) {
-    let _: Result<(), Stop> = rebuild_once(&node, &worker).await;
-}
-
-async fn rebuild_once(node: &Node, worker: &Worker) -> Result<(), Stop> {
-    let name = worker.name();
-    let connection = Connection::open(node).await?;
-    if !connection.try_lock(node, &format!("rebuild:{name}")).await? {
-        return Ok(());
-    }
-    let (live, shares_history) = connection
-        .run(node, "looks at the live generation", |world| {
-            let live = world.postgres.runner(name).clone();
-            let shares = live.halted != Some(HaltKind::HistoryChanged)
-                && world.journal.contains(live.checkpoint.position, live.checkpoint.chain)
-                && world.journal.contains(live.head.0, live.head.1);
-            (live, shares)
-        })
-        .await?;
-    let generation = live.generation + 1;
-    if !connection.try_lock(node, &lock_name(name, generation)).await? {
-        return Ok(());
-    }
-    let effects = if shares_history { Effects::Muted } else { Effects::Live };
-    if shares_history {
-        node.world().muted.insert(node.process);
-    }
-    let mut session = Session { node, worker, connection, generation, checkpoint: None, effects };
-    let mut tables = Tables::of(name);
-    let mut head = (Position::START, ChainDigest::START);
-    loop {
-        let limit = {
-            let mut world = node.world();
-            let live = world.postgres.runner(name).checkpoint.position;
-            shares_history.then_some(live)
-        };
-        let (page, _) = session.page(limit).await?;
-        let Some(last) = page.last() else {
-            if session.switch(&live, shares_history, &tables, head).await? {
-                return Ok(());
-            }
-            continue;
-        };
-        let from = { session.checkpoint(&node.world()) };
-        if !from.is_followed_by(&page[0]) {
-            return Err(Stop::Failed);
-        }
-        match worker.apply(node, &page, effects, &mut tables).await {
-            Ok(()) => {
-                session.checkpoint = Some(from.after(last));
-                head = worker.head(&node.world());
-            }
-            Err(ApplyFailure::Transient) => return Err(Stop::Failed),
-            Err(ApplyFailure::Poison(Poison(fault))) => {
-                node.world().fail(format!("a rebuild of {name} cannot apply an event: {fault}"));
-                return Err(Stop::Failed);
-            }
-        }
-    }
-}
-
-impl Session<'_> {
-    /// In one transaction: the live checkpoint held still, the generations exchanged. `false` where events came meanwhile.
-    async fn switch(
-        &self,
-        old: &RunnerRow,
-        shares_history: bool,
-        tables: &Tables,
-        head: (Position, ChainDigest),
-    ) -> Result<bool, Stop> {
-        let name = self.worker.name();
-        let switched = self
-            .connection
-            .run(self.node, "switches generations", |world| {
-                let checkpoint = self.checkpoint(world);
-                let end = world.journal.position();
-                let row = world.postgres.runner(name);
-                let is_level = if shares_history { row.checkpoint == checkpoint } else { checkpoint.position == end };
-                if row.generation != old.generation || !is_level {
-                    return (row.generation == old.generation).then_some(false);
-                }
-                let tables = Arc::new(tables.clone());
-                *row = RunnerRow { generation: self.generation, checkpoint, head, halted: None, tables };
-                world.counts.rebuilds += 1;
-                Some(true)
-            })
-            .await?;
-        switched.ok_or(Stop::SteppedDown)
     }
 }

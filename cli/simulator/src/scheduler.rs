@@ -9,10 +9,8 @@ use std::task::{Context, Poll, Waker};
 use fanledger_commands::executor::Executor;
 use fanledger_commands::operations;
 use fanledger_commands::periods;
-use fanledger_commands::stripe::fetcher::{self, Fetcher};
 use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature::{BlankSecret, Secret};
-use fanledger_commands::stripe::translator::{self, Translator};
 use fanledger_domain::event::Event;
 use fanledger_domain::period::{Month, PeriodCommand};
 use fanledger_journal::event::Metadata;
@@ -20,18 +18,22 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::finance::{Desk, Errand};
 use crate::invariants::{Checker, check_rest, unrest};
 use crate::journal::Recorded;
-use crate::runner::{Worker, rebuild, run as run_worker};
+use crate::rebuild::rebuild;
+use crate::runner::run as run_worker;
 use crate::stripe::{Api, SECRET, Stripe, handle};
-use crate::tables::{BALANCES, INBOX};
 use crate::vault::SimulatedVault;
+use crate::worker::{MANAGERS, PROJECTIONS, Worker};
 use crate::world::{Due, MILLISECOND, Micros, Node, ProcessId, Role, World};
 use crate::writer::{SimulatedStore, write};
 use crate::{Failure, Options, Report, broker, expectation};
 
 /// Steps for each payment of the history, of those in which things go wrong.
 const STEPS_PER_PAYMENT: u64 = 250;
+/// Webhooks come for a while, and creators are paid for so many times as long.
+const PAID_FOR: u64 = 2;
 /// A run that is not at rest after so many quiet steps never will be.
 const QUIET_STEPS_MAX: u64 = 60_000;
 
@@ -58,6 +60,8 @@ struct Process {
     intake: Option<Arc<Intake<SimulatedStore, SimulatedVault>>>,
     /// The runner that is being rebuilt.
     rebuilds: Option<&'static str>,
+    /// The runner that somebody is resuming.
+    minds: Option<&'static str>,
     tasks: Vec<Task>,
 }
 
@@ -83,6 +87,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
     world.trace.mix(&chain.0);
     world.counts.events = world.journal.position().get();
     let is_close = |recorded: &&Arc<Recorded>| matches!(recorded.event, Event::PeriodClosed(_));
+    let is_finished = |recorded: &&Arc<Recorded>| matches!(recorded.event, Event::PayoutRunFinished(_));
+    world.counts.payout_runs = world.journal.events().iter().filter(is_finished).count() as u64;
     world.counts.closes = world.journal.events().iter().filter(is_close).count() as u64;
     let failure = world.broken.clone().map(|what| Failure { step: world.trace.steps, what, last: world.trace.lines() });
     Report { seed, steps: world.trace.steps, trace: world.trace.digest(), counts: world.counts, failure }
@@ -99,16 +105,49 @@ impl Simulation {
         }
         let span = i64::try_from(steps).unwrap_or(i64::MAX / 1000).saturating_mul(MILLISECOND / 5);
         self.world().plan_deliveries(span.max(MILLISECOND));
-        while self.world().trace.steps < steps && self.goes_on() {
-            self.disturb();
-            self.operate();
-            self.advance();
-        }
+        self.go_wrong(steps);
         self.world().faults = false;
         self.come_to_rest();
+        self.start_release();
+        self.come_to_rest();
+        {
+            let mut world = self.world();
+            (world.faults, world.is_paying) = (true, true);
+        }
+        self.go_wrong(steps.saturating_mul(PAID_FOR));
+        self.world().faults = false;
+        self.come_to_rest();
+        self.start_payday();
+        self.come_to_rest();
+        {
+            // One of a reversal right before may come later than all this takes.
+            let mut world = self.world();
+            let now = world.now;
+            world.stripe.list_all(now);
+        }
         self.start_sync();
         self.come_to_rest();
         self.finish();
+    }
+
+    /// For so many steps everything may happen.
+    fn go_wrong(&mut self, steps: u64) {
+        let until = self.world().trace.steps.saturating_add(steps);
+        let mut seen = 0;
+        while self.world().trace.steps < until && self.goes_on() {
+            // While creators are paid, most turns find nothing to do: what goes wrong then goes by steps.
+            let (steps, is_paying) = {
+                let world = self.world();
+                (world.trace.steps, world.is_paying)
+            };
+            if !is_paying || steps != seen {
+                seen = steps;
+                self.disturb();
+                self.pay();
+            }
+            self.operate();
+            self.advance();
+        }
     }
 
     fn goes_on(&self) -> bool {
@@ -174,6 +213,7 @@ impl Simulation {
         match due {
             Due::Deliver(number) => self.deliver(number),
             Due::Start(role) => self.start(role),
+            Due::Transfer(number) => self.world().end_transfer(number),
             Due::PostgresUp => self.world().postgres_up(),
             Due::NatsUp => self.world().nats_up(),
             Due::Disconnect(connection) => {
@@ -273,7 +313,7 @@ impl Simulation {
     fn new_process(&mut self, role: Role) -> (ProcessId, Node) {
         self.next_process += 1;
         let id = self.next_process;
-        self.processes.insert(id, Process { role, intake: None, rebuilds: None, tasks: Vec::new() });
+        self.processes.insert(id, Process { role, intake: None, rebuilds: None, minds: None, tasks: Vec::new() });
         let node = Node::new(Arc::clone(&self.world), id, role.as_str());
         self.world().happened(role.as_str(), id, "starts", 0);
         (id, node)
@@ -293,15 +333,15 @@ impl Simulation {
             }
             Role::Relay => self.spawn(id, Box::pin(broker::relay(node)), None, false),
             Role::Projector => {
-                for name in [BALANCES, INBOX] {
+                for name in PROJECTIONS {
                     self.spawn(id, Box::pin(run_worker(node.named(name), Worker::Projection(name))), None, false);
                 }
                 self.spawn(id, Box::pin(broker::consume(node.named("projector's feed"))), None, false);
             }
             Role::Manager => {
-                for name in [translator::NAME, fetcher::NAME] {
+                for name in MANAGERS {
                     let node = node.named(name);
-                    self.spawn(id, Box::pin(run_worker(node.clone(), worker(name, &node))), None, false);
+                    self.spawn(id, Box::pin(run_worker(node.clone(), Worker::new(name, &node))), None, false);
                 }
                 self.spawn(id, Box::pin(broker::consume(node.named("manager's feed"))), None, false);
                 self.spawn(id, Box::pin(write(node.named("manager's writer"))), None, false);
@@ -319,7 +359,7 @@ impl Simulation {
         if let Some(process) = self.processes.get_mut(&id) {
             process.rebuilds = Some(runner);
         }
-        let worker = worker(runner, &node.named("rebuild"));
+        let worker = Worker::new(runner, &node.named("rebuild"));
         self.spawn(id, Box::pin(rebuild(node.named("rebuild"), worker)), None, true);
         self.spawn(id, Box::pin(write(node.named("operator's writer"))), None, false);
     }
@@ -335,6 +375,34 @@ impl Simulation {
         };
         self.spawn(id, Box::pin(body), None, true);
         self.spawn(id, Box::pin(write(node.named("operator's writer"))), None, false);
+    }
+
+    /// Somebody of finance, on one errand.
+    pub(crate) fn start_finance(&mut self, errand: impl FnOnce(Desk) -> Errand) -> ProcessId {
+        let (id, node) = self.new_process(Role::Operator);
+        let errand = errand(Desk::new(node.named("finance")));
+        let body = async move {
+            // What did not come to its end is left as it is.
+            let _: Option<()> = errand.await;
+        };
+        self.spawn(id, Box::pin(body), None, true);
+        self.spawn(id, Box::pin(write(node.named("operator's writer"))), None, false);
+        id
+    }
+
+    /// Whether somebody is at work to have this runner go on.
+    pub(crate) fn is_minded(&self, runner: &'static str) -> bool {
+        self.processes.values().any(|process| process.minds == Some(runner))
+    }
+
+    pub(crate) fn mind(&mut self, id: ProcessId, runner: &'static str) {
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.minds = Some(runner);
+        }
+    }
+
+    pub(crate) fn role(&self, id: ProcessId) -> Option<Role> {
+        Some(self.processes.get(&id)?.role)
     }
 
     /// `fanledger ledger close` of the month that is next.
@@ -385,16 +453,6 @@ impl Simulation {
 
 fn secrets() -> Result<Vec<Secret>, BlankSecret> {
     Ok(vec![Secret::new(SECRET)?])
-}
-
-/// What a runner of this name does.
-fn worker(name: &'static str, node: &Node) -> Worker {
-    let executor = || Executor::over(SimulatedStore::new(node.clone()));
-    match name {
-        translator::NAME => Worker::Translator(Translator::new(executor(), SimulatedVault::new(node.clone()), false)),
-        fetcher::NAME => Worker::Fetcher(Fetcher::new(executor(), Some(Arc::new(Api::new(node.clone()))))),
-        projection => Worker::Projection(projection),
-    }
 }
 
 impl World {

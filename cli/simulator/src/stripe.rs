@@ -20,8 +20,10 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::Bug;
+use crate::creators::{accounts, sales};
+use crate::transfers::Transfers;
 use crate::vault::SimulatedVault;
-use crate::world::{Due, MILLISECOND, Micros, Node, SECOND, World};
+use crate::world::{Due, MILLISECOND, Micros, Node, ProcessId, SECOND, World};
 use crate::writer::SimulatedStore;
 
 pub(crate) const SECRET: &str = "whsec_simulated";
@@ -57,6 +59,7 @@ pub(crate) struct Stripe {
     pub acknowledged: BTreeMap<String, Position>,
     /// Requests so far.
     pub asked: u64,
+    pub transfers: Transfers,
 }
 
 fn text(value: &Value) -> Arc<[u8]> {
@@ -66,7 +69,11 @@ fn text(value: &Value) -> Arc<[u8]> {
 impl Stripe {
     /// A history of about `payments` payments, and how it will be told.
     pub fn new(seed: u64, payments: usize, random: &mut StdRng) -> Self {
-        let History { events, balance_transactions } = history::random(seed, payments);
+        let History { mut events, mut balance_transactions } = history::random(seed, payments);
+        events.extend(accounts(random));
+        let (sold, moved) = sales(random);
+        events.extend(sold);
+        balance_transactions.extend(moved);
         let mut deliveries = Vec::new();
         let mut add = |id: &str, value: &Value, is_forged| {
             deliveries.push(Delivery { id: id.to_owned(), body: text(value), is_forged, is_done: false });
@@ -100,13 +107,23 @@ impl Stripe {
             .map(|transaction| Listed { transaction, from: 0 })
             .collect();
         listed.reverse();
-        Self { deliveries, listed, acknowledged: BTreeMap::new(), asked: 0 }
+        Self { deliveries, listed, ..Self::default() }
     }
 
     /// The same API, all of it known, and nothing to send.
     pub fn api_only(&self) -> Self {
         let listed = self.listed.iter().map(|known| Listed { transaction: known.transaction.clone(), from: 0 });
         Self { listed: listed.collect(), ..Self::default() }
+    }
+
+    /// What the API was to have later, it has by now.
+    pub fn list_all(&mut self, now: Micros) {
+        self.listed.iter_mut().for_each(|known| known.from = known.from.min(now));
+    }
+
+    /// A balance transaction more, which the API has from then on.
+    pub fn list(&mut self, transaction: BalanceTransaction, from: Micros) {
+        self.listed.insert(0, Listed { transaction, from });
     }
 }
 
@@ -216,9 +233,21 @@ impl Api {
         Self { node }
     }
 
-    async fn ask<T>(&self, answer: impl Fn(&World) -> T) -> Result<T, StripeApiError> {
+    pub(crate) const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) const fn process(&self) -> ProcessId {
+        self.node.process
+    }
+
+    pub(crate) async fn ask<T>(
+        &self,
+        what: &'static str,
+        mut answer: impl FnMut(&mut World) -> T,
+    ) -> Result<T, StripeApiError> {
         self.node
-            .step("asks Stripe", |world| {
+            .step(what, |world| {
                 world.stripe.asked += 1;
                 if world.muted.contains(&self.node.process) {
                     world.fail("a rebuild of what has sent its commands before called Stripe");
@@ -238,7 +267,7 @@ impl Api {
 #[async_trait]
 impl StripeApi for Api {
     async fn balance_transaction(&self, id: &StripeId) -> Result<Option<BalanceTransaction>, StripeApiError> {
-        self.ask(|world| {
+        self.ask("asks Stripe", |world| {
             let known = world.stripe.listed.iter().find(|known| known.transaction.id == *id)?;
             (known.from <= world.now).then(|| known.transaction.clone())
         })
@@ -250,7 +279,7 @@ impl StripeApi for Api {
         since: Option<Timestamp>,
         after: Option<&str>,
     ) -> Result<Page, StripeApiError> {
-        self.ask(|world| {
+        self.ask("asks Stripe", |world| {
             let known = world.stripe.listed.iter().filter(|known| {
                 known.from <= world.now && since.is_none_or(|since| known.transaction.created >= since)
             });
@@ -268,18 +297,18 @@ impl StripeApi for Api {
         .await
     }
 
-    /// Nobody is paid in a simulation: its managers are the translator and the fetcher.
-    async fn create_transfer(&self, _: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
-        Err(StripeApiError::Refused(StatusCode::NOT_IMPLEMENTED))
+    async fn create_transfer(&self, request: &TransferRequest<'_>) -> Result<Created, StripeApiError> {
+        self.create(request).await
     }
 
-    async fn transfers_of_group(&self, _: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
-        Err(StripeApiError::Refused(StatusCode::NOT_IMPLEMENTED))
+    async fn transfers_of_group(&self, group: &str) -> Result<Vec<TransferSnapshot>, StripeApiError> {
+        self.look_up(group).await
     }
 }
 
 impl Stripe {
-    /// The deliveries whose acknowledgement a restored journal no longer knows; they are open again.
+    /// The deliveries whose acknowledgement a restored journal no longer knows, and those of transfers that were never sent; they are
+    /// open again.
     pub fn forget_after(&mut self, head: Position) -> Vec<usize> {
         let mut forgotten = Vec::new();
         for (number, delivery) in self.deliveries.iter_mut().enumerate() {
@@ -289,6 +318,10 @@ impl Stripe {
             }
         }
         self.acknowledged.retain(|_, position| *position <= head);
+        for number in self.transfers.take_unsent() {
+            self.deliveries[number].is_done = false;
+            forgotten.push(number);
+        }
         forgotten
     }
 }

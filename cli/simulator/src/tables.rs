@@ -3,26 +3,31 @@
 //! The projections proper write SQL and are tested against Postgres; these fold the same events to the same sums, so that what a
 //! crash, a gap or a repeated event does to a projection shows as a wrong balance.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fanledger_commands::stripe::graph::{Graph, GraphError, KnownSource};
 use fanledger_commands::stripe::translator;
 use fanledger_domain::account::Account;
 use fanledger_domain::event::{Event, NotTranslatedReason};
-use fanledger_domain::id::StripeId;
+use fanledger_domain::facts::{ConnectedAccountSnapshot, EventStamp};
+use fanledger_domain::id::{CreatorId, StripeId};
 use fanledger_domain::money::Currency;
+use fanledger_domain::payout_run::PayoutRunId;
 
 use crate::journal::Recorded;
 
 /// The runners' names, besides those of the managers.
 pub(crate) const BALANCES: &str = "balances";
 pub(crate) const INBOX: &str = "stripe_inbox";
+pub(crate) const PAYOUTS: &str = "payouts";
 
 /// The tables of one generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
     Balances(Balances),
     Inbox(Inbox),
+    Payouts(PayoutBooks),
     Links(Links),
     None,
 }
@@ -33,6 +38,7 @@ impl Tables {
         match runner {
             BALANCES => Self::Balances(Balances::default()),
             INBOX => Self::Inbox(Inbox::default()),
+            PAYOUTS => Self::Payouts(PayoutBooks::default()),
             translator::NAME => Self::Links(Links::default()),
             _ => Self::None,
         }
@@ -46,6 +52,10 @@ impl Tables {
                 Ok(())
             }
             Self::Inbox(inbox) => inbox.fold(recorded),
+            Self::Payouts(payouts) => {
+                payouts.fold(&recorded.event);
+                Ok(())
+            }
             Self::Links(_) | Self::None => Ok(()),
         }
     }
@@ -68,6 +78,35 @@ impl Balances {
         for posting in &entry.postings {
             let key = (posting.account.clone(), posting.money.currency());
             *self.sums.entry(key).or_default() += i128::from(posting.signed_minor());
+        }
+    }
+}
+
+/// What a payout run is reckoned from, besides balances: accounts, holds, and how far the runs are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PayoutBooks {
+    pub accounts: BTreeMap<StripeId, (EventStamp, ConnectedAccountSnapshot)>,
+    pub holds: BTreeSet<CreatorId>,
+    pub last_run: Option<PayoutRunId>,
+}
+
+impl PayoutBooks {
+    fn fold(&mut self, event: &Event) {
+        if let Event::ConnectedAccountObserved(seen) = event {
+            let new = (seen.stamp.clone(), seen.account.clone());
+            match self.accounts.entry(seen.account.id.clone()) {
+                Entry::Occupied(known) if known.get().0 > new.0 => {}
+                Entry::Occupied(mut known) => drop(known.insert(new)),
+                Entry::Vacant(unknown) => {
+                    unknown.insert(new);
+                }
+            }
+        } else if let Event::CreatorPayoutsHeld(held) = event {
+            self.holds.insert(held.creator.clone());
+        } else if let Event::CreatorPayoutsResumed(resumed) = event {
+            self.holds.remove(&resumed.creator);
+        } else if let Event::PayoutRunProposed(proposed) = event {
+            self.last_run = self.last_run.max(Some(proposed.run));
         }
     }
 }

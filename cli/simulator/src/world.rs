@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use fanledger_domain::payout_run::PayoutRunId;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use uuid::Uuid;
@@ -71,6 +72,8 @@ pub(crate) enum Due {
     PostgresUp,
     /// NATS is back.
     NatsUp,
+    /// Stripe is done with a request for a transfer.
+    Transfer(usize),
     /// Postgres notices that whoever held this connection is gone.
     Disconnect(u64),
 }
@@ -162,6 +165,12 @@ pub struct Counts {
     pub closes: u64,
     /// Rebuilds of a projection or manager that were completed.
     pub rebuilds: u64,
+    /// Transfers that Stripe made.
+    pub transfers: u64,
+    /// Payout runs that are finished in the journal at the end.
+    pub payout_runs: u64,
+    /// Times that the sender halted, since Stripe knew what the journal had lost.
+    pub lost_futures: u64,
 }
 
 /// See the module.
@@ -170,6 +179,8 @@ pub(crate) struct World {
     pub random: StdRng,
     /// While true, things go wrong.
     pub faults: bool,
+    /// Webhooks have come, and creators are paid.
+    pub is_paying: bool,
     pub plant: Option<Bug>,
     pub journal: Journal,
     pub vault: BTreeMap<String, Vec<u8>>,
@@ -180,6 +191,8 @@ pub(crate) struct World {
     pub skew: Micros,
     /// Processes that rebuild what has sent its commands before: they may not act.
     pub muted: BTreeSet<ProcessId>,
+    /// Runs that the sender halted on, and that nobody has stopped yet.
+    pub mismatched: BTreeSet<PayoutRunId>,
     /// Commands that wait for the writer, by the process that they wait in.
     pub queues: BTreeMap<ProcessId, Queue>,
     pub agenda: BTreeMap<(Micros, u64), Due>,
@@ -200,6 +213,7 @@ impl World {
         Self {
             now: START,
             faults: true,
+            is_paying: false,
             plant,
             journal: Journal::new(id),
             vault: BTreeMap::new(),
@@ -208,6 +222,7 @@ impl World {
             stripe,
             skew: 0,
             muted: BTreeSet::new(),
+            mismatched: BTreeSet::new(),
             queues: BTreeMap::new(),
             agenda: BTreeMap::new(),
             agenda_number: 0,

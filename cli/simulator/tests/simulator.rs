@@ -68,6 +68,8 @@ fn nothing_is_found_where_nothing_is_planted() {
     assert!(sum(|report| report.counts.refills) > 200);
     assert!(sum(|report| report.counts.rebuilds) > 200);
     assert!(sum(|report| report.counts.closes) > 50);
+    assert!(sum(|report| report.counts.payout_runs) > 150);
+    assert!(sum(|report| report.counts.transfers) > 200);
 }
 
 #[test]
@@ -124,4 +126,16 @@ fn a_translator_that_posts_the_whole_after_a_crash_is_found() {
 fn a_manager_that_does_not_know_how_far_it_had_sent_loses_it_with_a_restored_journal() {
     let what = found(Bug::HeadForgotten).failure.unwrap().what;
     assert!(what.contains("come to other balances") || what.contains("do not tie out"), "{what}");
+}
+
+#[test]
+fn a_sender_whose_look_up_finds_nothing_pays_twice_after_a_day() {
+    let what = found(Bug::GroupNotAsked).failure.unwrap().what;
+    assert!(what.contains("two transfers were made under") || what.contains("stands at Stripe for it"), "{what}");
+}
+
+#[test]
+fn a_sender_without_idempotency_keys_pays_twice_after_a_crash() {
+    let what = found(Bug::KeyForgotten).failure.unwrap().what;
+    assert!(what.contains("two transfers were made under"), "{what}");
 }

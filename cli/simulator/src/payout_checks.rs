@@ -1,0 +1,106 @@
+//! What must hold of payouts once everything has come to rest. That no two transfers are made under one name, and that nobody is sent
+//! anything who was held by then, is looked at when Stripe is asked (`transfers`).
+
+use std::collections::BTreeMap;
+
+use fanledger_domain::account::{Account, Bucket};
+use fanledger_domain::event::Event;
+use fanledger_domain::payout_run::run::{PayoutRun, Stage};
+use fanledger_domain::payout_run::{PayoutLine, PayoutRunId};
+use fanledger_journal::event::StreamId;
+
+use crate::world::World;
+
+/// A line of the journal's runs, and what became of it.
+struct Told<'a> {
+    line: &'a PayoutLine,
+    sent: Option<&'a str>,
+    failed: Option<&'a str>,
+}
+
+type Lines<'a> = BTreeMap<(PayoutRunId, u32), Told<'a>>;
+
+/// The first rule that is broken.
+pub(crate) fn fault(world: &World) -> Option<String> {
+    let mut lines: Lines<'_> = BTreeMap::new();
+    let mut runs: BTreeMap<PayoutRunId, PayoutRun> = BTreeMap::new();
+    for recorded in world.journal.events() {
+        let event = &recorded.event;
+        if recorded.row.stream.aggregate_type == PayoutRun::STREAM
+            && let Ok(run) = recorded.row.stream.aggregate_id.parse::<PayoutRunId>()
+        {
+            runs.entry(run).or_default().evolve(event);
+        }
+        if let Event::PayoutRunProposed(proposed) = event {
+            let told = |line| Told { line, sent: None, failed: None };
+            lines.extend(proposed.lines.iter().map(|line| ((proposed.run, line.line), told(line))));
+        } else if let Event::PayoutTransferSent(sent) = event {
+            let Some(told) = lines.get_mut(&(sent.run, sent.line)) else {
+                return Some(format!("line {} of {} was sent, and there is none", sent.line, sent.run));
+            };
+            if told.sent.replace(sent.transfer.as_str()).is_some() || told.failed.is_some() {
+                return Some(format!("line {} of {} ended twice", sent.line, sent.run));
+            }
+        } else if let Event::PayoutTransferFailed(failed) = event {
+            let Some(told) = lines.get_mut(&(failed.run, failed.line)) else {
+                return Some(format!("line {} of {} failed, and there is none", failed.line, failed.run));
+            };
+            if told.failed.replace(&failed.code).is_some() || told.sent.is_some() {
+                return Some(format!("line {} of {} ended twice", failed.line, failed.run));
+            }
+        } else if let Event::PayoutRunFinished(finished) = event {
+            let of_run = || lines.range((finished.run, 0)..=(finished.run, u32::MAX)).map(|(_, told)| told);
+            let sent = of_run().filter(|told| told.sent.is_some()).count();
+            let failed = of_run().filter(|told| told.failed.is_some()).count();
+            if (sent, failed, of_run().count()) != (finished.sent as usize, finished.failed as usize, sent + failed) {
+                return Some(format!("{} finished with other lines than it says", finished.run));
+            }
+        }
+    }
+    let open = runs.iter().find(|(_, run)| matches!(run.stage(), Some(Stage::Approved | Stage::Stopped)));
+    if let Some((run, _)) = open {
+        return Some(format!("{run} was approved and has not finished"));
+    }
+    lines.iter().find_map(|((run, _), told)| line_fault(world, *run, told)).or_else(|| books_fault(world))
+}
+
+/// What a line says is what Stripe has.
+fn line_fault(world: &World, run: PayoutRunId, told: &Told<'_>) -> Option<String> {
+    let name = run.line(told.line.line);
+    let reference = format!("fanledger-payout-{}-{name}", world.journal.id);
+    let there: Vec<_> = world.stripe.transfers.of_group(&reference).collect();
+    let Some(sent) = told.sent else {
+        // What was asked for in a history that was lost may stand there, whatever this one says.
+        let code = told.failed?;
+        let own = there.iter().find(|made| made.restores == world.counts.restores)?;
+        return Some(format!("{name} failed ({code}), and {} stands at Stripe for it", own.snapshot.id));
+    };
+    let is_it = there.len() == 1
+        && there.iter().all(|made| {
+            let transfer = &made.snapshot;
+            transfer.id.as_str() == sent
+                && (transfer.amount, transfer.currency) == (told.line.money.minor(), told.line.money.currency())
+                && transfer.destination.as_ref() == Some(&told.line.destination)
+        });
+    (!is_it).then(|| format!("{name} was sent as {sent}, and at Stripe stands {there:?}"))
+}
+
+/// The books hold every transfer, less what came back, against what its creator could be paid.
+fn books_fault(world: &World) -> Option<String> {
+    world.stripe.transfers.made.iter().find_map(|made| {
+        let transfer = &made.snapshot;
+        let stream = StreamId::new("stripe_transfer", transfer.id.as_str());
+        let mut debited = 0;
+        for recorded in world.journal.stream(&stream) {
+            if let Event::EntryPosted(entry) = &recorded.event {
+                let of_creators = entry
+                    .postings
+                    .iter()
+                    .filter(|posting| matches!(posting.account, Account::Creator(_, Bucket::Available)));
+                debited += of_creators.map(|posting| posting.signed_minor()).sum::<i64>();
+            }
+        }
+        let sent = transfer.amount - transfer.amount_reversed;
+        (debited != sent).then(|| format!("{} sent {sent}, and the books hold {debited} of it", transfer.id))
+    })
+}
