@@ -21,9 +21,10 @@ const TOLD: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 A run is one seed: a history of fans and creators, told by a Stripe that is late, repeats itself and fails, to a system whose
-processes are killed between any two steps, whose broker is wiped and whose journal is restored from backups. After every step
-the invariants are checked; in the end everything must come to rest, with the balances that the same webhooks come to in plain
-order. The same seed and steps give the same run: a failure prints the command that repeats it.
+processes are killed between any two steps, whose broker is wiped and whose journal is restored from backups. Meanwhile creators
+are paid. After every step the invariants are checked; in the end everything must come to rest, each transfer made once, with the
+balances that the same webhooks come to in plain order. The same seed and steps give the same run: a failure prints the command
+that repeats it.
 
 Examples:
   fanledger simulate --seed 7
@@ -36,7 +37,8 @@ pub struct SimulateArgs {
     /// Many: from the first up to, but without, the last.
     #[arg(long, value_name = "FROM..TO", value_parser = range)]
     seeds: Option<Range<u64>>,
-    /// For how many steps of a run things go wrong; the history is as long as fits.
+    /// For how many steps of a run webhooks come while things go wrong; for twice as many creators are paid after that, while things go
+    /// wrong again. The history is as long as fits.
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     steps: u64,
     /// Runs at a time; as many as there are cores if not given.
@@ -77,6 +79,9 @@ struct Totals {
     restores: u64,
     refills: u64,
     rebuilds: u64,
+    payout_runs: u64,
+    transfers: u64,
+    lost_futures: u64,
 }
 
 impl Totals {
@@ -91,6 +96,9 @@ impl Totals {
         self.restores += counts.restores;
         self.refills += counts.refills;
         self.rebuilds += counts.rebuilds;
+        self.payout_runs += counts.payout_runs;
+        self.transfers += counts.transfers;
+        self.lost_futures += counts.lost_futures;
     }
 }
 
@@ -212,7 +220,8 @@ fn failed_run(report: Report, options: &Options) -> Option<Failed> {
 }
 
 fn print(simulated: &Simulated, args: &SimulateArgs, output: Output) -> Result<(), OutputError> {
-    let Totals { seeds, steps, webhooks, events, crashes, outages, restores, refills, rebuilds } = simulated.totals;
+    let Totals { seeds, steps, webhooks, events, crashes, outages, restores, refills, rebuilds, .. } = simulated.totals;
+    let Totals { payout_runs, transfers, lost_futures, .. } = simulated.totals;
     let which = match &args.seeds {
         Some(seeds) => format!("seeds {}..{}", seeds.start, seeds.end),
         None => format!("seed {}", args.seed),
@@ -230,7 +239,8 @@ fn print(simulated: &Simulated, args: &SimulateArgs, output: Output) -> Result<(
     output.line(format_args!(
         "{which}: every invariant held, and everything came to rest{trace}\n\
          {seeds} runs of {steps} steps together, in {} ms: {webhooks} webhooks acknowledged, {events} events, {crashes} crashes, \
-         {outages} outages, {restores} restores of the journal, {refills} refills of the stream, {rebuilds} rebuilds",
+         {outages} outages, {restores} restores of the journal, {refills} refills of the stream, {rebuilds} rebuilds, {payout_runs} payout runs \
+         finished, {transfers} transfers made, {lost_futures} halts over a transfer that the journal had lost",
         simulated.milliseconds
     ))
 }
