@@ -228,11 +228,9 @@ impl Idempotency {
     }
 }
 
-/// Whether the same request would get this answer again: everything but our own failures and what is about the moment. What is not
-/// there may come: a webhook, a proposal.
+/// Whether the same request would get this answer again: everything but our own failures and what is about the moment.
 fn is_final(status: StatusCode) -> bool {
-    let momentary =
-        [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
+    let momentary = [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
     !status.is_informational() && !status.is_server_error() && !momentary.contains(&status)
 }
 

@@ -47,7 +47,7 @@ async fn each_request_leaves_one_line_and_one_measurement_and_no_secret() {
     let app = TestApp::with().with_runners().build().await;
     captured.0.lock().unwrap().clear();
 
-    let token = token_of("alice@example.com", &[Role::Operator]);
+    let token = token_of("alice|example.com", &[Role::Operator]);
     let paths = ["/api/v1/ops/projections?secret=s3cret", "/api/v1/ops/projections/balances/pause", "/nothing/s3cret"];
     app.get(paths[0]).token(&token).header("x-request-id", "r-1").header("x-correlation-id", "c-1").send().await;
     app.post(paths[1]).token(&token).key("s3cret").send().await;
