@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use fanledger_devkit::history;
-use fanledger_journal::database::{self, Role};
+use fanledger_journal::database::Role;
 use fanledger_journal::runner::{self, RunnerState};
 use serde::Serialize;
 use sqlx::PgPool;
 
+use crate::connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::{Need, Settings};
@@ -107,7 +108,7 @@ pub async fn run(args: SeedArgs, settings: &Settings, output: Output) -> Result<
     let ticking = bar.clone();
     let report = replay::send(replay::arrange(events, 0, false, 0), &options, move || ticking.inc(1)).await?;
     bar.finish_and_clear();
-    let pool = database::connect(&settings.database_url_for(Role::Operator)?, 1).await?;
+    let pool = connect::pool(&settings.database_url_for(Role::Operator)?, 1).await?;
     let position = wait_until_read(&pool, report.position, output).await?;
     let Counts { sent, accepted, duplicate, conflict, refused } = report.counts;
     if output.is_json() {

@@ -107,7 +107,7 @@ impl SpanArgs {
                 Err(Failure::usage(SpanError::Backwards { from, to }))
             }
             (Some(_), Asked::AsOf(AsOf::Position(_), _)) => Err(Failure::usage(SpanError::Position)),
-            _ => Ok((self.from, asked)),
+            (_, asked @ (Asked::AsOf(..) | Asked::Period(..))) => Ok((self.from, asked)),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use fanledger_gateway::read::{self, AsOf, Asked, By, ReadError, Slice, Span};
 use fanledger_gateway_api::{AwaitedPart, Entry, ManualEntryState, MinorNumber, Side, TrialBalance};
-use fanledger_journal::database::{self, Role};
+use fanledger_journal::database::Role;
 use serde::Serialize;
 use sqlx::PgPool;
 
 use super::EntryArgs;
 use super::asked::{AccountArgs, AskedArgs};
 use super::periods::show_closing;
+use crate::connect;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Align, Output, amount_of};
 use crate::settings::{Need, Settings};
@@ -18,7 +19,7 @@ pub(super) const PAGE: u32 = 500;
 
 pub(super) async fn connect(settings: &Settings) -> Result<PgPool, Failure> {
     settings.require(&[Need::Database(Role::Finance)])?;
-    Ok(database::connect(&settings.database_url_for(Role::Finance)?, 1).await?)
+    Ok(connect::pool(&settings.database_url_for(Role::Finance)?, 1).await?)
 }
 
 /// A question without an answer is usage; a database that does not answer is not.
