@@ -304,7 +304,10 @@ fn describe(object: &StripeId, news: &[Event]) -> String {
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => fact.type_name().to_owned(),
         };
-        parts.push(part);
+        // An invoice and its charge may each say whose the money is; once is enough for a reader.
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
     }
     if parts.is_empty() { format!("{object}: books re-evaluated") } else { format!("{object}: {}", parts.join(", ")) }
 }
