@@ -21,6 +21,11 @@ pub trait Attributable: Books {
     /// The most that the tax in it can be: what was captured, else what was asked for. `None` where nothing is known of it yet.
     fn taxable(&self) -> Option<Money>;
 
+    /// What stands now, by finance's word or by metadata, of objects where that says more than a creator.
+    fn standing(&self) -> Option<&Attribution> {
+        None
+    }
+
     /// Whose it is by its own metadata, where that is not for finance to say otherwise: a transfer that was sent to somebody.
     fn stated(&self) -> Option<&CreatorId> {
         None
@@ -79,6 +84,9 @@ pub enum AttributionError {
 
 /// The fact and the entries that a saying leads to; none where finance said the same last.
 ///
+/// Fan, kind and tax are the sale's: where nothing is said of them they stay as they stand, and the fact says so. The share is agreed
+/// with a creator: where another creator is said, and no share, it is the policy's.
+///
 /// # Errors
 /// When nothing is known of the object, or what is said cannot be.
 pub fn decide<B: Attributable>(
@@ -87,7 +95,7 @@ pub fn decide<B: Attributable>(
     saying: Saying,
     first_open: FirstOpen,
 ) -> Result<Vec<Event>, AttributionError> {
-    let Saying { attribution, by, now, reason } = saying;
+    let Saying { mut attribution, by, now, reason } = saying;
     if aggregate.sequence() == 0 {
         return Err(AttributionError::Unknown { object: object.clone() });
     }
@@ -99,6 +107,15 @@ pub fn decide<B: Attributable>(
         && *creator != attribution.creator
     {
         return Err(AttributionError::Stated { object: object.clone(), creator: creator.clone() });
+    }
+    if let Some(standing) = books.standing() {
+        if attribution.creator == standing.creator {
+            attribution.share = attribution.share.or(standing.share);
+        }
+        attribution.fan = attribution.fan.or_else(|| standing.fan.clone());
+        attribution.kind = attribution.kind.or(standing.kind);
+        attribution.tax_minor = attribution.tax_minor.or(standing.tax_minor);
+        attribution.tax_jurisdiction = attribution.tax_jurisdiction.or_else(|| standing.tax_jurisdiction.clone());
     }
     if let Some(captured) = books.taxable()
         && attribution.tax_minor.is_some_and(|tax| tax > captured.minor())

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{CreatorId, FanId, Jurisdiction, StripeId};
 use crate::money::Currency;
-use crate::split::BasisPoints;
+use crate::split::{BasisPoints, proportion};
 use crate::time::Timestamp;
 
 macro_rules! fact {
@@ -242,8 +242,28 @@ fact! {
         pub rank: OfferRank,
         /// Its attribution metadata.
         pub offer: Offer,
-        /// The tax inside the gross that an invoice or session states, in minor units.
+        /// The tax inside its total that an invoice or session states, in minor units.
         pub tax_minor: Option<i64>,
+        /// That total, in minor units: a charge may pay only a part of it, and of its tax.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub total_minor: Option<i64>,
+    }
+}
+
+impl SourceOffer {
+    /// What it says, and no tax.
+    pub const fn new(rank: OfferRank, offer: Offer) -> Self {
+        Self { rank, offer, tax_minor: None, total_minor: None }
+    }
+
+    /// The stated tax inside `captured` minor units: whole, or the same part of it as they are of the total, rounded down. So
+    /// charges that share an invoice never take more than its tax together.
+    pub fn tax_of(&self, captured: i64) -> Option<i64> {
+        let (tax, total) = (self.tax_minor?, self.total_minor.unwrap_or(captured));
+        if captured >= total {
+            return Some(tax);
+        }
+        i64::try_from(proportion(tax.into(), captured.into(), total.into())).ok()
     }
 }
 

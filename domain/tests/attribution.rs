@@ -10,6 +10,7 @@ use fanledger_domain::facts::*;
 use fanledger_domain::id::StripeId;
 use fanledger_domain::ledgered::{LedgerCommand, Ledgered};
 use fanledger_domain::period::FirstOpen;
+use fanledger_domain::split::BasisPoints;
 use fanledger_domain::time::Timestamp;
 
 const CREATED: i64 = 1_770_000_000;
@@ -161,16 +162,37 @@ fn the_last_word_stands_whoever_s_clock_is_ahead() {
 fn finance_beats_metadata_that_comes_later() {
     let mut charge = Object::<Charge>::seen("ch_1", charge(1000));
     charge.say(saying("crt_a", 5000)).unwrap();
-    let offer = SourceOffer {
-        rank: OfferRank::PaymentIntent,
-        offer: Offer::Valid(saying("crt_b", 0).attribution),
-        tax_minor: None,
-    };
+    let offer = SourceOffer::new(OfferRank::PaymentIntent, Offer::Valid(saying("crt_b", 0).attribution));
     let offered = AttributionOffered { stamp: stamp(), from: "pi_1".parse().unwrap(), offer };
     let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
     let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
     charge.take(events);
     assert_eq!(charge.balance(PENDING), -800);
+}
+
+#[test]
+fn what_is_the_sale_s_stays_where_only_another_creator_is_said() {
+    let mut by_metadata = saying("crt_a", 0).attribution;
+    by_metadata.kind = Some(PaymentKind::Unlock);
+    by_metadata.share = Some(BasisPoints::new(9000).unwrap());
+    by_metadata.tax_minor = Some(100);
+    by_metadata.tax_jurisdiction = Some("us-ca".parse().unwrap());
+    let Event::ChargeObserved(mut seen) = charge(1000) else { panic!("a charge is one") };
+    seen.charge.offer = Offer::Valid(by_metadata);
+    let mut charge = Object::<Charge>::seen("ch_1", seen.clone().into());
+    let tax = "liabilities:tax:us-ca";
+    assert_eq!((charge.balance(tax), charge.balance(PENDING)), (-100, -810));
+    charge.say(saying("crt_b", 5000)).unwrap();
+    assert_eq!((charge.balance(tax), charge.balance(PENDING)), (-100, 0));
+    assert_eq!(charge.balance("liabilities:creators:crt_b:pending"), -720, "of 900, by the policy's share");
+    let Some((_, said)) = charge.aggregate.books().said_by_finance() else { panic!("finance said so") };
+    assert_eq!((said.kind, said.tax_minor, said.share), (Some(PaymentKind::Unlock), Some(100), None));
+    // The same creator has agreed on a share.
+    let mut saying = saying("crt_a", 5000);
+    saying.attribution.tax_minor = Some(0);
+    let mut charge = Object::<Charge>::seen("ch_1", seen.into());
+    charge.say(saying).unwrap();
+    assert_eq!((charge.balance(tax), charge.balance(PENDING)), (0, -900));
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn invoice(seconds: i64) -> Event {
     AttributionOffered {
         stamp: stamp(seconds, "evt_invoice"),
         from: "in_1".parse().unwrap(),
-        offer: SourceOffer { rank: OfferRank::Invoice, offer: Offer::Silent, tax_minor: None },
+        offer: SourceOffer::new(OfferRank::Invoice, Offer::Silent),
     }
     .into()
 }

@@ -64,21 +64,23 @@ fn places(seen: &Seen, charge_id: &str) -> Places {
     Places { metadata, invoices, sessions }
 }
 
-/// The tax that an invoice or a checkout session tells, where metadata is silent.
-fn told_tax(places: &Places) -> i128 {
+/// The tax that an invoice or a checkout session tells, where metadata is silent: of each unit of its total the same.
+fn told_tax(places: &Places, captured: i128) -> i128 {
+    let part = |tax: i128, total: i128| if captured < total { (tax * captured).div_euclid(total) } else { tax };
     for invoice in &places.invoices {
+        let total = minor(invoice, "total");
         if invoice["tax"].is_i64() {
-            return minor(invoice, "tax");
+            return part(minor(invoice, "tax"), total);
         }
         for field in ["total_taxes", "total_tax_amounts"] {
             if let Some(taxes) = invoice[field].as_array().filter(|taxes| !taxes.is_empty()) {
-                return taxes.iter().map(|tax| minor(tax, "amount")).sum();
+                return part(taxes.iter().map(|tax| minor(tax, "amount")).sum(), total);
             }
         }
     }
     for session in &places.sessions {
         if session["total_details"]["amount_tax"].is_i64() {
-            return minor(&session["total_details"], "amount_tax");
+            return part(minor(&session["total_details"], "amount_tax"), minor(session, "amount_total"));
         }
     }
     0
@@ -103,7 +105,7 @@ pub(crate) fn of(seen: &Seen, charge_id: &str, charge: &Value, captured: i128) -
     };
     let tax = match value("tax_minor") {
         Some(tax) => tax.parse().ok()?,
-        None => told_tax(&places),
+        None => told_tax(&places, captured),
     };
     if tax < 0 || tax > captured {
         return None;

@@ -232,6 +232,13 @@ impl Attributable for Charge {
         let captured = self.captured().map(|charge| Money::new(charge.amount_captured, charge.currency));
         captured.or_else(|| self.newest().map(|charge| Money::new(charge.amount, charge.currency)))
     }
+
+    fn standing(&self) -> Option<&Attribution> {
+        let charge = self.captured().or_else(|| self.newest())?;
+        let said = self.said(charge).ok().flatten()?;
+        // Else it is unattributed, whatever is said.
+        (said.tax_minor.unwrap_or(0) <= charge.amount_captured).then_some(said)
+    }
 }
 
 /// Takes in an offer where it is newer than the one known of the same object.
@@ -307,20 +314,12 @@ impl Charge {
     /// Whose money it is. Finance's word beats metadata; else the first object with a `creator_id`, taken whole. What is left
     /// open there is by policy.
     pub fn owner(&self, charge: &ChargeSnapshot, policy: &Policy) -> Owner {
-        let offer = match &self.by_finance {
-            Some((_, attribution)) => Offer::Valid(attribution.clone()),
-            None => std::iter::once(&charge.offer)
-                .chain(self.offers.values().map(|(_, offer)| &offer.offer))
-                .find(|offer| **offer != Offer::Silent)
-                .cloned()
-                .unwrap_or_default(),
+        let attribution = match self.said(charge) {
+            Ok(Some(attribution)) => attribution.clone(),
+            Ok(None) => return Owner::Unattributed(None),
+            Err(problem) => return Owner::Unattributed(Some(problem)),
         };
-        let attribution = match offer {
-            Offer::Silent => return Owner::Unattributed(None),
-            Offer::Invalid(problem) => return Owner::Unattributed(Some(problem)),
-            Offer::Valid(attribution) => attribution,
-        };
-        let tax_minor = attribution.tax_minor.or_else(|| self.stated_tax()).unwrap_or(0);
+        let tax_minor = attribution.tax_minor.or_else(|| self.stated_tax(charge.amount_captured)).unwrap_or(0);
         if tax_minor > charge.amount_captured {
             return Owner::Unattributed(Some(AttributionProblem::TaxAboveCaptured));
         }
@@ -334,10 +333,29 @@ impl Charge {
         })
     }
 
-    /// The tax that the invoice states, else the checkout session.
-    fn stated_tax(&self) -> Option<i64> {
+    /// What finance said last, else what the first object that says anything does.
+    fn said<'a>(&'a self, charge: &'a ChargeSnapshot) -> Result<Option<&'a Attribution>, AttributionProblem> {
+        if let Some((_, attribution)) = &self.by_finance {
+            return Ok(Some(attribution));
+        }
+        let offers = self.offers.values().map(|(_, offer)| &offer.offer);
+        for offer in std::iter::once(&charge.offer).chain(offers) {
+            match offer {
+                Offer::Silent => {}
+                Offer::Invalid(problem) => return Err(*problem),
+                Offer::Valid(attribution) => return Ok(Some(attribution)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tax that the invoice states, else the checkout session: of what was captured, where that pays only a part.
+    fn stated_tax(&self, captured: i64) -> Option<i64> {
         let of = |rank| {
-            self.offers.iter().filter(move |((known, _), _)| *known == rank).find_map(|(_, (_, offer))| offer.tax_minor)
+            self.offers
+                .iter()
+                .filter(move |((known, _), _)| *known == rank)
+                .find_map(|(_, (_, offer))| offer.tax_of(captured))
         };
         of(OfferRank::Invoice).or_else(|| of(OfferRank::CheckoutSession))
     }

@@ -23,7 +23,7 @@ pub(super) fn payment_intent(object: &Object<'_>, reading: &mut Reading) -> Read
     }
     // Until basil.
     reading.link(&id, object.reference("invoice")?.as_ref());
-    reading.source(object, vec![says(OfferRank::PaymentIntent, object, None)])
+    reading.source(object, vec![says(OfferRank::PaymentIntent, object)])
 }
 
 /// A checkout session.
@@ -37,7 +37,8 @@ pub(super) fn checkout_session(object: &Object<'_>, reading: &mut Reading) -> Re
         Some(totals) => totals.signed("amount_tax")?,
         None => None,
     };
-    reading.source(object, vec![says(OfferRank::CheckoutSession, object, tax)])
+    let own = says(OfferRank::CheckoutSession, object).with_tax(tax, object.signed("amount_total")?);
+    reading.source(object, vec![own])
 }
 
 /// An invoice. Says two things: its own metadata, and what it remembers of its subscription's.
@@ -67,11 +68,8 @@ pub(super) fn invoice(object: &Object<'_>, reading: &mut Reading) -> Read {
         None => object.object("subscription_details")?,
     };
     let remembered = details.map_or(Offer::Silent, |details| attribution::offer(details.get("metadata")));
-    let own = says(OfferRank::Invoice, object, invoice_tax(object)?);
-    reading.source(
-        object,
-        vec![own, SourceOffer { rank: OfferRank::InvoiceSubscription, offer: remembered, tax_minor: None }],
-    )
+    let own = says(OfferRank::Invoice, object).with_tax(invoice_tax(object)?, object.signed("total")?);
+    reading.source(object, vec![own, SourceOffer::new(OfferRank::InvoiceSubscription, remembered)])
 }
 
 /// The tax inside the total: `tax` until basil, else the sum of `total_taxes` (since basil) or `total_tax_amounts`.
@@ -110,7 +108,7 @@ fn paid_by(payment: &Object<'_>) -> Result<Vec<crate::id::StripeId>, Unreadable>
 /// A subscription.
 pub(super) fn subscription(object: &Object<'_>, reading: &mut Reading) -> Read {
     object.expect_kind("subscription")?;
-    reading.source(object, vec![says(OfferRank::Subscription, object, None)])
+    reading.source(object, vec![says(OfferRank::Subscription, object)])
 }
 
 /// A connected account, whose metadata says whose it is, and which says whether it can be paid.
@@ -121,7 +119,7 @@ pub(super) fn account(object: &Object<'_>, reading: &mut Reading) -> Read {
         Offer::Valid(attribution) => Some(attribution.creator.clone()),
         Offer::Silent | Offer::Invalid(_) => None,
     };
-    reading.source(object, vec![SourceOffer { rank: OfferRank::Account, offer, tax_minor: None }])?;
+    reading.source(object, vec![SourceOffer::new(OfferRank::Account, offer)])?;
     reading.push(Observation::ConnectedAccount(ConnectedAccountSnapshot {
         id: object.id()?,
         creator,
@@ -164,9 +162,16 @@ fn requirements_due(account: &Object<'_>) -> Result<u32, Unreadable> {
     Ok(u32::try_from(due.len()).unwrap_or(u32::MAX))
 }
 
-/// What an object's own metadata says. A negative tax belongs to a credit, which no charge pays: then there is none to hold back.
-fn says(rank: OfferRank, object: &Object<'_>, tax: Option<i64>) -> SourceOffer {
-    SourceOffer { rank, offer: attribution::offer(object.get("metadata")), tax_minor: tax.map(|tax| tax.max(0)) }
+/// What an object's own metadata says.
+fn says(rank: OfferRank, object: &Object<'_>) -> SourceOffer {
+    SourceOffer::new(rank, attribution::offer(object.get("metadata")))
+}
+
+impl SourceOffer {
+    /// A negative tax belongs to a credit, which no charge pays: then there is none to hold back.
+    fn with_tax(self, tax: Option<i64>, total: Option<i64>) -> Self {
+        Self { tax_minor: tax.map(|tax| tax.max(0)), total_minor: tax.and(total), ..self }
+    }
 }
 
 impl Reading {

@@ -132,7 +132,7 @@ fn invoice() -> Event {
     AttributionOffered {
         stamp: stamp(3, "evt_in"),
         from: "in_1".parse().unwrap(),
-        offer: SourceOffer { rank: OfferRank::Invoice, offer: Offer::Silent, tax_minor: None },
+        offer: SourceOffer::new(OfferRank::Invoice, Offer::Silent),
     }
     .into()
 }
@@ -243,11 +243,7 @@ fn the_fee_of_a_destination_charge_was_not_paid_out() {
     let offered: Event = AttributionOffered {
         stamp: stamp(3, "evt_a"),
         from: "acct_1".parse().unwrap(),
-        offer: SourceOffer {
-            rank: OfferRank::Account,
-            offer: Offer::Valid(with_creator("crt_1", None)),
-            tax_minor: None,
-        },
+        offer: SourceOffer::new(OfferRank::Account, Offer::Valid(with_creator("crt_1", None))),
     }
     .into();
     expect(&sum_in_every_order::<ApplicationFee>("fee_1", &[fee, offered]), &[("crt_1", "usd", Payouts, None, 200)]);

@@ -89,7 +89,7 @@ fn refund_in_pieces_with_tax() {
     let offered: Event = AttributionOffered {
         stamp: stamp(3, "evt_in"),
         from: "in_1".parse().unwrap(),
-        offer: SourceOffer { rank: OfferRank::Invoice, offer: attribution(8333, 87), tax_minor: None },
+        offer: SourceOffer::new(OfferRank::Invoice, attribution(8333, 87)),
     }
     .into();
     let mut facts = vec![
@@ -122,6 +122,35 @@ fn refund_in_pieces_with_tax() {
         &post_in_every_order(&facts),
         &[(CLEARING, "usd", -62), (PROCESSING, "usd", 62), (PLATFORM, "usd", -169), ("income:refunds", "usd", 169)],
     );
+}
+
+/// An invoice of 30.00 with 5.00 of tax inside, paid by two charges: each carries the tax of what it pays, not all of it.
+#[test]
+fn a_part_of_an_invoice_carries_that_part_of_its_tax() {
+    let Offer::Valid(mut attribution) = attribution(8000, 0) else { unreachable!() };
+    attribution.tax_minor = None;
+    for (paid, tax, creator, platform) in [(1000, 166, 667, 167), (2000, 333, 1333, 334), (3000, 500, 2000, 500)] {
+        let offer = SourceOffer {
+            tax_minor: Some(500),
+            total_minor: Some(3000),
+            ..SourceOffer::new(OfferRank::Invoice, Offer::Valid(attribution.clone()))
+        };
+        let facts = [
+            charge("usd", paid, Offer::Silent),
+            AttributionOffered { stamp: stamp(3, "evt_in"), from: "in_1".parse().unwrap(), offer }.into(),
+            transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", paid, 62),
+        ];
+        expect(
+            &post_in_every_order(&facts),
+            &[
+                (CLEARING, "usd", i128::from(paid) - 62),
+                (PROCESSING, "usd", 62),
+                (TAX, "usd", -tax),
+                (PENDING, "usd", -creator),
+                (PLATFORM, "usd", -platform),
+            ],
+        );
+    }
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn the_kind_of_a_payment_is_guessed_by_its_invoice_alone() {
         Offer::Valid(Attribution { kind: Some(kind), ..said })
     };
     let invoice = |offer| -> Event {
-        let offer = SourceOffer { rank: OfferRank::Invoice, offer, tax_minor: None };
+        let offer = SourceOffer::new(OfferRank::Invoice, offer);
         AttributionOffered { stamp: stamp(3, "evt_in"), from: "in_1".parse().unwrap(), offer }.into()
     };
     kind(&[charge("usd", 500, attribution(8000, 0))], PaymentKind::Tip);

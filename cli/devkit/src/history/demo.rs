@@ -257,6 +257,7 @@ impl Demo {
             currency: charge.currency,
             customer: charge.customer.clone(),
             amount_paid: charge.amount,
+            total: charge.amount,
             tax: None,
             charge: Some(charge.id.clone()),
             payment_intent: charge.payment_intent.clone(),

@@ -220,6 +220,9 @@ pub(super) struct Invoice {
     pub currency: &'static str,
     pub customer: Option<String>,
     pub amount_paid: i64,
+    /// More than `amount_paid` where the rest comes from elsewhere: the customer's balance at Stripe, another charge.
+    pub total: i64,
+    /// Inside the total.
     pub tax: Option<i64>,
     pub charge: Option<String>,
     pub payment_intent: Option<String>,
@@ -245,9 +248,10 @@ impl Invoice {
             "id": self.id, "object": "invoice", "amount_due": self.amount_paid, "amount_paid": self.amount_paid,
             "amount_remaining": 0, "billing_reason": "subscription_cycle", "collection_method": "charge_automatically",
             "created": self.created, "currency": self.currency, "customer": self.customer, "livemode": false,
-            "metadata": metadata_json(&self.metadata), "status": "paid", "total": self.amount_paid,
+            "metadata": metadata_json(&self.metadata), "status": "paid", "starting_balance": self.amount_paid - self.total,
+            "total": self.total,
             "lines": list(format!("/v1/invoices/{}/lines", self.id), vec![json!({
-                "object": "line_item", "amount": self.amount_paid, "currency": self.currency,
+                "object": "line_item", "amount": self.total, "currency": self.currency,
                 "period": { "start": self.created, "end": self.created + self.period_days * 86_400 },
             })]),
         });
@@ -274,7 +278,7 @@ impl Invoice {
             .iter()
             .map(|tax| {
                 json!({ "amount": tax, "tax_behavior": "inclusive", "tax_rate_details": null,
-                        "taxability_reason": "standard_rated", "taxable_amount": self.amount_paid - tax,
+                        "taxability_reason": "standard_rated", "taxable_amount": self.total - tax,
                         "type": "tax_rate_details" })
             })
             .collect();

@@ -301,6 +301,7 @@ fn invoice(world: &mut World, charge: &mut Charge, metadata: Metadata, at: i64) 
         currency: charge.currency,
         customer: charge.customer.clone(),
         amount_paid: charge.amount,
+        total: if world.chance(20) { charge.amount + charge.amount / 3 } else { charge.amount },
         tax: if world.chance(40) { Some(charge.amount / 12) } else { None },
         charge: Some(charge.id.clone()),
         payment_intent: charge.payment_intent.clone(),

@@ -21,13 +21,14 @@ pub struct AttributeArgs {
     /// Whose money it is: crt_…
     #[arg(long, value_parser = parse_id::<CreatorId>)]
     creator: CreatorId,
-    /// Who paid, where it is known: fan_… Of a charge only, as all that follows but the reason.
+    /// Who paid, where it is known: fan_… Of a charge only, as all that follows but the reason. What is left out stays as it
+    /// stands, where anything does.
     #[arg(long, value_parser = parse_id::<FanId>)]
     fan: Option<FanId>,
     /// What was paid for: subscription, tip or unlock; subscription where there is an invoice, else a tip.
     #[arg(long, value_parser = parse_kind)]
     kind: Option<PaymentKind>,
-    /// The creator's share of the net in basis points, 0 to 10000; the policy's otherwise.
+    /// The creator's share of the net in basis points, 0 to 10000; else, for another creator, the policy's.
     #[arg(long, value_name = "BPS", value_parser = parse_share)]
     share_bps: Option<BasisPoints>,
     /// The tax inside what was paid, in minor units; what the invoice states otherwise.
