@@ -9,7 +9,7 @@ use fanledger_simulator::{Bug, Options, Report, run};
 const STEPS: u64 = 1500;
 
 /// As many seeds as are tried for a bug before it counts as not found.
-const FOUND_WITHIN: u64 = 60;
+const FOUND_WITHIN: u64 = 200;
 
 fn options(plant: Option<Bug>) -> Options {
     Options { steps: STEPS, plant }
