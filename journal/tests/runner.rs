@@ -9,15 +9,16 @@ use std::sync::Arc;
 use fanledger_devkit::TestNats;
 use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::checkpoint::HaltKind;
-use fanledger_journal::event::{Metadata, Position, StreamId};
+use fanledger_journal::event::{Metadata, Position, RecordedEvent, StreamId};
 use fanledger_journal::feed::Feed;
 use fanledger_journal::generation::{RebuildError, RebuildOptions, rebuild};
 use fanledger_journal::relay::RelayOptions;
 use fanledger_journal::runner::{
-    CatchUpError, Effects, RunnerContext, RunnerState, catch_up, pause, resume, skip_event,
+    ApplyError, CatchUpError, Effects, Projection, RunnerContext, RunnerState, Schema, catch_up, pause, resume,
+    skip_event,
 };
 use fanledger_journal::writer::{Writer, WriterOptions};
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 use transport::{Running, RunningRelay, Tally, World, append_event, eventually, expected, tally};
 
@@ -33,6 +34,52 @@ async fn catch_up_applies_each_wanted_event_once_and_moves_past_the_others() {
     let status = world.status_of("tally").await.unwrap();
     assert_eq!((status.position, status.head, status.lag_events, status.generation), (head, head, 0, 1));
     assert_eq!((status.state, status.version, status.error), (RunnerState::Live, 1, None));
+}
+
+/// A tally whose server process takes long to end: it has much to drop.
+struct Untidy(Tally);
+
+#[async_trait::async_trait]
+impl Projection for Untidy {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn version(&self) -> u32 {
+        self.0.version()
+    }
+
+    fn schema(&self) -> Schema {
+        self.0.schema()
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        self.0.wants(event_type)
+    }
+
+    async fn apply(
+        &mut self,
+        batch: &[Arc<RecordedEvent>],
+        effects: Effects,
+        connection: &mut PgConnection,
+    ) -> Result<(), ApplyError> {
+        for number in 0..300 {
+            let create = format!("CREATE TEMP TABLE untidy_{number} (nothing text PRIMARY KEY)");
+            sqlx::query(&create).persistent(false).execute(&mut *connection).await?;
+        }
+        self.0.apply(batch, effects, connection).await
+    }
+}
+
+/// A server process ends, and lets its locks go, some time after its connection: whoever comes next must not find them taken.
+#[tokio::test]
+async fn whoever_has_caught_up_has_let_the_lock_go() {
+    let world = World::new().await;
+    let mut projection = Untidy(tally!("tally"));
+    let context = world.context();
+    world.append(3).await;
+    catch_up(&context, &mut projection).await.unwrap();
+    catch_up(&context, &mut projection).await.unwrap();
 }
 
 #[tokio::test]

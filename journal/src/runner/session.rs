@@ -14,10 +14,12 @@ use sqlx::{Connection as _, PgConnection, Row};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::{ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY, version_changed};
+use super::{
+    ApplyError, Effects, Projection, RunnerContext, RunnerError, SKIP_STREAM_TYPE, STANDBY, lock_name, version_changed,
+};
 use crate::backoff::Backoff;
 use crate::checkpoint::{
-    Checkpoint, Halt, HaltKind, Moved, Mover, RunnerRow, Stage, advance, clear_halt, halt, run_sql,
+    Checkpoint, Halt, HaltKind, Moved, Mover, RunnerRow, Stage, advance, clear_halt, halt, run_sql, unlock,
 };
 use crate::event::{Position, RecordedEvent};
 use crate::feed::FeedMessage;
@@ -517,8 +519,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends the connection in good order, so that the lock is free when this returns.
-    pub async fn close(self) -> Result<(), RunnerError> {
+    /// Lets the lock go, so that it is free when this returns (a server process ends some time after its connection), and ends the
+    /// connection in good order.
+    pub async fn close(mut self) -> Result<(), RunnerError> {
+        let lock = lock_name(self.name, self.generation);
+        unlock(&mut self.connection, &lock).await.map_err(RunnerError::Checkpoint)?;
         self.connection.close().await.map_err(RunnerError::Connect)
     }
 }
