@@ -11,6 +11,7 @@ use crate::ledgered::{LedgerCommand, LedgerError, Ledgered};
 use crate::money::Money;
 use crate::period::FirstOpen;
 use crate::reason::{REASON_CHARS_MAX, is_reason};
+use crate::split::BasisPoints;
 use crate::time::Timestamp;
 
 /// Objects whose money may be a creator's.
@@ -23,6 +24,16 @@ pub trait Attributable: Books {
 
     /// What stands now, by finance's word or by metadata, of objects where that says more than a creator.
     fn standing(&self) -> Option<&Attribution> {
+        None
+    }
+
+    /// The share that was agreed with this creator: what finance said last of this creator, else what metadata says.
+    fn agreed_share(&self, _: &CreatorId) -> Option<BasisPoints> {
+        None
+    }
+
+    /// The tax in it where nobody says it: what an invoice or a session states.
+    fn stated_tax(&self) -> Option<i64> {
         None
     }
 
@@ -61,7 +72,7 @@ pub enum AttributionError {
         object: StripeId,
     },
     /// Tax is a part of what was paid.
-    #[error("the tax is more than what was captured, {captured}")]
+    #[error("the tax is more than what was captured, {captured}: say how much of that is tax")]
     TaxAboveCaptured {
         /// What was captured.
         captured: Money,
@@ -85,7 +96,7 @@ pub enum AttributionError {
 /// The fact and the entries that a saying leads to; none where finance said the same last.
 ///
 /// Fan, kind and tax are the sale's: where nothing is said of them they stay as they stand, and the fact says so. The share is agreed
-/// with a creator: where another creator is said, and no share, it is the policy's.
+/// with a creator: where none is said it is the one that was, else the policy's.
 ///
 /// # Errors
 /// When nothing is known of the object, or what is said cannot be.
@@ -109,16 +120,14 @@ pub fn decide<B: Attributable>(
         return Err(AttributionError::Stated { object: object.clone(), creator: creator.clone() });
     }
     if let Some(standing) = books.standing() {
-        if attribution.creator == standing.creator {
-            attribution.share = attribution.share.or(standing.share);
-        }
         attribution.fan = attribution.fan.or_else(|| standing.fan.clone());
         attribution.kind = attribution.kind.or(standing.kind);
         attribution.tax_minor = attribution.tax_minor.or(standing.tax_minor);
         attribution.tax_jurisdiction = attribution.tax_jurisdiction.or_else(|| standing.tax_jurisdiction.clone());
     }
+    attribution.share = attribution.share.or_else(|| books.agreed_share(&attribution.creator));
     if let Some(captured) = books.taxable()
-        && attribution.tax_minor.is_some_and(|tax| tax > captured.minor())
+        && attribution.tax_minor.or_else(|| books.stated_tax()).is_some_and(|tax| tax > captured.minor())
     {
         return Err(AttributionError::TaxAboveCaptured { captured });
     }

@@ -244,7 +244,8 @@ fact! {
         pub offer: Offer,
         /// The tax inside its total that an invoice or session states, in minor units.
         pub tax_minor: Option<i64>,
-        /// That total, in minor units: a charge may pay only a part of it, and of its tax.
+        /// That total, in minor units, and a debt of the customer's that was due with it: what a charge may pay only a part of, and of
+        /// its tax.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub total_minor: Option<i64>,
     }
@@ -256,8 +257,7 @@ impl SourceOffer {
         Self { rank, offer, tax_minor: None, total_minor: None }
     }
 
-    /// The stated tax inside `captured` minor units: whole, or the same part of it as they are of the total, rounded down. So
-    /// charges that share an invoice never take more than its tax together.
+    /// The stated tax inside `captured` minor units: whole, or the same part of it as they are of the total, rounded down.
     pub fn tax_of(&self, captured: i64) -> Option<i64> {
         let (tax, total) = (self.tax_minor?, self.total_minor.unwrap_or(captured));
         if captured >= total {

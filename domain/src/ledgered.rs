@@ -304,7 +304,7 @@ fn describe(object: &StripeId, news: &[Event]) -> String {
             | Event::PayoutTransferSent(_)
             | Event::PayoutTransferFailed(_) => fact.type_name().to_owned(),
         };
-        // An invoice and its charge may each say whose the money is; once is enough for a reader.
+        // An invoice says two things, by its own metadata and by its subscription's; that it did is news once.
         if !parts.contains(&part) {
             parts.push(part);
         }

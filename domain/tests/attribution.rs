@@ -187,12 +187,49 @@ fn what_is_the_sale_s_stays_where_only_another_creator_is_said() {
     assert_eq!(charge.balance("liabilities:creators:crt_b:pending"), -720, "of 900, by the policy's share");
     let Some((_, said)) = charge.aggregate.books().said_by_finance() else { panic!("finance said so") };
     assert_eq!((said.kind, said.tax_minor, said.share), (Some(PaymentKind::Unlock), Some(100), None));
-    // The same creator has agreed on a share.
-    let mut saying = saying("crt_a", 5000);
-    saying.attribution.tax_minor = Some(0);
-    let mut charge = Object::<Charge>::seen("ch_1", seen.into());
-    charge.say(saying).unwrap();
+    assert_eq!(charge.say(saying("crt_b", 6000)), Ok(0), "the same again changes nothing");
+    // It was a mistake: what was agreed with the first creator is agreed still.
+    charge.say(saying("crt_a", 7000)).unwrap();
+    assert_eq!((charge.balance(tax), charge.balance(PENDING)), (-100, -810));
+    let mut without_tax = saying("crt_a", 8000);
+    without_tax.attribution.tax_minor = Some(0);
+    charge.say(without_tax).unwrap();
     assert_eq!((charge.balance(tax), charge.balance(PENDING)), (0, -900));
+
+    // Nothing is captured yet, and it stays all the same; what is more than was captured then does not count, and is to be said.
+    let mut authorised = seen.clone();
+    (authorised.charge.captured, authorised.charge.amount_captured) = (false, 0);
+    seen.stamp.event = "evt_2".parse().unwrap();
+    for (captured, expected) in [(1000, -720), (99, 0)] {
+        let mut charge = Object::<Charge>::seen("ch_1", authorised.clone().into());
+        charge.say(saying("crt_b", 5000)).unwrap();
+        seen.charge.amount_captured = captured;
+        let learn = LedgerCommand::Learn { facts: vec![seen.clone().into()], stripe_event: None };
+        let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
+        charge.take(events);
+        assert_eq!(charge.balance("liabilities:creators:crt_b:pending"), expected);
+        if expected == 0 {
+            let refused = charge.say(saying("crt_b", 6000));
+            assert!(matches!(refused, Err(AttributionError::TaxAboveCaptured { .. })), "{refused:?}");
+            let mut with_tax = saying("crt_b", 7000);
+            with_tax.attribution.tax_minor = Some(9);
+            charge.say(with_tax).unwrap();
+            assert_eq!((charge.balance(tax), charge.balance("liabilities:creators:crt_b:pending")), (-9, -72));
+        }
+    }
+}
+
+#[test]
+fn a_stated_tax_above_what_was_captured_is_refused() {
+    let mut charge = Object::<Charge>::seen("ch_1", charge(300));
+    // As it was told before its total was.
+    let offer = SourceOffer { tax_minor: Some(500), ..SourceOffer::new(OfferRank::Invoice, Offer::Silent) };
+    let offered = AttributionOffered { stamp: stamp(), from: "in_1".parse().unwrap(), offer };
+    let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
+    let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
+    charge.take(events);
+    let refused = charge.say(saying("crt_a", 5000));
+    assert!(matches!(refused, Err(AttributionError::TaxAboveCaptured { .. })), "{refused:?}");
 }
 
 #[test]

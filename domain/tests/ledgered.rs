@@ -410,3 +410,19 @@ fn an_attribution_moves_suspense_at_the_dates_of_charge_and_refund() {
             to_creator(entry(5, "CreatorAttributed", description, 100, at_the_refund), "crt_ada", &refunded),
         ]);
 }
+
+/// An invoice speaks twice, by its own metadata and by its subscription's; whoever reads the entry is told once.
+#[test]
+fn the_same_news_is_named_once() {
+    let said = |rank| -> Event {
+        let offer = SourceOffer::new(rank, Offer::Valid(attribution("crt_a")));
+        AttributionOffered { stamp: stamp(2, "evt_invoice"), from: "in_1".parse().unwrap(), offer }.into()
+    };
+    let facts = vec![seen_charge(), said(OfferRank::Invoice), said(OfferRank::InvoiceSubscription)];
+    let events = Aggregate::default().decide(&"ch_1".parse().unwrap(), learn(facts), FirstOpen::default()).unwrap();
+    let told = events.iter().find_map(|event| match event {
+        Event::EntryPosted(entry) => Some(entry.description.as_str()),
+        _ => None,
+    });
+    assert_eq!(told, Some("ch_1: charge succeeded, attribution by in_1"));
+}

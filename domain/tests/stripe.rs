@@ -65,6 +65,21 @@ fn every_fixture_reads_as_it_did() {
     }
 }
 
+/// What a charge pays of an invoice is a part of all that was due, and a debt from before has no tax in it.
+#[test]
+fn an_invoice_is_told_with_what_was_to_be_paid() {
+    for (due, whole) in [(1099, 1099), (599, 1099), (1599, 1599)] {
+        let mut event: Value = serde_json::from_str(&body("invoice.paid")).unwrap();
+        event["data"]["object"]["amount_due"] = due.into();
+        let read = translate(event.to_string().as_bytes(), false).unwrap();
+        let told = read.observations.iter().find_map(|observation| match observation {
+            Observation::Source { offers, .. } => offers.first(),
+            _ => None,
+        });
+        assert_eq!(told.map(|offer| (offer.rank, offer.total_minor)), Some((OfferRank::Invoice, Some(whole))));
+    }
+}
+
 /// The fixtures are full of a Jane Doe, who must not be in anything that is kept in the clear.
 #[test]
 fn nothing_personal_is_kept() {

@@ -245,8 +245,8 @@ impl World {
         });
         let snapshot = read_transfer(&object).map_err(|error| error.to_string())?;
         self.list(&id, -amount, &currency, "transfer", "transfer")?;
-        // Of what was asked for in a history that a restore took away nobody knows here but by its webhook. Where that is lost, too, its
-        // balance transaction stays unconfirmed, and it is for a person to ask Stripe to send it again.
+        // Of what was asked for in a history that a restore took away perhaps nobody knows here but by its webhook. Where that is lost,
+        // too, its balance transaction stays unconfirmed, and it is for a person to ask Stripe to send it again.
         let may_be_lost = restores == self.counts.restores;
         self.tell("transfer.created", &object, format!("evt_1Simulated{number:06}"), may_be_lost);
         if self.stripe.transfers.of_group(&reference).next().is_some() {

@@ -590,7 +590,7 @@ impl Projection for Translator {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn schema(&self) -> Schema {

@@ -234,10 +234,21 @@ impl Attributable for Charge {
     }
 
     fn standing(&self) -> Option<&Attribution> {
-        let charge = self.captured().or_else(|| self.newest())?;
-        let said = self.said(charge).ok().flatten()?;
-        // Else it is unattributed, whatever is said.
-        (said.tax_minor.unwrap_or(0) <= charge.amount_captured).then_some(said)
+        self.captured().or_else(|| self.newest()).and_then(|charge| self.said(charge).ok().flatten())
+    }
+
+    fn agreed_share(&self, creator: &CreatorId) -> Option<BasisPoints> {
+        let by_finance = self.by_finance.as_ref().map(|(_, attribution)| attribution);
+        let by_metadata = self.captured().or_else(|| self.newest()).into_iter().flat_map(|charge| self.offered(charge));
+        let by_metadata = by_metadata.filter_map(|offer| match offer {
+            Offer::Valid(attribution) => Some(attribution),
+            Offer::Silent | Offer::Invalid(_) => None,
+        });
+        by_finance.into_iter().chain(by_metadata).filter(|said| said.creator == *creator).find_map(|said| said.share)
+    }
+
+    fn stated_tax(&self) -> Option<i64> {
+        self.stated_tax_of(self.taxable()?.minor())
     }
 }
 
@@ -319,7 +330,7 @@ impl Charge {
             Ok(None) => return Owner::Unattributed(None),
             Err(problem) => return Owner::Unattributed(Some(problem)),
         };
-        let tax_minor = attribution.tax_minor.or_else(|| self.stated_tax(charge.amount_captured)).unwrap_or(0);
+        let tax_minor = attribution.tax_minor.or_else(|| self.stated_tax_of(charge.amount_captured)).unwrap_or(0);
         if tax_minor > charge.amount_captured {
             return Owner::Unattributed(Some(AttributionProblem::TaxAboveCaptured));
         }
@@ -338,8 +349,7 @@ impl Charge {
         if let Some((_, attribution)) = &self.by_finance {
             return Ok(Some(attribution));
         }
-        let offers = self.offers.values().map(|(_, offer)| &offer.offer);
-        for offer in std::iter::once(&charge.offer).chain(offers) {
+        for offer in self.offered(charge) {
             match offer {
                 Offer::Silent => {}
                 Offer::Invalid(problem) => return Err(*problem),
@@ -349,8 +359,13 @@ impl Charge {
         Ok(None)
     }
 
+    /// What metadata says, in the order in which it is looked for.
+    fn offered<'a>(&'a self, charge: &'a ChargeSnapshot) -> impl Iterator<Item = &'a Offer> {
+        std::iter::once(&charge.offer).chain(self.offers.values().map(|(_, offer)| &offer.offer))
+    }
+
     /// The tax that the invoice states, else the checkout session: of what was captured, where that pays only a part.
-    fn stated_tax(&self, captured: i64) -> Option<i64> {
+    fn stated_tax_of(&self, captured: i64) -> Option<i64> {
         let of = |rank| {
             self.offers
                 .iter()

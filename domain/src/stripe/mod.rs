@@ -39,7 +39,7 @@ pub use read::{AMOUNT_MAX, Unreadable};
 use read::Object;
 
 /// Counts up with every change of what is read out of an event, so that it can be told which events are worth translating again.
-pub const TRANSLATOR_VERSION: u32 = 2;
+pub const TRANSLATOR_VERSION: u32 = 3;
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq)]

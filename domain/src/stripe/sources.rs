@@ -37,7 +37,10 @@ pub(super) fn checkout_session(object: &Object<'_>, reading: &mut Reading) -> Re
         Some(totals) => totals.signed("amount_tax")?,
         None => None,
     };
-    let own = says(OfferRank::CheckoutSession, object).with_tax(tax, object.signed("amount_total")?);
+    let own = match tax {
+        Some(tax) => says(OfferRank::CheckoutSession, object).with_tax(tax, object.signed("amount_total")?),
+        None => says(OfferRank::CheckoutSession, object),
+    };
     reading.source(object, vec![own])
 }
 
@@ -68,7 +71,13 @@ pub(super) fn invoice(object: &Object<'_>, reading: &mut Reading) -> Read {
         None => object.object("subscription_details")?,
     };
     let remembered = details.map_or(Offer::Silent, |details| attribution::offer(details.get("metadata")));
-    let own = says(OfferRank::Invoice, object).with_tax(invoice_tax(object)?, object.signed("total")?);
+    let own = match invoice_tax(object)? {
+        // What the customer owed from before is due with it, and has no tax in it.
+        Some(tax) => {
+            says(OfferRank::Invoice, object).with_tax(tax, object.signed("total")?.max(object.signed("amount_due")?))
+        }
+        None => says(OfferRank::Invoice, object),
+    };
     reading.source(object, vec![own, SourceOffer::new(OfferRank::InvoiceSubscription, remembered)])
 }
 
@@ -169,8 +178,8 @@ fn says(rank: OfferRank, object: &Object<'_>) -> SourceOffer {
 
 impl SourceOffer {
     /// A negative tax belongs to a credit, which no charge pays: then there is none to hold back.
-    fn with_tax(self, tax: Option<i64>, total: Option<i64>) -> Self {
-        Self { tax_minor: tax.map(|tax| tax.max(0)), total_minor: tax.and(total), ..self }
+    fn with_tax(self, tax: i64, total: Option<i64>) -> Self {
+        Self { tax_minor: Some(tax.max(0)), total_minor: total, ..self }
     }
 }
 

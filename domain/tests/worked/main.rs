@@ -124,20 +124,26 @@ fn refund_in_pieces_with_tax() {
     );
 }
 
-/// An invoice of 30.00 with 5.00 of tax inside, paid by two charges: each carries the tax of what it pays, not all of it.
+/// An invoice (or session) of 30.00 with 5.00 of tax inside, paid by two charges: each carries the tax of what it pays, not all of it.
+/// What was read of it before it was read with its total gives way, whichever comes first.
 #[test]
 fn a_part_of_an_invoice_carries_that_part_of_its_tax() {
     let Offer::Valid(mut attribution) = attribution(8000, 0) else { unreachable!() };
     attribution.tax_minor = None;
-    for (paid, tax, creator, platform) in [(1000, 166, 667, 167), (2000, 333, 1333, 334), (3000, 500, 2000, 500)] {
-        let offer = SourceOffer {
-            tax_minor: Some(500),
-            total_minor: Some(3000),
-            ..SourceOffer::new(OfferRank::Invoice, Offer::Valid(attribution.clone()))
+    let parts = [(1000, 166, 667, 167), (2000, 333, 1333, 334), (3000, 500, 2000, 500), (3500, 500, 2400, 600)];
+    let ranks = [(OfferRank::Invoice, "in_1"), (OfferRank::CheckoutSession, "cs_1")];
+    for ((rank, from), (paid, tax, creator, platform)) in
+        ranks.into_iter().flat_map(|rank| parts.map(|part| (rank, part)))
+    {
+        let offer = SourceOffer { tax_minor: Some(500), ..SourceOffer::new(rank, Offer::Valid(attribution.clone())) };
+        let offered = |total_minor| {
+            let offer = SourceOffer { total_minor, ..offer.clone() };
+            Event::from(AttributionOffered { stamp: stamp(3, "evt_in"), from: from.parse().unwrap(), offer })
         };
         let facts = [
             charge("usd", paid, Offer::Silent),
-            AttributionOffered { stamp: stamp(3, "evt_in"), from: "in_1".parse().unwrap(), offer }.into(),
+            offered(None),
+            offered(Some(3000)),
             transaction("txn_ch", "ch_1", Category::Charge, 0, "usd", paid, 62),
         ];
         expect(

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use crate::ledger::EntryPosting;
 use crate::minor::Minor;
 
-/// Whose money an object is, by finance's word. What is left out is by policy, as where metadata is silent.
+/// Whose money an object is, by finance's word. What is left out stays as it stands; where nothing does it is by policy.
+/// The share is agreed with a creator: left out, it is what was agreed with this one, else the policy's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AttributionRequest {

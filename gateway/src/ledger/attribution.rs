@@ -31,7 +31,7 @@ pub(crate) struct CreatorRequest {
 /// Attributes a charge.
 ///
 /// Finance says whose money it is. That beats metadata, and the last word stands; what is left out stays as it
-/// stands (but another creator's share, which is the policy's), and is by policy where nothing does. The books converge at the date of the charge: money leaves suspense, or another creator. The same again
+/// stands, and is by policy where nothing does. The books converge at the date of the charge: money leaves suspense, or another creator. The same again
 /// changes nothing.
 #[utoipa::path(
     post, path = "/api/v1/ledger/charges/{charge}/attribution", tag = "finance", operation_id = "attribute_charge",

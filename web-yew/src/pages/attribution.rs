@@ -30,10 +30,10 @@ fn is_payment(object: &str) -> bool {
     object.starts_with("ch_") || object.starts_with("py_")
 }
 
-/// What was paid for; nothing where it is not known, which has to be said to be selected: yew adds options from the last to the
+/// What was paid for; nothing where nothing is to change, which has to be said to be selected: yew adds options from the last to the
 /// first, and a browser keeps the one that came first.
 const KINDS: [(&str, &str); 4] =
-    [("", "Not known"), ("subscription", "Subscription"), ("tip", "Tip"), ("unlock", "Unlock")];
+    [("", "As it stands"), ("subscription", "Subscription"), ("tip", "Tip"), ("unlock", "Unlock")];
 
 #[derive(Clone, PartialEq, Properties)]
 pub(crate) struct AttributionProps {

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::settings::Settings;
 
-/// Whose money an object is.
+/// Whose money an object is. What is left out stays as it stands, where metadata or finance have said it.
 #[derive(Debug, Args)]
 pub struct AttributeArgs {
     /// The charge (ch_…, py_…), transfer (tr_…) or application fee (fee_…).
@@ -21,17 +21,17 @@ pub struct AttributeArgs {
     /// Whose money it is: crt_…
     #[arg(long, value_parser = parse_id::<CreatorId>)]
     creator: CreatorId,
-    /// Who paid, where it is known: fan_… Of a charge only, as all that follows but the reason. What is left out stays as it
-    /// stands, where anything does.
+    /// Who paid, where it is known: fan_… Of a charge only, as all that follows but the reason.
     #[arg(long, value_parser = parse_id::<FanId>)]
     fan: Option<FanId>,
-    /// What was paid for: subscription, tip or unlock; subscription where there is an invoice, else a tip.
+    /// What was paid for: subscription, tip or unlock; where nothing stands: subscription where there is an invoice, else a tip.
     #[arg(long, value_parser = parse_kind)]
     kind: Option<PaymentKind>,
-    /// The creator's share of the net in basis points, 0 to 10000; else, for another creator, the policy's.
+    /// The creator's share of the net in basis points, 0 to 10000; else what was agreed with this creator, else
+    /// the policy's.
     #[arg(long, value_name = "BPS", value_parser = parse_share)]
     share_bps: Option<BasisPoints>,
-    /// The tax inside what was paid, in minor units; what the invoice states otherwise.
+    /// The tax inside what was paid, in minor units; where nothing stands: what the invoice states.
     #[arg(long, value_name = "MINOR", value_parser = clap::value_parser!(i64).range(0..))]
     tax: Option<i64>,
     /// Whose tax, such as us-ca.
