@@ -27,8 +27,8 @@ pub trait Attributable: Books {
         None
     }
 
-    /// The share that was agreed with this creator: what finance said last of this creator, else what metadata says.
-    fn agreed_share(&self, _: &CreatorId) -> Option<BasisPoints> {
+    /// The creator's share by metadata, where that names this creator; finance may have said another since.
+    fn offered_share(&self, _: &CreatorId) -> Option<BasisPoints> {
         None
     }
 
@@ -96,7 +96,8 @@ pub enum AttributionError {
 /// The fact and the entries that a saying leads to; none where finance said the same last.
 ///
 /// Fan, kind and tax are the sale's: where nothing is said of them they stay as they stand, and the fact says so. The share is agreed
-/// with a creator: where none is said it is the one that was, else the policy's.
+/// with a creator: where none is said it is the one that stands or, where
+/// another creator stands, the one that metadata says of this creator; else the policy's.
 ///
 /// # Errors
 /// When nothing is known of the object, or what is said cannot be.
@@ -125,7 +126,10 @@ pub fn decide<B: Attributable>(
         attribution.tax_minor = attribution.tax_minor.or(standing.tax_minor);
         attribution.tax_jurisdiction = attribution.tax_jurisdiction.or_else(|| standing.tax_jurisdiction.clone());
     }
-    attribution.share = attribution.share.or_else(|| books.agreed_share(&attribution.creator));
+    attribution.share = attribution.share.or_else(|| match books.standing() {
+        Some(standing) if standing.creator == attribution.creator => standing.share,
+        Some(_) | None => books.offered_share(&attribution.creator),
+    });
     if let Some(captured) = books.taxable()
         && attribution.tax_minor.or_else(|| books.stated_tax()).is_some_and(|tax| tax > captured.minor())
     {

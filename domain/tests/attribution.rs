@@ -219,6 +219,38 @@ fn what_is_the_sale_s_stays_where_only_another_creator_is_said() {
     }
 }
 
+/// What metadata says of a share counts only where it counts whole.
+#[test]
+fn a_share_is_not_picked_out_of_metadata_that_does_not_stand() {
+    let with_share = |creator: &str| {
+        let mut attribution = saying(creator, 0).attribution;
+        attribution.share = Some(BasisPoints::new(9000).unwrap());
+        Offer::Valid(attribution)
+    };
+    let hear = |charge: &mut Object<Charge>, rank, offer| {
+        let offered =
+            AttributionOffered { stamp: stamp(), from: "pi_1".parse().unwrap(), offer: SourceOffer::new(rank, offer) };
+        let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
+        let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
+        charge.take(events);
+    };
+    // Finance spoke first, and says the same again.
+    let mut first = Object::<Charge>::seen("ch_1", charge(1000));
+    first.say(saying("crt_a", 5000)).unwrap();
+    hear(&mut first, OfferRank::PaymentIntent, with_share("crt_a"));
+    assert_eq!(first.say(saying("crt_a", 6000)), Ok(0), "the same again changes nothing");
+    assert_eq!(first.balance(PENDING), -800);
+    // The first place says the creator, and no share; a later one does, and does not count.
+    let Event::ChargeObserved(mut seen) = charge(1000) else { panic!("a charge is one") };
+    seen.charge.offer = Offer::Valid(saying("crt_a", 0).attribution);
+    let mut taken_whole = Object::<Charge>::seen("ch_1", seen.into());
+    hear(&mut taken_whole, OfferRank::Subscription, with_share("crt_a"));
+    let mut of_a_fan = saying("crt_a", 5000);
+    of_a_fan.attribution.fan = Some("fan_x".parse().unwrap());
+    taken_whole.say(of_a_fan).unwrap();
+    assert_eq!(taken_whole.balance(PENDING), -800);
+}
+
 #[test]
 fn a_stated_tax_above_what_was_captured_is_refused() {
     let mut charge = Object::<Charge>::seen("ch_1", charge(300));

@@ -237,14 +237,12 @@ impl Attributable for Charge {
         self.captured().or_else(|| self.newest()).and_then(|charge| self.said(charge).ok().flatten())
     }
 
-    fn agreed_share(&self, creator: &CreatorId) -> Option<BasisPoints> {
-        let by_finance = self.by_finance.as_ref().map(|(_, attribution)| attribution);
-        let by_metadata = self.captured().or_else(|| self.newest()).into_iter().flat_map(|charge| self.offered(charge));
-        let by_metadata = by_metadata.filter_map(|offer| match offer {
-            Offer::Valid(attribution) => Some(attribution),
-            Offer::Silent | Offer::Invalid(_) => None,
-        });
-        by_finance.into_iter().chain(by_metadata).filter(|said| said.creator == *creator).find_map(|said| said.share)
+    fn offered_share(&self, creator: &CreatorId) -> Option<BasisPoints> {
+        let charge = self.captured().or_else(|| self.newest())?;
+        match self.counting(charge)? {
+            Offer::Valid(attribution) if attribution.creator == *creator => attribution.share,
+            Offer::Valid(_) | Offer::Invalid(_) | Offer::Silent => None,
+        }
     }
 
     fn stated_tax(&self) -> Option<i64> {
@@ -349,19 +347,17 @@ impl Charge {
         if let Some((_, attribution)) = &self.by_finance {
             return Ok(Some(attribution));
         }
-        for offer in self.offered(charge) {
-            match offer {
-                Offer::Silent => {}
-                Offer::Invalid(problem) => return Err(*problem),
-                Offer::Valid(attribution) => return Ok(Some(attribution)),
-            }
+        match self.counting(charge) {
+            Some(Offer::Valid(attribution)) => Ok(Some(attribution)),
+            Some(Offer::Invalid(problem)) => Err(*problem),
+            Some(Offer::Silent) | None => Ok(None),
         }
-        Ok(None)
     }
 
-    /// What metadata says, in the order in which it is looked for.
-    fn offered<'a>(&'a self, charge: &'a ChargeSnapshot) -> impl Iterator<Item = &'a Offer> {
-        std::iter::once(&charge.offer).chain(self.offers.values().map(|(_, offer)| &offer.offer))
+    /// What counts of metadata: the first, in the order in which it is looked for, that is not silent. It is taken whole.
+    fn counting<'a>(&'a self, charge: &'a ChargeSnapshot) -> Option<&'a Offer> {
+        let others = self.offers.values().map(|(_, offer)| &offer.offer);
+        std::iter::once(&charge.offer).chain(others).find(|offer| **offer != Offer::Silent)
     }
 
     /// The tax that the invoice states, else the checkout session: of what was captured, where that pays only a part.
