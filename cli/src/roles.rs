@@ -372,7 +372,7 @@ impl Commands {
         let pool = connect(&url, COMMAND_CONNECTIONS).await?;
         patiently(async || check_schema(&pool).await).await?;
         let vault = Vault::new(VaultKey::new(settings.vault_key()?), pool.clone());
-        vault.check().await?;
+        patiently(async || vault.check().await).await?;
         let writer = patiently(async || Writer::start(WriterOptions::new(url.clone())).await).await?;
         Ok(Self { executor: Executor::new(pool.clone(), writer), vault, stripe: stripe_api(settings)?, pool })
     }

@@ -10,6 +10,7 @@ mod e2e;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use e2e::books::{
     books, build_all_anew, equal_a_fresh_rebuild, every_acknowledged_event_is_there_once, nats_mirrors, undisturbed,
@@ -130,6 +131,7 @@ async fn whatever_is_killed_under_load_every_acknowledged_webhook_counts_once() 
     site.stand_in.put_all(balance_transactions);
     let mut roles = Supervised::start(&site, ROLES).await;
 
+    let started = Instant::now();
     let mut load = Load::start(&events, Arc::clone(&roles.gateways));
     let blows = blows(&mut random);
     // At random moments of the load, not of the clock: however slow the machine, webhooks are under way at each blow.
@@ -137,6 +139,7 @@ async fn whatever_is_killed_under_load_every_acknowledged_webhook_counts_once() 
     moments.sort_unstable();
     for (blow, moment) in blows.iter().zip(moments) {
         load.reached(moment).await;
+        println!("{:>7.2?} {moment:>4} deliveries: {blow:?}", started.elapsed());
         match *blow {
             Blow::Role(index) => roles.replace(&site, index).await,
             Blow::Nats => {

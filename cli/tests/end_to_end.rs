@@ -304,3 +304,32 @@ async fn behind_a_proxy_each_client_has_an_allowance_of_its_own() {
         assert!(gateway.terminate().await.success());
     }
 }
+
+/// Postgres may go at any moment of a start, also between the first question and the last: who starts waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_loses_postgres_while_it_looks_at_the_vault_starts_all_the_same() {
+    let site = Site::start().await;
+    let superuser = site.superuser().await;
+    let mut holder = superuser.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE vault.keys").execute(&mut *holder).await.unwrap();
+    let mut gateway = site.role("gateway");
+    let url = gateway_url(&mut gateway).await;
+    // What a shutdown of Postgres says to its sessions.
+    eventually("the session that looks at the vault is ended", async || {
+        let ended: Vec<bool> = sqlx::query_scalar(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'vault.keys'::regclass AND NOT granted",
+        )
+        .fetch_all(&superuser)
+        .await
+        .unwrap();
+        !ended.is_empty()
+    })
+    .await;
+    holder.rollback().await.unwrap();
+    let gateways = Gateways::new(vec![url].into());
+    let event = json!({ "id": "evt_1", "object": "event", "type": "customer.created", "created": 1_790_000_000,
+        "livemode": false, "data": { "object": { "id": "cus_1", "object": "customer" } } });
+    assert_eq!(Load::start(&[event], gateways).finish().await.positions["evt_1"], 1);
+    assert!(gateway.terminate().await.success());
+    superuser.close().await;
+}

@@ -78,7 +78,7 @@ pub enum VaultCheckError {
     )]
     OtherKey(usize),
     /// The keys could not be read.
-    #[error("look whether FANLEDGER_VAULT_KEY is the key of this vault")]
+    #[error("it cannot be seen whether FANLEDGER_VAULT_KEY is the key of this vault")]
     Read(#[from] VaultError),
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fanledger_cli::clock;
 use fanledger_devkit::stripe::sign;
+use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -115,6 +116,7 @@ impl Shared {
     async fn deliver(&self, id: &str, body: &str, index: usize) {
         let deadline = Instant::now() + PATIENCE;
         for attempt in 0.. {
+            let sent = Instant::now();
             let gateway = {
                 let gateways = self.gateways.lock().unwrap();
                 gateways[(index + attempt) % gateways.len()].clone()
@@ -126,18 +128,21 @@ impl Shared {
                 .body(body.to_owned())
                 .send()
                 .await;
-            if let Ok(answer) = answer
-                && answer.status() != reqwest::StatusCode::SERVICE_UNAVAILABLE
-            {
-                let status = answer.status();
-                // A gateway that is killed in the middle of its answer has not given one.
-                if let Ok(text) = answer.text().await {
-                    assert_eq!(status, reqwest::StatusCode::OK, "{id}: {text}");
+            let refused = match read(answer).await {
+                Ok((StatusCode::SERVICE_UNAVAILABLE, text)) => text,
+                Ok((status, text)) => {
+                    assert_eq!(status, StatusCode::OK, "{id}: {text}");
                     self.acknowledge(id, &serde_json::from_str(&text).unwrap());
                     return;
                 }
-            }
-            assert!(Instant::now() < deadline, "{id} was not taken within {PATIENCE:?}");
+                // A gateway that is killed in the middle of its answer has not given one.
+                Err(error) => format!("{error:?}"),
+            };
+            assert!(
+                Instant::now() < deadline,
+                "{id} was not taken within {PATIENCE:?}; attempt {attempt} went to {gateway} and after {:?} came to: {refused}",
+                sent.elapsed()
+            );
             self.acknowledged.lock().unwrap().repeated += 1;
             // The load's pace while no gateway answers, as Stripe's: the next attempt is what finds out whether one does.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -151,4 +156,10 @@ impl Shared {
         let first = *acknowledged.positions.entry(id.to_owned()).or_insert(position);
         assert_eq!(first, position, "{id} was answered with two positions");
     }
+}
+
+/// An answer's status and body.
+async fn read(answer: reqwest::Result<reqwest::Response>) -> reqwest::Result<(StatusCode, String)> {
+    let answer = answer?;
+    Ok((answer.status(), answer.text().await?))
 }

@@ -148,6 +148,17 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    /// What it said last, where the test fails while it runs: most often the reason.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lines = self.lines.borrow();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("{}, the last {} lines that it printed:\n{}\n", self.name, last.len(), last.join("\n"));
+        }
+    }
+}
+
 fn collect(stream: impl AsyncRead + Unpin + Send + 'static, lines: watch::Sender<Vec<String>>) {
     tokio::spawn(async move {
         let mut reader = BufReader::new(stream).lines();
