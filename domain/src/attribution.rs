@@ -27,8 +27,9 @@ pub trait Attributable: Books {
         None
     }
 
-    /// The creator's share by metadata, where that names this creator; finance may have said another since.
-    fn offered_share(&self, _: &CreatorId) -> Option<BasisPoints> {
+    /// The share that was agreed with this creator: what finance said of them last, else what counts of metadata, where that is
+    /// theirs. `None` is the policy's.
+    fn agreed_share(&self, _: &CreatorId) -> Option<BasisPoints> {
         None
     }
 
@@ -37,8 +38,9 @@ pub trait Attributable: Books {
         None
     }
 
-    /// Whose it is by its own metadata, where that is not for finance to say otherwise: a transfer that was sent to somebody.
-    fn stated(&self) -> Option<&CreatorId> {
+    /// Whose it is by metadata, where that is not for finance to say otherwise: a transfer was sent to somebody, and a fee was taken
+    /// out of what a connected account sold.
+    fn stated(&self) -> Option<CreatorId> {
         None
     }
 }
@@ -72,17 +74,21 @@ pub enum AttributionError {
         object: StripeId,
     },
     /// Tax is a part of what was paid.
-    #[error("the tax is more than what was captured, {captured}: say how much of that is tax")]
-    TaxAboveCaptured {
-        /// What was captured.
-        captured: Money,
+    #[error("the tax in it, {tax}, is more than the payment, {payment}: say how much of that is tax")]
+    TaxAbovePayment {
+        /// The tax as it is said now, stands, or is stated by the invoice.
+        tax: Money,
+        /// What was captured, else what was asked for.
+        payment: Money,
     },
     /// Money that was sent to one creator would be taken from another, and the first could be paid again.
-    #[error("{object} was sent to {creator}, as its metadata says: book what is wrong about it by hand")]
+    #[error(
+        "{object} is {creator}'s by the metadata of itself or of the connected account: mend that at Stripe, or book what is wrong by hand"
+    )]
     Stated {
         /// Which.
         object: StripeId,
-        /// To whom it was sent.
+        /// Whose it is.
         creator: CreatorId,
     },
     /// An act is told why.
@@ -96,8 +102,7 @@ pub enum AttributionError {
 /// The fact and the entries that a saying leads to; none where finance said the same last.
 ///
 /// Fan, kind and tax are the sale's: where nothing is said of them they stay as they stand, and the fact says so. The share is agreed
-/// with a creator: where none is said it is the one that stands or, where
-/// another creator stands, the one that metadata says of this creator; else the policy's.
+/// with a creator: where none is said it is the one that was agreed with this one, whoever's the money is now.
 ///
 /// # Errors
 /// When nothing is known of the object, or what is said cannot be.
@@ -116,9 +121,9 @@ pub fn decide<B: Attributable>(
     }
     let books = aggregate.books();
     if let Some(creator) = books.stated()
-        && *creator != attribution.creator
+        && creator != attribution.creator
     {
-        return Err(AttributionError::Stated { object: object.clone(), creator: creator.clone() });
+        return Err(AttributionError::Stated { object: object.clone(), creator });
     }
     if let Some(standing) = books.standing() {
         attribution.fan = attribution.fan.or_else(|| standing.fan.clone());
@@ -126,14 +131,12 @@ pub fn decide<B: Attributable>(
         attribution.tax_minor = attribution.tax_minor.or(standing.tax_minor);
         attribution.tax_jurisdiction = attribution.tax_jurisdiction.or_else(|| standing.tax_jurisdiction.clone());
     }
-    attribution.share = attribution.share.or_else(|| match books.standing() {
-        Some(standing) if standing.creator == attribution.creator => standing.share,
-        Some(_) | None => books.offered_share(&attribution.creator),
-    });
-    if let Some(captured) = books.taxable()
-        && attribution.tax_minor.or_else(|| books.stated_tax()).is_some_and(|tax| tax > captured.minor())
+    attribution.share = attribution.share.or_else(|| books.agreed_share(&attribution.creator));
+    if let Some(payment) = books.taxable()
+        && let Some(tax) = attribution.tax_minor.or_else(|| books.stated_tax())
+        && tax > payment.minor()
     {
-        return Err(AttributionError::TaxAboveCaptured { captured });
+        return Err(AttributionError::TaxAbovePayment { tax: Money::new(tax, payment.currency()), payment });
     }
     let at = match books.said_by_finance() {
         Some((_, known)) if *known == attribution => return Ok(Vec::new()),

@@ -105,10 +105,21 @@ struct Object<B> {
 impl<B: Attributable> Object<B> {
     fn seen(id: &str, fact: Event) -> Self {
         let mut object = Self { id: id.parse().unwrap(), aggregate: Ledgered::default(), entries: Vec::new() };
-        let learn = LedgerCommand::Learn { facts: vec![fact], stripe_event: None };
-        let events = object.aggregate.decide(&object.id, learn, FirstOpen::default()).unwrap();
-        object.take(events);
+        object.learn(fact);
         object
+    }
+
+    /// A fact that Stripe tells.
+    fn learn(&mut self, fact: impl Into<Event>) {
+        let learn = LedgerCommand::Learn { facts: vec![fact.into()], stripe_event: None };
+        let events = self.aggregate.decide(&self.id, learn, FirstOpen::default()).unwrap();
+        self.take(events);
+    }
+
+    /// What another object's metadata says of it.
+    fn hear(&mut self, from: &str, rank: OfferRank, offer: Offer) {
+        let offer = SourceOffer::new(rank, offer);
+        self.learn(AttributionOffered { stamp: stamp(), from: from.parse().unwrap(), offer });
     }
 
     fn take(&mut self, events: Vec<Event>) -> usize {
@@ -162,11 +173,7 @@ fn the_last_word_stands_whoever_s_clock_is_ahead() {
 fn finance_beats_metadata_that_comes_later() {
     let mut charge = Object::<Charge>::seen("ch_1", charge(1000));
     charge.say(saying("crt_a", 5000)).unwrap();
-    let offer = SourceOffer::new(OfferRank::PaymentIntent, Offer::Valid(saying("crt_b", 0).attribution));
-    let offered = AttributionOffered { stamp: stamp(), from: "pi_1".parse().unwrap(), offer };
-    let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
-    let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
-    charge.take(events);
+    charge.hear("pi_1", OfferRank::PaymentIntent, Offer::Valid(saying("crt_b", 0).attribution));
     assert_eq!(charge.balance(PENDING), -800);
 }
 
@@ -204,13 +211,11 @@ fn what_is_the_sale_s_stays_where_only_another_creator_is_said() {
         let mut charge = Object::<Charge>::seen("ch_1", authorised.clone().into());
         charge.say(saying("crt_b", 5000)).unwrap();
         seen.charge.amount_captured = captured;
-        let learn = LedgerCommand::Learn { facts: vec![seen.clone().into()], stripe_event: None };
-        let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
-        charge.take(events);
+        charge.learn(seen.clone());
         assert_eq!(charge.balance("liabilities:creators:crt_b:pending"), expected);
         if expected == 0 {
             let refused = charge.say(saying("crt_b", 6000));
-            assert!(matches!(refused, Err(AttributionError::TaxAboveCaptured { .. })), "{refused:?}");
+            assert!(matches!(refused, Err(AttributionError::TaxAbovePayment { .. })), "{refused:?}");
             let mut with_tax = saying("crt_b", 7000);
             with_tax.attribution.tax_minor = Some(9);
             charge.say(with_tax).unwrap();
@@ -227,28 +232,75 @@ fn a_share_is_not_picked_out_of_metadata_that_does_not_stand() {
         attribution.share = Some(BasisPoints::new(9000).unwrap());
         Offer::Valid(attribution)
     };
-    let hear = |charge: &mut Object<Charge>, rank, offer| {
-        let offered =
-            AttributionOffered { stamp: stamp(), from: "pi_1".parse().unwrap(), offer: SourceOffer::new(rank, offer) };
-        let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
-        let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
-        charge.take(events);
-    };
     // Finance spoke first, and says the same again.
     let mut first = Object::<Charge>::seen("ch_1", charge(1000));
     first.say(saying("crt_a", 5000)).unwrap();
-    hear(&mut first, OfferRank::PaymentIntent, with_share("crt_a"));
+    first.hear("pi_1", OfferRank::PaymentIntent, with_share("crt_a"));
     assert_eq!(first.say(saying("crt_a", 6000)), Ok(0), "the same again changes nothing");
     assert_eq!(first.balance(PENDING), -800);
     // The first place says the creator, and no share; a later one does, and does not count.
     let Event::ChargeObserved(mut seen) = charge(1000) else { panic!("a charge is one") };
     seen.charge.offer = Offer::Valid(saying("crt_a", 0).attribution);
     let mut taken_whole = Object::<Charge>::seen("ch_1", seen.into());
-    hear(&mut taken_whole, OfferRank::Subscription, with_share("crt_a"));
+    taken_whole.hear("sub_1", OfferRank::Subscription, with_share("crt_a"));
     let mut of_a_fan = saying("crt_a", 5000);
     of_a_fan.attribution.fan = Some("fan_x".parse().unwrap());
     taken_whole.say(of_a_fan).unwrap();
     assert_eq!(taken_whole.balance(PENDING), -800);
+}
+
+/// Somebody was named by mistake and the first is named again: what finance said of that creator holds, not what it overruled.
+#[test]
+fn a_share_that_finance_said_is_found_again_after_another_creator() {
+    let with_share = |creator: &str, seconds, bps| {
+        let mut saying = saying(creator, seconds);
+        saying.attribution.share = Some(BasisPoints::new(bps).unwrap());
+        saying
+    };
+    let Event::ChargeObserved(mut seen) = charge(1000) else { panic!("a charge is one") };
+    seen.charge.offer = Offer::Valid(with_share("crt_a", 0, 9000).attribution);
+    let mut charge = Object::<Charge>::seen("ch_1", seen.into());
+    assert_eq!(charge.balance(PENDING), -900);
+    charge.say(with_share("crt_a", 5000, 5000)).unwrap();
+    assert_eq!(charge.balance(PENDING), -500);
+    charge.say(saying("crt_b", 6000)).unwrap();
+    assert_eq!((charge.balance(PENDING), charge.balance("liabilities:creators:crt_b:pending")), (0, -800));
+    charge.say(saying("crt_a", 7000)).unwrap();
+    assert_eq!(charge.balance(PENDING), -500);
+    // The policy's share was what stood with the other one, whatever metadata says of that creator since.
+    charge.hear("pi_1", OfferRank::PaymentIntent, Offer::Valid(with_share("crt_b", 0, 9500).attribution));
+    charge.say(saying("crt_b", 8000)).unwrap();
+    assert_eq!(charge.balance("liabilities:creators:crt_b:pending"), -800);
+}
+
+/// A refund can be the first that is heard of a charge. What is said of it then stays, too.
+#[test]
+fn what_is_said_of_a_charge_that_is_not_known_yet_stays_where_only_more_is_said() {
+    let mut whole = saying("crt_a", 5000);
+    whole.attribution.kind = Some(PaymentKind::Unlock);
+    whole.attribution.share = Some(BasisPoints::new(9000).unwrap());
+    whole.attribution.tax_minor = Some(100);
+    whole.attribution.tax_jurisdiction = Some("us-ca".parse().unwrap());
+    let tax = "liabilities:tax:us-ca";
+
+    let mut said =
+        Object::<Charge> { id: "ch_1".parse().unwrap(), aggregate: Ledgered::default(), entries: Vec::new() };
+    said.hear("pi_1", OfferRank::PaymentIntent, Offer::Silent);
+    said.say(whole.clone()).unwrap();
+    let mut of_a_fan = saying("crt_a", 6000);
+    of_a_fan.attribution.fan = Some("fan_x".parse().unwrap());
+    said.say(of_a_fan).unwrap();
+    said.learn(charge(1000));
+    assert_eq!((said.balance(tax), said.balance(PENDING)), (-100, -810));
+    let Some((_, standing)) = said.aggregate.books().said_by_finance() else { panic!("finance said so") };
+    assert_eq!(standing.kind, Some(PaymentKind::Unlock));
+
+    let mut offered =
+        Object::<Charge> { id: "ch_1".parse().unwrap(), aggregate: Ledgered::default(), entries: Vec::new() };
+    offered.hear("pi_1", OfferRank::PaymentIntent, Offer::Valid(whole.attribution));
+    offered.say(saying("crt_b", 5000)).unwrap();
+    offered.learn(charge(1000));
+    assert_eq!((offered.balance(tax), offered.balance("liabilities:creators:crt_b:pending")), (-100, -720));
 }
 
 #[test]
@@ -256,12 +308,11 @@ fn a_stated_tax_above_what_was_captured_is_refused() {
     let mut charge = Object::<Charge>::seen("ch_1", charge(300));
     // As it was told before its total was.
     let offer = SourceOffer { tax_minor: Some(500), ..SourceOffer::new(OfferRank::Invoice, Offer::Silent) };
-    let offered = AttributionOffered { stamp: stamp(), from: "in_1".parse().unwrap(), offer };
-    let learn = LedgerCommand::Learn { facts: vec![offered.into()], stripe_event: None };
-    let events = charge.aggregate.decide(&charge.id, learn, FirstOpen::default()).unwrap();
-    charge.take(events);
-    let refused = charge.say(saying("crt_a", 5000));
-    assert!(matches!(refused, Err(AttributionError::TaxAboveCaptured { .. })), "{refused:?}");
+    charge.learn(AttributionOffered { stamp: stamp(), from: "in_1".parse().unwrap(), offer });
+    let refused = charge.say(saying("crt_a", 5000)).unwrap_err();
+    assert!(matches!(refused, AttributionError::TaxAbovePayment { .. }), "{refused:?}");
+    // Nobody said a tax here: which one it is has to be told.
+    assert!(refused.to_string().contains("5.00 usd") && refused.to_string().contains("3.00 usd"), "{refused}");
 }
 
 #[test]
@@ -277,7 +328,7 @@ fn what_cannot_be_is_refused() {
     };
     let refused = charge.say(tax(601)).unwrap_err();
     assert!(
-        matches!(refused, AttributionError::TaxAboveCaptured { .. }) && refused.to_string().contains("6.00"),
+        matches!(refused, AttributionError::TaxAbovePayment { .. }) && refused.to_string().contains("6.00"),
         "{refused}"
     );
     for reason in [" ".to_owned(), "x".repeat(501)] {
@@ -304,9 +355,19 @@ fn a_transfer_and_a_fee_learn_whose_they_are() {
     assert!(matches!(elsewhere, Err(AttributionError::Stated { .. })), "crt_a could be paid again: {elsewhere:?}");
     assert_eq!(sent.balance("liabilities:creators:crt_a:available"), 700);
 
+    // The connected account names its creator for all that was sent to it.
+    let mut to_account = Object::<Transfer>::seen("tr_1", self::transfer());
+    to_account.hear("acct_1", OfferRank::Account, Offer::Valid(saying("crt_a", 0).attribution));
+    assert_eq!(to_account.balance("liabilities:creators:crt_a:available"), 700);
+    let elsewhere = to_account.say(saying("crt_b", 5000));
+    assert!(matches!(elsewhere, Err(AttributionError::Stated { .. })), "crt_a could be paid again: {elsewhere:?}");
+
     let mut fee = Object::<ApplicationFee>::seen("fee_1", application_fee());
     assert_eq!(fee.balance("liabilities:suspense:unknown-creator"), -300);
     fee.say(saying("crt_a", 5000)).unwrap();
     assert_eq!(fee.balance("liabilities:suspense:unknown-creator"), 0);
     assert_eq!(fee.balance("liabilities:creators:crt_a:available"), -300);
+    fee.hear("acct_1", OfferRank::Account, Offer::Valid(saying("crt_a", 0).attribution));
+    let elsewhere = fee.say(saying("crt_b", 7000));
+    assert!(matches!(elsewhere, Err(AttributionError::Stated { .. })), "{elsewhere:?}");
 }

@@ -67,7 +67,7 @@ fn refused_attribution(error: AttributeError) -> ActRefusal {
             AttributionError::Unknown { .. } => ActRefusal::Unknown(refused.to_string()),
             AttributionError::NotAttributable { .. } => field("object", refused),
             AttributionError::Stated { .. } => field("creator", refused),
-            AttributionError::TaxAboveCaptured { .. } => field("tax_minor", refused),
+            AttributionError::TaxAbovePayment { .. } => field("tax_minor", refused),
             AttributionError::Reason => field("reason", refused),
             AttributionError::Ledger(_) => ActRefusal::LedgerRefused(fanledger_commands::with_causes(&refused)),
         },

@@ -28,7 +28,8 @@ pub struct Charge {
     disputes: BTreeMap<StripeId, Observations<DisputeSnapshot>>,
     transactions: Transactions,
     offers: BTreeMap<(OfferRank, StripeId), (EventStamp, SourceOffer)>,
-    by_finance: Option<(Timestamp, Attribution)>,
+    /// What finance said last of each creator; the latest of these is its word.
+    by_finance: BTreeMap<CreatorId, (Timestamp, Attribution)>,
     released_through: Option<Timestamp>,
 }
 
@@ -151,7 +152,14 @@ impl Books for Charge {
             Event::AttributionOffered(offered) => {
                 learn_offer(&mut self.offers, &offered.stamp, &offered.from, &offered.offer)
             }
-            Event::CreatorAttributed(attributed) => learn_by_finance(&mut self.by_finance, attributed),
+            Event::CreatorAttributed(attributed) => {
+                let mut last = self.said_by_finance().map(|(at, known)| (at, known.clone()));
+                let is_later = learn_by_finance(&mut last, attributed);
+                if let Some(last) = last.filter(|_| is_later) {
+                    self.by_finance.insert(last.1.creator.clone(), last);
+                }
+                is_later
+            }
             Event::ChargeReleased(released) => {
                 let earlier = self.released_through.is_none_or(|through| released.through < through);
                 if earlier {
@@ -225,7 +233,7 @@ impl Books for Charge {
 
 impl Attributable for Charge {
     fn said_by_finance(&self) -> Option<(Timestamp, &Attribution)> {
-        self.by_finance.as_ref().map(|(at, attribution)| (*at, attribution))
+        self.by_finance.values().max().map(|(at, attribution)| (*at, attribution))
     }
 
     fn taxable(&self) -> Option<Money> {
@@ -234,12 +242,14 @@ impl Attributable for Charge {
     }
 
     fn standing(&self) -> Option<&Attribution> {
-        self.captured().or_else(|| self.newest()).and_then(|charge| self.said(charge).ok().flatten())
+        self.said(self.captured().or_else(|| self.newest())).ok().flatten()
     }
 
-    fn offered_share(&self, creator: &CreatorId) -> Option<BasisPoints> {
-        let charge = self.captured().or_else(|| self.newest())?;
-        match self.counting(charge)? {
+    fn agreed_share(&self, creator: &CreatorId) -> Option<BasisPoints> {
+        if let Some((_, said)) = self.by_finance.get(creator) {
+            return said.share;
+        }
+        match self.counting(self.captured().or_else(|| self.newest()))? {
             Offer::Valid(attribution) if attribution.creator == *creator => attribution.share,
             Offer::Valid(_) | Offer::Invalid(_) | Offer::Silent => None,
         }
@@ -323,7 +333,7 @@ impl Charge {
     /// Whose money it is. Finance's word beats metadata; else the first object with a `creator_id`, taken whole. What is left
     /// open there is by policy.
     pub fn owner(&self, charge: &ChargeSnapshot, policy: &Policy) -> Owner {
-        let attribution = match self.said(charge) {
+        let attribution = match self.said(Some(charge)) {
             Ok(Some(attribution)) => attribution.clone(),
             Ok(None) => return Owner::Unattributed(None),
             Err(problem) => return Owner::Unattributed(Some(problem)),
@@ -342,9 +352,9 @@ impl Charge {
         })
     }
 
-    /// What finance said last, else what the first object that says anything does.
-    fn said<'a>(&'a self, charge: &'a ChargeSnapshot) -> Result<Option<&'a Attribution>, AttributionProblem> {
-        if let Some((_, attribution)) = &self.by_finance {
+    /// What finance said last, else what the first object that says anything does. The charge itself need not be known yet.
+    fn said<'a>(&'a self, charge: Option<&'a ChargeSnapshot>) -> Result<Option<&'a Attribution>, AttributionProblem> {
+        if let Some((_, attribution)) = self.said_by_finance() {
             return Ok(Some(attribution));
         }
         match self.counting(charge) {
@@ -355,9 +365,9 @@ impl Charge {
     }
 
     /// What counts of metadata: the first, in the order in which it is looked for, that is not silent. It is taken whole.
-    fn counting<'a>(&'a self, charge: &'a ChargeSnapshot) -> Option<&'a Offer> {
+    fn counting<'a>(&'a self, charge: Option<&'a ChargeSnapshot>) -> Option<&'a Offer> {
         let others = self.offers.values().map(|(_, offer)| &offer.offer);
-        std::iter::once(&charge.offer).chain(others).find(|offer| **offer != Offer::Silent)
+        charge.map(|charge| &charge.offer).into_iter().chain(others).find(|offer| **offer != Offer::Silent)
     }
 
     /// The tax that the invoice states, else the checkout session: of what was captured, where that pays only a part.

@@ -205,14 +205,15 @@ macro_rules! attributable {
 
 attributable! {
     Transfer transfer {
-        fn stated(&self) -> Option<&CreatorId> {
-            self.transfer.newest().and_then(|newest| match &newest.offer {
-                Offer::Valid(attribution) => Some(&attribution.creator),
-                Offer::Silent | Offer::Invalid(_) => None,
-            })
+        fn stated(&self) -> Option<CreatorId> {
+            creator_of(&None, &self.transfer.newest()?.offer, &self.offers)
         }
     }
-    ApplicationFee fee {}
+    ApplicationFee fee {
+        fn stated(&self) -> Option<CreatorId> {
+            creator_of(&None, &Offer::Silent, &self.offers)
+        }
+    }
 }
 
 fn missing_of_reversals(transactions: &Transactions, reversals: &[Reversal]) -> Vec<Awaited> {

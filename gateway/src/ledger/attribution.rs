@@ -30,9 +30,9 @@ pub(crate) struct CreatorRequest {
 
 /// Attributes a charge.
 ///
-/// Finance says whose money it is. That beats metadata, and the last word stands; what is left out stays as it
-/// stands, and is by policy where nothing does. The books converge at the date of the charge: money leaves suspense, or another creator. The same again
-/// changes nothing.
+/// Finance says whose money it is. That beats metadata, and the last word stands. What is left out of fan, kind and tax stays as it
+/// stands; of the share, it is what was agreed with this creator; and by policy where there is nothing. The books converge at the date
+/// of the charge: money leaves suspense, or another creator. The same again changes nothing.
 #[utoipa::path(
     post, path = "/api/v1/ledger/charges/{charge}/attribution", tag = "finance", operation_id = "attribute_charge",
     params(("charge" = String, Path, description = "`ch_…` or `py_…`")),

@@ -113,7 +113,8 @@ pub(super) async fn run(args: &AttributeArgs, settings: &Settings, output: Outpu
         ))?;
         return Ok(Outcome::Fine);
     }
-    output.line(format_args!("{} is {}'s{}; the books follow:", args.object, args.creator, done.at()))?;
+    let follow = if done.receipt.entries.is_empty() { "no balance changes by it now." } else { "the books follow:" };
+    output.line(format_args!("{} is {}'s{}; {follow}", args.object, args.creator, done.at()))?;
     for entry in &done.receipt.entries {
         output.line(format_args!("  {entry}"))?;
     }
