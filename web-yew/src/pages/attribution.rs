@@ -57,6 +57,7 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
             if let Some(say) = &say {
                 say.say(match (receipt.changed, entries) {
                     (false, _) => format!("{} was attributed so already.", receipt.object),
+                    (true, 0) => format!("{} is attributed; no balance changes by it now.", receipt.object),
                     (true, 1) => format!("{} is attributed; 1 entry was posted.", receipt.object),
                     (true, _) => {
                         format!("{} is attributed; {} entries were posted.", receipt.object, text::count(entries))
@@ -67,14 +68,15 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
         })
     };
     let command = use_command(done);
-    let fields = [use_node_ref(), use_node_ref(), use_node_ref()];
+    let fields = [use_node_ref(), use_node_ref(), use_node_ref(), use_node_ref(), use_node_ref()];
+    let share = use_node_ref();
     let kind = use_node_ref();
     let onsubmit = {
-        let (fields, kind) = (fields.clone(), kind.clone());
+        let (fields, kind, share) = (fields.clone(), kind.clone(), share.clone());
         let (path, send) = (props.path.clone(), command.send.clone());
         Callback::from(move |event: SubmitEvent| {
             event.prevent_default();
-            let mut body: Map<String, Value> = ["creator", "reason", "fan"]
+            let mut body: Map<String, Value> = ["creator", "reason", "fan", "tax_minor", "tax_jurisdiction"]
                 .into_iter()
                 .zip(&fields)
                 .filter_map(|(name, field)| Some((name.to_owned(), field.cast::<HtmlInputElement>()?.value())))
@@ -85,11 +87,15 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
             if !chosen.is_empty() {
                 body.insert("kind".to_owned(), chosen.into());
             }
+            let share = share.cast::<HtmlInputElement>().and_then(|field| field.value().trim().parse::<u16>().ok());
+            if let Some(bps) = share {
+                body.insert("creator_share_bps".to_owned(), bps.into());
+            }
             send.emit((path.clone(), body.into()));
         })
     };
     let decline = props.declined.reform(|_: MouseEvent| ());
-    let [creator, reason, fan] = fields;
+    let [creator, reason, fan, tax, jurisdiction] = fields;
     html! {
         <Modal title="Whose money is it?" declined={props.declined.clone()}>
             <form class="open" {onsubmit}>
@@ -107,6 +113,18 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
                     <label><span>{ "Paid for" }</span>
                         <select ref={kind}>{ for KINDS.into_iter().map(|(value, name)| html! { <option {value} selected={value.is_empty()}>{ name }</option> }) }</select>
                     </label>
+                    <details>
+                        <summary>{ "Tax and share, where what stands is wrong" }</summary>
+                        <label><span>{ "Tax in it, in the smallest unit" }</span>
+                            <input ref={tax} type="text" inputmode="numeric" pattern="[0-9]{1,15}" title="A whole number: 250 is 2.50 USD" placeholder="250 is 2.50 USD" autocomplete="off" />
+                        </label>
+                        <label><span>{ "Whose tax" }</span>
+                            <input ref={jurisdiction} type="text" pattern="[a-z0-9\\-]{1,32}" placeholder="us-ca" autocomplete="off" spellcheck="false" />
+                        </label>
+                        <label><span>{ "Creator's share, in hundredths of a percent" }</span>
+                            <input ref={share} type="text" inputmode="numeric" pattern="10000|[0-9]{1,4}" title="A whole number from 0 to 10000: 8000 is 80 %" placeholder="8000 is 80 %" autocomplete="off" />
+                        </label>
+                    </details>
                 }
                 <label><span>{ "Reason" }</span>
                     <input ref={reason} type="text" required=true maxlength="500" autocomplete="off" />

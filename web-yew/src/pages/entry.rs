@@ -7,6 +7,7 @@ use crate::as_of::View;
 use crate::components::table::{self, figures, words};
 use crate::components::{Link, account_name, empty, fact, facts, heading, loading, moment, money_in, problem};
 use crate::hooks::{use_query, use_title};
+use crate::pages::attribution::{self, AttributionForm};
 use crate::routes::{Route, segment};
 use crate::text;
 
@@ -32,11 +33,27 @@ pub(crate) fn EntryPage(props: &EntryProps) -> Html {
         (None, None) => loading("the entry"),
     };
     let under = query.data.as_ref().map(|entry| html! { entry.description.clone() }).unwrap_or_default();
+    let attributing = use_state(|| false);
+    let set = |to: bool| {
+        let attributing = attributing.clone();
+        Callback::from(move |()| attributing.set(to))
+    };
+    let object = query.data.as_ref().map(|entry| entry.cause.object.clone());
+    let to_attribute = object.and_then(|object| Some((attribution::path(&object)?, object)));
+    let action = to_attribute.as_ref().map(|_| {
+        let onclick = set(true).reform(|_: MouseEvent| ());
+        html! { <button type="button" {onclick}>{ "Attribute" }</button> }
+    });
+    let form = to_attribute.filter(|_| *attributing).map(|(path, object)| {
+        let done = set(false).reform(|_: Option<u64>| ());
+        html! { <AttributionForm {object} {path} {done} declined={set(false)} /> }
+    });
     html! {
         <>
             <p class="crumbs"><Link to={Route::TrialBalance}>{ "Trial balance" }</Link>{ " / entry" }</p>
-            { heading(html! { <span class="id">{ props.id.clone() }</span> }, under, html! {}) }
+            { heading(html! { <span class="id">{ props.id.clone() }</span> }, under, action.unwrap_or_default()) }
             { content }
+            { for form }
         </>
     }
 }

@@ -73,7 +73,8 @@ fn row(item: &SuspenseItem, ask: &Callback<String>) -> Vec<Option<Html>> {
         Some(html! { <Link {to} {view}>{ text::sentence(&why) }</Link> }),
         Some(moment(&item.since)),
         Some(amount),
-        attribution::path(&item.object).map(|_| {
+        // Whose charge it is would not say what the charge was: its own webhook has to come.
+        attribution::path(&item.object).filter(|_| !item.account.ends_with(":unknown-charge")).map(|_| {
             let object = item.object.clone();
             let label = format!("Attribute {object}");
             let onclick = ask.reform(move |_: MouseEvent| object.clone());

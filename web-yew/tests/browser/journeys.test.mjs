@@ -118,16 +118,35 @@ test('finance says whose money it is, and it leaves suspense', async () => {
   assert.deepEqual(await finance.violations(), []);
   assert.equal(await dialog.getByLabel('Paid for').inputValue(), '', 'nothing is said that nobody chose');
   // What makes no sense is not sent; what the gateway refuses is said in the form.
-  await dialog.getByLabel('Creator').fill('somebody');
+  await dialog.getByLabel('Creator', { exact: true }).fill('somebody');
   await dialog.getByRole('button', { name: 'Attribute' }).click();
-  assert.ok(await dialog.getByLabel('Creator').evaluate((field) => !field.validity.valid));
-  await dialog.getByLabel('Creator').fill('crt_aurora');
+  assert.ok(await dialog.getByLabel('Creator', { exact: true }).evaluate((field) => !field.validity.valid));
+  await dialog.getByLabel('Creator', { exact: true }).fill('crt_aurora');
   await dialog.getByLabel('Paid for').selectOption('tip');
   await dialog.getByLabel('Reason').fill('the creator sent the receipt');
+  await dialog.getByText('Tax and share').click();
+  await dialog.getByLabel('Tax in it').fill('999999999999');
+  await dialog.getByRole('button', { name: 'Attribute' }).click();
+  await dialog.getByRole('alert').getByText('is more than the payment').waitFor();
+  assert.deepEqual(await finance.violations(), []);
+  await dialog.getByLabel('Tax in it').fill('0');
   await dialog.getByRole('button', { name: 'Attribute' }).click();
   await page.getByText(`${object} is attributed`).waitFor();
   await page.getByRole('row', { name: object }).waitFor({ state: 'detached' });
   assert.ok(!(await world.json('ledger', 'suspense')).some((item) => item.object === object));
+
+  // A word that was wrong is mended from the entry that it led to.
+  const account = await world.json('ledger', 'account', waiting[0].account, '--currency', waiting[0].currency);
+  const line = [account].flat()[0].postings.findLast(({ entry_id: id }) => id.startsWith(`${object}:`));
+  await finance.open(`/ledger/entries/${line.entry_id}`);
+  await page.getByRole('button', { name: 'Attribute' }).click();
+  await dialog.getByLabel('Creator', { exact: true }).fill('crt_birch');
+  await dialog.getByText('Tax and share').click();
+  await dialog.getByLabel("Creator's share").fill('10000');
+  await dialog.getByLabel('Reason').fill('another creator');
+  await dialog.getByRole('button', { name: 'Attribute' }).click();
+  await page.getByText(`${object} is attributed`).waitFor();
+  finance.errors = finance.errors.filter((error) => !error.includes('422'));
   await finance.leave();
 });
 
