@@ -402,12 +402,8 @@ pub async fn catch_up(context: &RunnerContext, projection: &mut dyn Projection) 
         Ok(()) => session.catch_up(None).await,
         Err(stop) => Err(stop),
     };
-    match outcome {
-        Ok(()) => {
-            let position = session.checkpoint.position;
-            session.close().await?;
-            Ok(position)
-        }
+    let caught_up = match outcome {
+        Ok(()) => Ok(session.checkpoint.position),
         Err(Stop::SteppedDown) => Err(CatchUpError::Busy(name)),
         Err(Stop::Paused) => Err(CatchUpError::Paused(name)),
         Err(Stop::Halted(halt)) => {
@@ -415,8 +411,14 @@ pub async fn catch_up(context: &RunnerContext, projection: &mut dyn Projection) 
             Err(CatchUpError::Halted { name, halt })
         }
         Err(Stop::StillHalted(halt)) => Err(CatchUpError::Halted { name, halt }),
-        Err(Stop::Failed(error)) => Err(CatchUpError::Failed(error)),
-    }
+        // Its connection may be what failed, and is not waited for.
+        Err(Stop::Failed(error)) => return Err(CatchUpError::Failed(error)),
+    };
+    // However else it ended: whoever comes next is not to find the lock taken. Why it ended goes before how the goodbye did.
+    let closed = session.close().await;
+    let position = caught_up?;
+    closed?;
+    Ok(position)
 }
 
 pub(crate) fn lock_name(name: &str, generation: i32) -> String {

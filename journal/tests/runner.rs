@@ -64,7 +64,7 @@ impl Projection for Untidy {
         connection: &mut PgConnection,
     ) -> Result<(), ApplyError> {
         for number in 0..300 {
-            let create = format!("CREATE TEMP TABLE untidy_{number} (nothing text PRIMARY KEY)");
+            let create = format!("CREATE TEMP TABLE IF NOT EXISTS untidy_{number} (nothing text PRIMARY KEY)");
             sqlx::query(&create).persistent(false).execute(&mut *connection).await?;
         }
         self.0.apply(batch, effects, connection).await
@@ -80,6 +80,13 @@ async fn whoever_has_caught_up_has_let_the_lock_go() {
     world.append(3).await;
     catch_up(&context, &mut projection).await.unwrap();
     catch_up(&context, &mut projection).await.unwrap();
+    // Nor after it took some events and halted at the next, and not while it is still halted.
+    world.append(1).await;
+    projection.0.poison.lock().unwrap().insert(world.append(1).await);
+    for _ in 0..3 {
+        let halted = catch_up(&context, &mut projection).await;
+        assert!(matches!(halted, Err(CatchUpError::Halted { .. })), "{halted:?}");
+    }
 }
 
 #[tokio::test]

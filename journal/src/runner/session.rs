@@ -523,8 +523,9 @@ impl<'a> Session<'a> {
     /// connection in good order.
     pub async fn close(mut self) -> Result<(), RunnerError> {
         let lock = lock_name(self.name, self.generation);
-        unlock(&mut self.connection, &lock).await.map_err(RunnerError::Checkpoint)?;
-        self.connection.close().await.map_err(RunnerError::Connect)
+        let unlocked = unlock(&mut self.connection, &lock).await.map_err(RunnerError::Checkpoint);
+        self.connection.close().await.map_err(RunnerError::Connect)?;
+        unlocked
     }
 }
 
