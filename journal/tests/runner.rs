@@ -82,7 +82,8 @@ async fn whoever_has_caught_up_has_let_the_lock_go() {
     catch_up(&context, &mut projection).await.unwrap();
     // Nor after it took some events and halted at the next, and not while it is still halted.
     world.append(1).await;
-    projection.0.poison.lock().unwrap().insert(world.append(1).await);
+    let poison = world.append(1).await;
+    projection.0.poison.lock().unwrap().insert(poison);
     for _ in 0..3 {
         let halted = catch_up(&context, &mut projection).await;
         assert!(matches!(halted, Err(CatchUpError::Halted { .. })), "{halted:?}");
