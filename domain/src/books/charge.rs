@@ -153,10 +153,10 @@ impl Books for Charge {
                 learn_offer(&mut self.offers, &offered.stamp, &offered.from, &offered.offer)
             }
             Event::CreatorAttributed(attributed) => {
-                let mut last = self.said_by_finance().map(|(at, known)| (at, known.clone()));
-                let is_later = learn_by_finance(&mut last, attributed);
-                if let Some(last) = last.filter(|_| is_later) {
-                    self.by_finance.insert(last.1.creator.clone(), last);
+                let CreatorAttributed { at, attribution, .. } = attributed;
+                let is_later = self.said_by_finance().is_none_or(|known| known < (*at, attribution));
+                if is_later {
+                    self.by_finance.insert(attribution.creator.clone(), (*at, attribution.clone()));
                 }
                 is_later
             }
