@@ -59,16 +59,7 @@ pub async fn divergence(reader: &Reader, position: Position) -> Result<Option<Di
 }
 
 fn judge(event: &RecordedEvent, leaf: &[u8]) -> Option<Divergence> {
-    let digested = digest::leaf(&Content {
-        aggregate_type: event.stream.aggregate_type.as_bytes(),
-        aggregate_id: event.stream.aggregate_id.as_bytes(),
-        sequence: event.sequence.cast_signed(),
-        event_type: event.event_type.as_bytes(),
-        event_version: event.event_version.as_bytes(),
-        event_id: event.event_id,
-        payload: event.payload.as_bytes(),
-        metadata: event.metadata.as_bytes(),
-    });
+    let digested = digest::leaf(&Content::of(event));
     let at = digest::micros(event.recorded_at);
     if digested.as_slice() != leaf {
         Some(Divergence::Content)

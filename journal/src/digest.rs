@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::event::{ChainDigest, Position};
+use crate::event::{ChainDigest, Position, RecordedEvent};
 
 /// First bytes of what a leaf is the digest of, so that it can never be mistaken for a chain digest's input.
 const LEAF_TAG: &[u8] = b"fanledger/leaf/v1\0";
@@ -32,6 +32,22 @@ pub struct Content<'a> {
     pub payload: &'a [u8],
     /// The metadata's exact bytes.
     pub metadata: &'a [u8],
+}
+
+impl<'a> Content<'a> {
+    /// That of an event as it was read.
+    pub fn of(event: &'a RecordedEvent) -> Self {
+        Self {
+            aggregate_type: event.stream.aggregate_type.as_bytes(),
+            aggregate_id: event.stream.aggregate_id.as_bytes(),
+            sequence: event.sequence.cast_signed(),
+            event_type: event.event_type.as_bytes(),
+            event_version: event.event_version.as_bytes(),
+            event_id: event.event_id,
+            payload: event.payload.as_bytes(),
+            metadata: event.metadata.as_bytes(),
+        }
+    }
 }
 
 /// SHA-256 over tag, then each field in order; texts with their length in bytes as a big-endian u64 before them.

@@ -34,16 +34,7 @@ async fn events_get_dense_positions_and_what_rust_computes_as_their_digests() {
     let events = journal.reader.after(Position::START, 100, 1 << 20).await.unwrap();
     assert_eq!(events.len(), 6);
     for (event, leaf) in events.iter().zip(leaves) {
-        let ours = digest::leaf(&Content {
-            aggregate_type: event.stream.aggregate_type.as_bytes(),
-            aggregate_id: event.stream.aggregate_id.as_bytes(),
-            sequence: event.sequence.cast_signed(),
-            event_type: event.event_type.as_bytes(),
-            event_version: event.event_version.as_bytes(),
-            event_id: event.event_id,
-            payload: event.payload.as_bytes(),
-            metadata: event.metadata.as_bytes(),
-        });
+        let ours = digest::leaf(&Content::of(event));
         assert_eq!(ours.as_slice(), leaf);
         assert_eq!(event.previous_chain, chain);
         chain = digest::chain(chain, event.position, digest::micros(event.recorded_at), &ours);
