@@ -63,9 +63,8 @@ pub struct Standing {
     pub position: Position,
 }
 
-/// `mne_` and a UUID.
 fn id_of(uuid: Uuid) -> Result<StripeId, ManualEntriesError> {
-    format!("mne_{uuid}").parse().map_err(ManualEntriesError::Id)
+    ManualEntry::id(&uuid.to_string()).map_err(ManualEntriesError::Id)
 }
 
 /// A UUID made from what must be unique, so that a second stream for it cannot be.
@@ -104,7 +103,7 @@ impl Finance {
     /// Takes an entry back with one of its own, once; posts it where one person may.
     ///
     /// # Errors
-    /// When there is no such entry, it follows Stripe, it is taken back already, or the journal does not take it.
+    /// When there is no such entry, an object's books posted it, it is taken back already, or the journal does not take it.
     pub async fn reverse(
         &self,
         by: Subject,
@@ -116,7 +115,7 @@ impl Finance {
         let entry = self.entry(entry_id).await?.ok_or_else(|| ManualEntriesError::UnknownEntry(entry_id.clone()))?;
         let draft = Draft::reversal(&entry, reason, occurred_at, now).map_err(|error| match error {
             ReversalError::Faults(faults) => ManualEntriesError::Faults(faults),
-            error @ ReversalError::FollowsStripe { .. } => ManualEntriesError::Reversal(error),
+            error @ ReversalError::OfAnObject { .. } => ManualEntriesError::Reversal(error),
         })?;
         let id = id_of(derived("fanledger reversal", &[entry_id.as_str()]))?;
         self.act_on(&id, ManualEntryCommand::Propose(draft), Act { by, now }).await

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::account::Account;
 use crate::facts::PaymentKind;
 use crate::id::{CreatorId, EntryId, StripeId};
+use crate::manual_entry::ManualEntry;
 use crate::money::{Currency, Money};
+use crate::payout_run::PayoutRunId;
 use crate::time::Timestamp;
 
 /// The largest amount of one posting: what JSON readers everywhere hold exactly.
@@ -61,7 +63,7 @@ impl Posting {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cause {
-    /// The object at Stripe whose books changed.
+    /// The object at Stripe whose books changed; or the manual entry, or the payout run.
     pub object: StripeId,
     /// The facts appended by the same command, by type and sequence in the object's stream; none where the books were re-evaluated.
     pub facts: Vec<FactReference>,
@@ -74,6 +76,12 @@ pub struct Cause {
 }
 
 impl Cause {
+    /// Whether somebody decided the entry: by hand, or by approving a payout run that claims or recovers. All others are what the
+    /// books of an object come to, and those take back what no longer holds by themselves.
+    pub fn is_decision(&self) -> bool {
+        ManualEntry::is_id(&self.object) || self.object.as_str().parse::<PayoutRunId>().is_ok()
+    }
+
     /// The object in whose name money waits, or stops waiting, where the entry moves suspense.
     pub fn suspense_object(&self) -> &StripeId {
         self.clears.as_ref().unwrap_or(&self.object)

@@ -13,6 +13,9 @@ use crate::policy::Policy;
 use crate::reason::{REASON_CHARS_MAX, is_reason};
 use crate::time::Timestamp;
 
+/// What Stripe gives no object.
+const ID_PREFIX: &str = "mne_";
+
 pub use draft::{DESCRIPTION_CHARS_MAX, Draft, DraftFault, DraftText, POSTINGS_MAX, PostingText, ReversalError};
 
 payload! {
@@ -179,6 +182,19 @@ pub struct ManualEntry {
 impl ManualEntry {
     /// The type of its stream.
     pub const STREAM: &'static str = "manual_entry";
+
+    /// An id from what makes it unique.
+    ///
+    /// # Errors
+    /// When that is no part of an id.
+    pub fn id(unique: &str) -> Result<StripeId, IdError> {
+        format!("{ID_PREFIX}{unique}").parse()
+    }
+
+    /// Whether an id is one of a manual entry.
+    pub fn is_id(id: &StripeId) -> bool {
+        id.as_str().starts_with(ID_PREFIX)
+    }
 
     /// The sequence of the last event of the stream.
     pub const fn sequence(&self) -> u64 {

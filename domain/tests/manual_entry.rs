@@ -309,9 +309,9 @@ fn posted(account: &str, minor: i64) -> EntryPosted {
         money: Money::new(minor, "usd".parse().unwrap()),
     };
     EntryPosted {
-        entry_id: "ch_1:3:20261001T000000Z".parse().unwrap(),
-        cause: Cause { object: "ch_1".parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
-        description: "ch_1: attributed".to_owned(),
+        entry_id: "mne_0:2:20261001T000000Z".parse().unwrap(),
+        cause: Cause { object: "mne_0".parse().unwrap(), facts: Vec::new(), stripe_event: None, clears: None },
+        description: "interest".to_owned(),
         occurred_at: time("2026-10-01T00:00:00Z"),
         effective_at: time("2026-10-01T00:00:00Z"),
         postings: vec![posting(account, Side::Debit), posting("income:platform-fees", Side::Credit)],
@@ -351,12 +351,20 @@ fn a_rejected_reversal_gives_way_to_the_next() {
 }
 
 #[test]
-fn what_follows_stripe_is_not_taken_back_by_hand() {
-    for account in ["assets:stripe:clearing", "assets:stripe:unconfirmed"] {
-        let refused = Draft::reversal(&posted(account, 5), "wrong".to_owned(), None, now()).unwrap_err();
-        assert!(matches!(&refused, ReversalError::FollowsStripe { .. }), "{refused:?}");
-        assert!(refused.to_string().contains("attribute") && refused.to_string().contains("converge"), "{refused}");
+fn what_the_books_of_an_object_posted_is_not_taken_back_by_hand() {
+    // Also where Stripe's own accounts are not touched, as by an attribution: the object's books would not know of it.
+    for account in ["assets:stripe:clearing", "liabilities:suspense:unattributed"] {
+        let mut entry = posted(account, 5);
+        entry.cause.object = "ch_1".parse().unwrap();
+        let refused = Draft::reversal(&entry, "wrong".to_owned(), None, now()).unwrap_err();
+        assert!(matches!(&refused, ReversalError::OfAnObject { .. }), "{refused:?}");
+        let told = refused.to_string();
+        assert!(["ch_1", "attribute", "converge"].iter().all(|part| told.contains(part)), "{told}");
     }
+    // What a payout run claimed or recovered is no object's books, and the next run looks at the balance.
+    let mut claim = posted("liabilities:creators:crt_a:available", 5);
+    claim.cause.object = "por_12".parse().unwrap();
+    Draft::reversal(&claim, "agreed with the creator".to_owned(), None, now()).unwrap();
     let entry = posted("assets:bank", 5);
     let faults = |reason: &str, at: &str| match Draft::reversal(&entry, reason.to_owned(), Some(time(at)), now()) {
         Err(ReversalError::Faults(faults)) => faults,

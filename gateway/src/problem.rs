@@ -67,7 +67,7 @@ kinds! {
     MediaTypeUnsupported UNSUPPORTED_MEDIA_TYPE "media-type-unsupported" "The request's body is not of a type that is read here.";
     ParametersInvalid UNPROCESSABLE_ENTITY "parameters-invalid" "Some fields of the request are not valid.";
     AsOfOutOfRange UNPROCESSABLE_ENTITY "as-of-out-of-range" "The books do not reach the time or position that was asked for.";
-    NotByHand UNPROCESSABLE_ENTITY "not-by-hand" "This follows Stripe and is never moved by hand.";
+    NotByHand UNPROCESSABLE_ENTITY "not-by-hand" "This follows what is known from Stripe and is never moved by hand.";
     LedgerRefused UNPROCESSABLE_ENTITY "ledger-refused" "The books do not allow it.";
     IdempotencyKeyReused UNPROCESSABLE_ENTITY "idempotency-key-reused" "The Idempotency-Key was used with another request.";
     RateLimited TOO_MANY_REQUESTS "rate-limited" "Too many requests.";

@@ -122,8 +122,11 @@ pub enum LedgerCommand {
     /// Say no to an entry by hand: it is never posted
     Reject(acts::RejectArgs),
     /// Take an entry back with one of its own, once
-    #[command(after_help = "It occurs now, or at --occurred: until then the entry stood.\n\n\
-        Example:\n  fanledger ledger reverse mne_0192…:1:20261031T000000Z --reason 'booked twice'")]
+    #[command(
+        after_help = "It occurs now, or at --occurred: until then the entry stood. Entries by hand and what a payout run claimed or recovered\n\
+        can be taken back. What follows a charge or another object at Stripe cannot: attribute it to somebody else.\n\n\
+        Example:\n  fanledger ledger reverse mne_0192…:1:20261031T000000Z --reason 'booked twice'"
+    )]
     Reverse(acts::ReverseArgs),
     /// What finance booked by hand: who proposed it and why, who agreed or said no
     ManualEntries(acts::ManualEntriesArgs),

@@ -276,17 +276,17 @@ fn unbalanced(postings: &[Posting]) -> impl Iterator<Item = DraftFault> {
 /// Why an entry cannot be taken back by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReversalError {
-    /// It follows Stripe.
+    /// The books of an object at Stripe posted it, and would not know that it was taken back.
     #[error(
-        "{entry_id} moves {account}, which follows Stripe's balance transactions alone, so it cannot be taken back by hand: \
-         attribute the object if its money is somebody else's, `ledger converge` if the entry is a mistake of the program's, or \
-         book the other lines by a manual entry"
+        "{entry_id} is what the books of {object} come to, from what is known of it, so it cannot be taken back by hand: attribute \
+         {object} if its money is somebody else's, `ledger converge` if the entry is a mistake of the program's, or book what \
+         Stripe does not know by a manual entry"
     )]
-    FollowsStripe {
+    OfAnObject {
         /// The entry.
         entry_id: EntryId,
-        /// The account.
-        account: Account,
+        /// The object.
+        object: StripeId,
     },
     /// Something that was said with it is wrong.
     #[error("the reversal cannot be made as it was asked for")]
@@ -298,16 +298,16 @@ impl Draft {
     /// entry stood. What it puts back into suspense or takes out of it waits in the name that it did with the entry.
     ///
     /// # Errors
-    /// When the entry follows Stripe, or the reason or the time is wrong.
+    /// When an object's books posted the entry, or the reason or the time is wrong.
     pub fn reversal(
         entry: &EntryPosted,
         reason: String,
         occurred_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Self, ReversalError> {
-        if let Some(posting) = entry.postings.iter().find(|posting| follows_stripe(&posting.account)) {
-            let account = posting.account.clone();
-            return Err(ReversalError::FollowsStripe { entry_id: entry.entry_id.clone(), account });
+        if !entry.cause.is_decision() {
+            let object = entry.cause.object.clone();
+            return Err(ReversalError::OfAnObject { entry_id: entry.entry_id.clone(), object });
         }
         let occurred_at = occurred_at.unwrap_or(now);
         let mut faults = Vec::new();

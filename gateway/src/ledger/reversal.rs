@@ -16,8 +16,9 @@ use crate::state::Commands;
 /// Takes an entry back.
 ///
 /// By a manual entry with its lines the other way round, once. It occurs now, or when it is said to: until then the entry stood.
-/// What moves more than one person may alone waits for another's approval. An entry that moves clearing or unconfirmed follows
-/// Stripe and cannot be taken back by hand: the problem says what to do instead.
+/// What moves more than one person may alone waits for another's approval. What somebody decided can be taken back: an entry by
+/// hand, a claim or recovery of a payout run. What the books of a charge or another object at Stripe posted follows what is known
+/// of it: the problem says what to do instead.
 #[utoipa::path(
     post, path = "/api/v1/ledger/entries/{entry_id}/reverse", tag = "finance", operation_id = "reverse_entry",
     params(("entry_id" = String, Path, description = "The entry's id")),
