@@ -200,7 +200,7 @@ payload! {
         pub at: Timestamp,
         /// Who proposed it.
         pub by: Subject,
-        /// Whether a second person must agree.
+        /// Whether a second person must agree: it moves more than the proposer may alone, with what they paid out alone of late.
         pub needs_approval: bool,
         /// The transfers.
         pub lines: Vec<PayoutLine>,

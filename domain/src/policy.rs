@@ -25,6 +25,8 @@ pub struct Policy {
     pub holding_days: u16,
     /// What one person may move alone, in minor units of a currency of two decimals; see [`Policy::approval_above`].
     pub alone_minor_max: i64,
+    /// Over how many days payout runs that one person alone proposed and approved count together against that.
+    pub alone_days: u16,
     /// The least that is sent to a creator, in minor units of a currency of two decimals; see [`Policy::payout_minimum`].
     pub payout_minor_min: i64,
 }
@@ -37,6 +39,11 @@ impl Policy {
         in_currency(self.alone_minor_max, currency)
     }
 
+    /// Since when what one person alone paid out counts together, at `now`.
+    pub fn alone_since(&self, now: Timestamp) -> Timestamp {
+        now.plus_days(-i64::from(self.alone_days))
+    }
+
     /// The least that is sent to a creator: below it a transfer costs more attention than it is worth, and what is withheld stays
     /// theirs. In other currencies as [`Policy::approval_above`].
     pub fn payout_minimum(&self, currency: Currency) -> Money {
@@ -45,8 +52,7 @@ impl Policy {
 
     /// Until when a charge that settled at `settled` is kept from release by the platform's own holding period.
     pub fn held_until(&self, settled: Timestamp) -> Timestamp {
-        let micros = settled.as_unix_micros() + i64::from(self.holding_days) * 86_400_000_000;
-        Timestamp::from_unix_micros(micros).unwrap_or(settled)
+        settled.plus_days(i64::from(self.holding_days))
     }
 }
 
@@ -68,6 +74,7 @@ const VERSIONS: &[(i64, Policy)] = &[(
         tax_on_lost_dispute: TaxOnLostDispute::Return,
         holding_days: 0,
         alone_minor_max: 100_000,
+        alone_days: 30,
         payout_minor_min: 1_000,
     },
 )];

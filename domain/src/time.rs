@@ -63,6 +63,14 @@ impl Timestamp {
         Self::from_unix_micros(self.0 + 1).unwrap_or(self)
     }
 
+    /// So many days of 24 hours later, or earlier where negative; the same instant where that is beyond what times can hold.
+    #[must_use]
+    pub fn plus_days(self, days: i64) -> Self {
+        const DAY_MICROS: i64 = 86_400_000_000;
+        let micros = days.checked_mul(DAY_MICROS).and_then(|micros| self.0.checked_add(micros));
+        micros.and_then(|micros| Self::from_unix_micros(micros).ok()).unwrap_or(self)
+    }
+
     /// For crates that speak chrono.
     pub fn to_chrono(self) -> DateTime<Utc> {
         // In range by construction; the epoch stands in for what cannot be.

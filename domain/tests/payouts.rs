@@ -9,7 +9,7 @@ use fanledger_domain::facts::ConnectedAccountSnapshot;
 use fanledger_domain::id::Subject;
 use fanledger_domain::money::{Currency, Money};
 use fanledger_domain::payout_run::hold::{CreatorPayouts, HoldError, Say};
-use fanledger_domain::payout_run::proposal::{LINES_MAX, Payable, Proposal, RECOVERIES_MAX, propose};
+use fanledger_domain::payout_run::proposal::{LINES_MAX, PaidAlone, Payable, Proposal, RECOVERIES_MAX, propose};
 use fanledger_domain::payout_run::run::{PROPOSAL_DAYS, PayoutRun, PayoutRunError, Stage};
 use fanledger_domain::payout_run::{PayoutRunId, Recovery, Withheld};
 use fanledger_domain::period::FirstOpen;
@@ -139,10 +139,18 @@ fn a_run_is_full_at_some_time_and_says_so() {
 
 #[test]
 fn above_the_limit_of_any_currency_a_second_person_is_needed() {
-    assert!(
-        !of(&[owed("crt_a", 60_000, "usd"), owed("crt_b", 40_000, "usd"), owed("crt_a", 40_000, "eur")]).needs_approval
-    );
-    assert!(of(&[owed("crt_a", 60_000, "usd"), owed("crt_b", 40_001, "usd")]).needs_approval);
+    let needs = |payables: &[Payable], paid: &[PaidAlone]| {
+        of(payables).needs_approval(&PaidAlone::of(&who("ada"), paid), &in_force())
+    };
+    assert!(!needs(&[owed("crt_a", 60_000, "usd"), owed("crt_b", 40_000, "usd"), owed("crt_a", 40_000, "eur")], &[]));
+    assert!(needs(&[owed("crt_a", 60_000, "usd"), owed("crt_b", 40_001, "usd")], &[]));
+    // Many small runs of one person are one: of that currency, and whatever the case of the name.
+    let paid = |by: &str, minor, currency: &str| PaidAlone { by: who(by), currency: currency.parse().unwrap(), minor };
+    let small = [owed("crt_a", 40_000, "usd")];
+    assert!(!needs(&small, &[paid("ada", 60_000, "usd"), paid("ada", 99_000, "eur"), paid("grace", 99_000, "usd")]));
+    assert!(needs(&small, &[paid("ada", 30_000, "usd"), paid("Ada", 30_001, "usd")]));
+    // A run that only claims pays nothing out.
+    assert!(!needs(&[owed("crt_a", -700, "usd")], &[paid("ada", 200_000, "usd")]));
 }
 
 fn payable() -> impl Strategy<Value = Payable> {
@@ -215,11 +223,13 @@ fn known(events: &[Event]) -> PayoutRun {
 }
 
 fn proposed(payables: &[Payable]) -> Vec<Event> {
-    vec![PayoutRun::propose(RUN, of(payables), 17, who("ada"), now()).unwrap()]
+    let (proposal, by) = (of(payables), who("ada"));
+    let needs_approval = proposal.needs_approval(&BTreeMap::new(), &in_force());
+    vec![PayoutRun::propose(RUN, proposal, needs_approval, 17, by, now()).unwrap()]
 }
 
 fn day(days: i64) -> Timestamp {
-    Timestamp::from_unix_micros(now().as_unix_micros() + days * 86_400_000_000).unwrap()
+    now().plus_days(days)
 }
 
 #[test]
@@ -304,7 +314,7 @@ fn a_run_is_decided_once_and_while_it_is_fresh() {
     assert_eq!((finished.stage(), finished.check_closed(RUN)), (Some(Stage::Finished), Ok(())));
     assert_eq!(finished.finish(RUN, 1, 0, now()), vec![]);
     assert_eq!(known(&[]).approve(RUN, who("ada"), &payables, now(), open), Err(PayoutRunError::Unknown(RUN)));
-    assert_eq!(PayoutRun::propose(RUN, of(&[]), 1, who("ada"), now()), Err(PayoutRunError::Nothing));
+    assert_eq!(PayoutRun::propose(RUN, of(&[]), false, 1, who("ada"), now()), Err(PayoutRunError::Nothing));
 }
 
 /// Stopping money needs one person, whoever that is; and it can be said again, in case that nobody listened.

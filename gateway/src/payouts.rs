@@ -35,7 +35,7 @@ impl Payouts {
     /// The books, which must hold everything up to `head`. That was waited for before, and a switch of generations may have taken
     /// one of the views back since.
     async fn books(&self, head: u64) -> Result<Read<Payables>, ActRefusal> {
-        let read = read::payables(&self.queries).await.map_err(unread)?;
+        let read = read::payables(&self.queries, now()?).await.map_err(unread)?;
         let position = read.position.min(read.value.payouts_position);
         if position < head {
             let text = format!("the books are read up to position {position}, and the journal is at {head}");
@@ -97,7 +97,8 @@ impl PayoutDesk for Payouts {
     async fn propose(&self, by: Subject, head: u64) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
         let Read { position, value } = self.books(head).await?;
         let last_run = value.last_run.map(|(run, _)| run);
-        let reckoned = Reckoned { position, payables: value.payables, last_run };
+        let Payables { payables, paid_alone, .. } = value;
+        let reckoned = Reckoned { position, payables, paid_alone, last_run };
         let (proposed, last) =
             self.executor.propose_payout_run(&reckoned, &by, now()?).await.map_err(refused_proposal)?;
         let value = PayoutRunReceipt { run: proposed.run.to_string(), state: PayoutRunState::Proposed };

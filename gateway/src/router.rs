@@ -35,6 +35,7 @@ fn books() -> OpenApiRouter<Queries> {
         .routes(routes!(ledger::periods::list_periods))
         .routes(routes!(ledger::periods::review_period))
         .routes(routes!(ledger::payouts::get_proposal))
+        .routes(routes!(ledger::payouts::list_holds))
         .routes(routes!(ledger::payouts::list_runs))
         .routes(routes!(ledger::payouts::get_run))
         .routes(routes!(ledger::manual_entries::list_manual_entries))

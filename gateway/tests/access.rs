@@ -40,6 +40,7 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("get", "/api/v1/ledger/payout-runs/{run}", FINANCE),
     ("post", "/api/v1/ledger/payout-runs/{run}/approve", FINANCE),
     ("post", "/api/v1/ledger/payout-runs/{run}/cancel", FINANCE),
+    ("get", "/api/v1/ledger/payouts/holds", FINANCE),
     ("get", "/api/v1/ledger/payouts/proposal", FINANCE),
     ("get", "/api/v1/ledger/periods", FINANCE),
     ("post", "/api/v1/ledger/periods/{period}/close", FINANCE),

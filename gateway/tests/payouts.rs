@@ -234,6 +234,8 @@ async fn a_run_from_the_dry_run_to_the_end() {
     assert_eq!(run["lines"][1]["code"], "insufficient_capabilities_for_transfer");
     assert_eq!((&run["state"], &run["sent"], &run["failed"]), (&json!("finished"), &json!(1), &json!(1)));
     assert_eq!((&run["proposed_by"], &run["decided_by"]), (&json!("ada"), &json!("grace")));
+    assert_eq!(run["totals"], json!([{"currency": "usd", "amount_minor": "110000", "lines": 2}]));
+    assert_eq!(run["sent_totals"], json!([{"currency": "usd", "amount_minor": "90000", "lines": 1}]));
     assert_eq!(left_out(&run), expected);
     let account = site.get("accounts/assets:creators:crt_d:receivable").await;
     assert_eq!(account["currencies"][0]["balance_minor"], "300");
@@ -310,13 +312,26 @@ async fn a_creator_is_held_and_resumed() {
         json!({"creator": "crt_a", "held": true})
     );
     site.post("creators/crt_a/payouts/hold", "ada", &why).send().await.problem(409, "already-decided");
+    site.act("creators/crt_b/payouts/hold", "grace", &json!({"reason": "moved"})).await;
+    let first = site.get("payouts/holds?limit=1").await;
+    let hold = &first["items"][0];
+    assert_eq!((&hold["creator"], &hold["held_by"], &hold["reason"]), (&json!("crt_a"), &json!("ada"), &why["reason"]));
+    assert!(hold["held_at"].as_str().unwrap().ends_with('Z'), "{hold}");
+    let rest = site.get(&format!("payouts/holds?cursor={}", text(&first, "next_cursor"))).await;
+    assert_eq!((&rest["items"][0]["creator"], &rest["next_cursor"]), (&json!("crt_b"), &json!(null)));
     assert_eq!(left_out(&site.get("payouts/proposal").await), BTreeMap::from([("crt_a", "held")]));
     site.post("payout-runs", "ada", &json!({})).send().await.problem(422, "ledger-refused");
     assert_eq!(site.act("creators/crt_a/payouts/resume", "ada", &why).await.json()["held"], false);
     site.post("creators/crt_a/payouts/resume", "ada", &why).send().await.problem(409, "already-decided");
     assert_eq!(site.get("payouts/proposal").await["lines"][0]["amount_minor"], "5000");
-    // Money that went back since the proposal is not sent.
+    assert_eq!(site.get("payouts/holds").await["items"].as_array().unwrap().len(), 1);
     site.act("payout-runs", "ada", &json!({})).await;
+    // Who looks before approving sees who is held meanwhile.
+    assert_eq!(site.get("payout-runs/por_1").await["lines"][0]["held"], false);
+    site.act("creators/crt_a/payouts/hold", "grace", &why).await;
+    assert_eq!(site.get("payout-runs/por_1").await["lines"][0]["held"], true);
+    site.act("creators/crt_a/payouts/resume", "grace", &why).await;
+    // Money that went back since the proposal is not sent.
     site.earn("crt_a", "available", -1_000).await;
     site.read().await;
     let overtaken =
@@ -331,6 +346,53 @@ async fn a_creator_is_held_and_resumed() {
         (&json!("canceled"), &json!("wrong month"), &json!("bob"))
     );
     assert_eq!(site.act("payout-runs", "ada", &json!({})).await.json()["run"], "por_2");
+}
+
+/// Many small runs of one person count together.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_person_pays_out_by_small_runs_needs_a_second_in_the_end() {
+    let site = Site::start().await;
+    site.creator("crt_a", 40_000).await;
+    site.creator("crt_b", 30_000).await;
+    site.read().await;
+    site.stand_in.restrict(&["acct_crt_b"]);
+    site.act("payout-runs", "ada", &json!({})).await;
+    site.act("payout-runs/por_1/approve", "Ada", &json!({})).await;
+    site.settle().await;
+    site.stand_in.restrict(&[]);
+    site.account("acct_crt_b", "crt_b", false).await;
+    // What was refused is not counted; what two persons agreed to neither.
+    site.creator("crt_c", 60_000).await;
+    site.read().await;
+    let dry = site.get("payouts/proposal").await;
+    let ada = json!({"by": "ada", "currency": "usd", "amount_minor": "40000", "needs_approval": false});
+    assert_eq!((&dry["needs_approval"], &dry["paid_alone"]), (&json!(false), &json!([ada])));
+    site.act("payout-runs", "ada", &json!({})).await;
+    site.act("payout-runs/por_2/approve", "grace", &json!({})).await;
+    site.settle().await;
+    site.creator("crt_d", 60_001).await;
+    site.read().await;
+    let dry = site.get("payouts/proposal").await;
+    let ada = json!({"by": "ada", "currency": "usd", "amount_minor": "40000", "needs_approval": true});
+    assert_eq!((&dry["needs_approval"], &dry["paid_alone"]), (&json!(false), &json!([ada])));
+    site.act("payout-runs", "ada", &json!({})).await;
+    assert_eq!(site.get("payout-runs/por_3").await["needs_approval"], true);
+    let alone =
+        site.post("payout-runs/por_3/approve", "ADA", &json!({})).send().await.problem(409, "second-person-needed");
+    assert!(alone["detail"].as_str().unwrap().contains("paid out alone"), "{alone}");
+    // Whoever paid out nothing alone may.
+    site.act("payout-runs/por_3/cancel", "ada", &json!({"reason": "let grace do it"})).await;
+    site.act("payout-runs", "grace", &json!({})).await;
+    site.act("payout-runs/por_4/approve", "grace", &json!({})).await;
+    site.read().await;
+    let who = |dry: Value| -> Vec<String> {
+        dry["paid_alone"].as_array().unwrap().iter().map(|paid| text(paid, "by").to_owned()).collect()
+    };
+    assert_eq!(who(site.get("payouts/proposal").await), ["ada", "grace"]);
+    // And what was paid out long ago does not count.
+    let long_ago = "UPDATE payouts_g1.payout_runs SET decided_at = decided_at - interval '30 days' WHERE run = 1";
+    sqlx::query(long_ago).execute(&site.app.superuser).await.unwrap();
+    assert_eq!(who(site.get("payouts/proposal").await), ["grace"]);
 }
 
 /// One person is enough to stop money. What the sender then makes of it is seen on the run.
@@ -354,8 +416,9 @@ async fn a_run_that_is_approved_is_stopped() {
     assert_eq!(site.get("payouts/proposal").await["open_run"], "por_1");
     let open = site.post("payout-runs", "ada", &json!({})).send().await.problem(409, "payout-run-open");
     assert!(open["detail"].as_str().unwrap().contains("por_1 is stopped"), "{open}");
-    // Again, in case that nobody listened.
-    assert_eq!(site.act("payout-runs/por_1/cancel", "bob", &why).await.json()["state"], "stopping");
+    // Again, in case that nobody listened: who stopped it first, and why, stays.
+    let again = site.act("payout-runs/por_1/cancel", "bob", &json!({"reason": "is it stopped?"})).await;
+    assert_eq!(again.json()["state"], "stopping");
 
     let api = HttpStripeApi::new(&site.stand_in.base_url(), KEY.to_owned()).unwrap();
     let mut sender = Sender::new(site.executor.clone(), Some(Arc::new(api))).settled_after(Duration::ZERO);
@@ -364,7 +427,10 @@ async fn a_run_that_is_approved_is_stopped() {
     let run = site.get("payout-runs/por_1").await;
     assert_eq!(states(&run), [("crt_a", "5000", "failed"), ("crt_b", "6000", "failed")]);
     assert_eq!((&run["lines"][0]["code"], &run["failed"]), (&json!("run_stopped"), &json!(2)));
-    assert_eq!((&run["state"], &run["stopped_by"]), (&json!("finished"), &json!("bob")));
+    let stopped = (&run["state"], &run["stopped_by"], &run["reason"]);
+    assert_eq!(stopped, (&json!("finished"), &json!("ada"), &why["reason"]));
+    assert_eq!(run["totals"], json!([{"currency": "usd", "amount_minor": "11000", "lines": 2}]));
+    assert_eq!(run["sent_totals"], json!([]), "nothing was sent");
     assert_eq!(site.stand_in.transfers().len(), 0);
     site.post("payout-runs/por_1/cancel", "ada", &why).send().await.problem(409, "already-decided");
     assert_eq!(site.get("payouts/proposal").await["open_run"], json!(null));

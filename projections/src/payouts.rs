@@ -114,7 +114,7 @@ impl Projection for Payouts {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn schema(&self) -> Schema {
@@ -346,9 +346,11 @@ async fn cancel(canceled: &PayoutRunCanceled, at: Position, connection: &mut PgC
     Ok(())
 }
 
+/// It may be said again, in case that nobody listened; it was stopped the first time.
 async fn stop(stopped: &PayoutRunStopped, at: Position, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE payout_runs SET stage = 'stopped', stopped_at = $2, stopped_by = $3, reason = $4, last_position = $5 WHERE run = $1",
+        "UPDATE payout_runs SET stage = 'stopped', stopped_at = coalesce(stopped_at, $2), stopped_by = coalesce(stopped_by, $3),
+             reason = coalesce(reason, $4), last_position = $5 WHERE run = $1",
     )
     .bind(number(stopped.run))
     .bind(stopped.at.to_chrono())

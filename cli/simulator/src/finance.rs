@@ -21,6 +21,7 @@ use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::payout_run::hold::Say;
 use fanledger_domain::payout_run::proposal::Payable;
 use fanledger_domain::payout_run::run::{PayoutRunError, Stage};
+use fanledger_domain::policy;
 use fanledger_domain::time::Timestamp;
 use fanledger_journal::checkpoint::HaltKind;
 use fanledger_journal::event::{Metadata, Position};
@@ -329,5 +330,13 @@ fn reckon(world: &mut World, head: Position) -> Option<Reckoned> {
         }
     }
     payables.retain(|_, payable| payable.available != 0);
-    Some(Reckoned { position: position.get(), payables: payables.into_values().collect(), last_run: payouts.last_run })
+    let now = Timestamp::from_unix_micros(world.now).ok()?;
+    let since = policy::in_force(now).alone_since(now);
+    let paid_alone = payouts.paid_alone.values().filter(|(at, _)| *at > since).map(|(_, paid)| paid.clone());
+    Some(Reckoned {
+        position: position.get(),
+        paid_alone: paid_alone.collect(),
+        payables: payables.into_values().collect(),
+        last_run: payouts.last_run,
+    })
 }

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 
 use fanledger_domain::account::{Account, Bucket};
 use fanledger_domain::event::Event;
+use fanledger_domain::money::Currency;
+use fanledger_domain::payout_run::proposal::totals;
 use fanledger_domain::payout_run::run::{PayoutRun, Stage};
-use fanledger_domain::payout_run::{PayoutLine, PayoutRunId};
+use fanledger_domain::payout_run::{PayoutLine, PayoutRunId, PayoutRunProposed};
+use fanledger_domain::policy;
+use fanledger_domain::time::Timestamp;
 use fanledger_journal::event::StreamId;
 
 use crate::world::World;
@@ -57,11 +61,49 @@ pub(crate) fn fault(world: &World) -> Option<String> {
             }
         }
     }
+    if let Some(fault) = alone_fault(world, &lines) {
+        return Some(fault);
+    }
     let open = runs.iter().find(|(_, run)| matches!(run.stage(), Some(Stage::Approved | Stage::Stopped)));
     if let Some((run, _)) = open {
         return Some(format!("{run} was approved and has not finished"));
     }
     lines.iter().find_map(|((run, _), told)| line_fault(world, *run, told)).or_else(|| books_fault(world))
+}
+
+/// Of no currency does one person pay out more alone than they may, in as many days as count together.
+fn alone_fault(world: &World, lines: &Lines<'_>) -> Option<String> {
+    let mut proposed: BTreeMap<PayoutRunId, &PayoutRunProposed> = BTreeMap::new();
+    let mut alone: Vec<(Timestamp, &PayoutRunProposed)> = Vec::new();
+    for recorded in world.journal.events() {
+        if let Event::PayoutRunProposed(run) = &recorded.event {
+            proposed.insert(run.run, run);
+        } else if let Event::PayoutRunApproved(approved) = &recorded.event
+            && let Some(run) = proposed.get(&approved.run).filter(|run| run.by.is_same_person(&approved.by))
+        {
+            let policy = policy::in_force(run.at);
+            let since = policy.alone_since(run.at);
+            let mut sums: BTreeMap<Currency, i128> = totals(&run.lines);
+            for (_, before) in alone.iter().filter(|(at, before)| *at > since && before.by.is_same_person(&run.by)) {
+                let sent = before
+                    .lines
+                    .iter()
+                    .filter(|line| lines.get(&(before.run, line.line)).is_some_and(|told| told.failed.is_none()));
+                for line in sent {
+                    *sums.entry(line.money.currency()).or_default() += i128::from(line.money.minor());
+                }
+            }
+            let above =
+                |(currency, minor): (&Currency, &i128)| *minor > i128::from(policy.approval_above(*currency).minor());
+            // A currency that this run does not pay is none of its business.
+            let paid = totals(&run.lines);
+            if sums.iter().any(|sum| paid.contains_key(sum.0) && above(sum)) {
+                return Some(format!("{} makes it {sums:?} that {} paid out alone", run.run, run.by));
+            }
+            alone.push((approved.at, run));
+        }
+    }
+    None
 }
 
 /// What a line says is what Stripe has.

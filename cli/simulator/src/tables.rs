@@ -13,7 +13,9 @@ use fanledger_domain::event::{Event, NotTranslatedReason};
 use fanledger_domain::facts::{ConnectedAccountSnapshot, EventStamp};
 use fanledger_domain::id::{CreatorId, StripeId};
 use fanledger_domain::money::Currency;
-use fanledger_domain::payout_run::PayoutRunId;
+use fanledger_domain::payout_run::proposal::PaidAlone;
+use fanledger_domain::payout_run::{PayoutLine, PayoutRunId, PayoutRunProposed};
+use fanledger_domain::time::Timestamp;
 
 use crate::journal::Recorded;
 
@@ -88,6 +90,10 @@ pub(crate) struct PayoutBooks {
     pub accounts: BTreeMap<StripeId, (EventStamp, ConnectedAccountSnapshot)>,
     pub holds: BTreeSet<CreatorId>,
     pub last_run: Option<PayoutRunId>,
+    /// The last run, as it was proposed.
+    proposed: Option<PayoutRunProposed>,
+    /// Lines of runs that one person proposed and approved, and that have not failed; with when.
+    pub paid_alone: BTreeMap<(PayoutRunId, u32), (Timestamp, PaidAlone)>,
 }
 
 impl PayoutBooks {
@@ -107,6 +113,20 @@ impl PayoutBooks {
             self.holds.remove(&resumed.creator);
         } else if let Event::PayoutRunProposed(proposed) = event {
             self.last_run = self.last_run.max(Some(proposed.run));
+            self.proposed = Some(proposed.clone());
+        } else if let Event::PayoutRunApproved(approved) = event {
+            let proposed = self.proposed.iter().filter(|proposed| proposed.run == approved.run);
+            for proposed in proposed.filter(|proposed| proposed.by.is_same_person(&approved.by)) {
+                let paid = |line: &PayoutLine| PaidAlone {
+                    by: proposed.by.clone(),
+                    currency: line.money.currency(),
+                    minor: line.money.minor().into(),
+                };
+                let lines = proposed.lines.iter();
+                self.paid_alone.extend(lines.map(|line| ((proposed.run, line.line), (approved.at, paid(line)))));
+            }
+        } else if let Event::PayoutTransferFailed(failed) = event {
+            self.paid_alone.remove(&(failed.run, failed.line));
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use fanledger_domain::event::Event;
 use fanledger_domain::id::{CreatorId, Subject};
 use fanledger_domain::payout_run::hold::{CreatorPayouts, HoldError, Say};
-use fanledger_domain::payout_run::proposal::{Payable, propose};
+use fanledger_domain::payout_run::proposal::{PaidAlone, Payable, propose};
 use fanledger_domain::payout_run::run::{PayoutRun, PayoutRunError};
 use fanledger_domain::payout_run::{PayoutRunId, PayoutRunProposed};
 use fanledger_domain::policy;
@@ -22,6 +22,8 @@ pub struct Reckoned {
     pub position: u64,
     /// Whom the books owe.
     pub payables: Vec<Payable>,
+    /// What each person paid out alone of late; complete, since no run is open.
+    pub paid_alone: Vec<PaidAlone>,
     /// The last run that was known then; later ones are looked for.
     pub last_run: Option<PayoutRunId>,
 }
@@ -84,13 +86,16 @@ impl<S: Store> Executor<S> {
             }
             next = found.id.next();
         }
-        let proposal = propose(&reckoned.payables, &policy::in_force(now));
+        let policy = policy::in_force(now);
+        let proposal = propose(&reckoned.payables, &policy);
+        let needs_approval = proposal.needs_approval(&PaidAlone::of(by, &reckoned.paid_alone), &policy);
         let decide = |run: &PayoutRun, _| {
             // Somebody else was first: theirs is the one that is open, or was.
             if let Some(stage) = run.stage() {
                 return Err(PayoutRunError::Open { run: next, stage });
             }
-            PayoutRun::propose(next, proposal.clone(), reckoned.position, by.clone(), now).map(|event| vec![event])
+            PayoutRun::propose(next, proposal.clone(), needs_approval, reckoned.position, by.clone(), now)
+                .map(|event| vec![event])
         };
         match self.act(&run_stream(next), &acted_by(by.as_str()), PayoutRun::evolve, decide).await {
             Ok(Executed { events, last }) => match (events.into_iter().next(), last) {

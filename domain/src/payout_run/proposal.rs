@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::entry::POSTING_MINOR_MAX;
 use crate::facts::ConnectedAccountSnapshot;
-use crate::id::{CreatorId, StripeId};
+use crate::id::{CreatorId, StripeId, Subject};
 use crate::money::{Currency, Money};
 use crate::payout_run::{PayoutLine, PayoutRecovery, PayoutWithheld, Recovery, Withheld};
 use crate::policy::Policy;
@@ -49,8 +49,28 @@ pub struct Proposal {
     pub withheld: Vec<PayoutWithheld>,
     /// How many are left out.
     pub withheld_count: u32,
-    /// Whether it moves more of a currency than one person may.
-    pub needs_approval: bool,
+}
+
+/// What one person paid out of one currency by runs that they proposed and approved themselves, since [`Policy::alone_since`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaidAlone {
+    /// Who.
+    pub by: Subject,
+    /// Of which currency.
+    pub currency: Currency,
+    /// How much, in minor units; without what was refused.
+    pub minor: i128,
+}
+
+impl PaidAlone {
+    /// What `by` paid out, by currency.
+    pub fn of(by: &Subject, paid: &[Self]) -> BTreeMap<Currency, i128> {
+        let mut sums = BTreeMap::new();
+        for paid in paid.iter().filter(|paid| paid.by.is_same_person(by)) {
+            *sums.entry(paid.currency).or_default() += paid.minor;
+        }
+        sums
+    }
 }
 
 impl Proposal {
@@ -62,6 +82,14 @@ impl Proposal {
     /// What its transfers add up to, by currency.
     pub fn totals(&self) -> BTreeMap<Currency, i128> {
         totals(&self.lines)
+    }
+
+    /// Whether it moves more of a currency than one person may, together with what the proposer paid out alone of late
+    /// ([`PaidAlone::of`]): whoever pays much by many small runs needs a second person too.
+    pub fn needs_approval(&self, paid_before: &BTreeMap<Currency, i128>, policy: &Policy) -> bool {
+        let before = |currency: Currency| paid_before.get(&currency).copied().unwrap_or_default();
+        let limit = |currency| i128::from(policy.approval_above(currency).minor());
+        self.totals().into_iter().any(|(currency, total)| total + before(currency) > limit(currency))
     }
 
     fn withhold(&mut self, payable: &Payable, available: i128, reason: Withheld) {
@@ -128,10 +156,6 @@ pub fn propose(payables: &[Payable], policy: &Policy) -> Proposal {
             }
         }
     }
-    proposal.needs_approval = proposal
-        .totals()
-        .into_iter()
-        .any(|(currency, total)| total > i128::from(policy.approval_above(currency).minor()));
     proposal
 }
 

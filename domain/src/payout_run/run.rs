@@ -17,7 +17,6 @@ use crate::time::Timestamp;
 
 /// How long a proposal may be approved. After it the books have moved on too far: cancel it and propose anew.
 pub const PROPOSAL_DAYS: i64 = 7;
-const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +84,10 @@ pub enum PayoutRunError {
         stage: Stage,
     },
     /// Two persons are needed.
-    #[error("payout run {run} moves more than one person may, and {by} proposed it: somebody else must approve it")]
+    #[error(
+        "payout run {run}, with what {by} paid out alone of late, moves more than one person may, and {by} proposed it: somebody else \
+         must approve it"
+    )]
     SecondPerson {
         /// The run.
         run: PayoutRunId,
@@ -169,13 +171,15 @@ impl PayoutRun {
         }
     }
 
-    /// The first event of a new run, from a proposal that was reckoned at a position.
+    /// The first event of a new run, from a proposal that was reckoned at a position; `needs_approval` is
+    /// [`Proposal::needs_approval`]'s answer for `by`.
     ///
     /// # Errors
     /// When there is nothing to do.
     pub fn propose(
         run: PayoutRunId,
         proposal: Proposal,
+        needs_approval: bool,
         as_of_position: u64,
         by: Subject,
         now: Timestamp,
@@ -183,7 +187,7 @@ impl PayoutRun {
         if proposal.is_empty() {
             return Err(PayoutRunError::Nothing);
         }
-        let Proposal { lines, recoveries, withheld, withheld_count, needs_approval } = proposal;
+        let Proposal { lines, recoveries, withheld, withheld_count } = proposal;
         Ok(PayoutRunProposed {
             run,
             as_of_position,
@@ -215,7 +219,7 @@ impl PayoutRun {
         if proposed.needs_approval && proposed.by.is_same_person(&by) {
             return Err(PayoutRunError::SecondPerson { run, by });
         }
-        if now.as_unix_micros().saturating_sub(proposed.at.as_unix_micros()) > PROPOSAL_DAYS * DAY_MICROS {
+        if now > proposed.at.plus_days(PROPOSAL_DAYS) {
             return Err(PayoutRunError::Stale { run });
         }
         if let Some(creator) = overtaken(proposed, payables) {

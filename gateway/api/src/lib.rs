@@ -48,8 +48,9 @@ pub use ops::{
 };
 pub use page::Page;
 pub use payouts::{
-    PayoutHoldReceipt, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunReceipt,
-    PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
+    PaidAlone, PayoutHold, PayoutHoldReceipt, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun,
+    PayoutRunReceipt, PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind,
+    WithheldReason,
 };
 pub use periods::{
     Closing, OpenKind, OpenMoney, PeriodAct, PeriodActKind, PeriodActed, PeriodHistory, PeriodReview, PeriodState,

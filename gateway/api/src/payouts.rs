@@ -12,8 +12,10 @@ pub struct PayoutProposal<M = Minor> {
     pub as_of_position: u64,
     /// The run that is open, which must end before another can be proposed.
     pub open_run: Option<String>,
-    /// Whether a second person would have to agree.
+    /// Whether a second person would have to agree, whoever proposes it.
     pub needs_approval: bool,
+    /// Who paid out how much alone of late, which counts together with a run that they propose.
+    pub paid_alone: Vec<PaidAlone<M>>,
     /// What the transfers add up to, by currency.
     pub totals: Vec<PayoutTotal<M>>,
     /// The transfers.
@@ -24,6 +26,34 @@ pub struct PayoutProposal<M = Minor> {
     pub withheld: Vec<PayoutWithheld<M>>,
     /// How many would be left out.
     pub withheld_count: u64,
+}
+
+/// What one person paid out by runs of the last 30 days that they proposed and approved themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PaidAlone<M = Minor> {
+    /// Who.
+    pub by: String,
+    /// Lowercase ISO 4217.
+    pub currency: String,
+    /// How much, without what was refused.
+    pub amount_minor: M,
+    /// Whether this run, proposed by them, would need a second person's approval.
+    pub needs_approval: bool,
+}
+
+/// Somebody to whom nothing is paid until it is said again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PayoutHold {
+    /// The creator.
+    pub creator: String,
+    /// Since when.
+    pub held_at: String,
+    /// Who said so.
+    pub held_by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a run's transfers add up to in one currency.
@@ -141,7 +171,8 @@ pub struct PayoutRunSummary<M = Minor> {
     pub run: String,
     /// Where it stands.
     pub state: PayoutRunState,
-    /// Whether it needs another's approval than the proposer's.
+    /// Whether it needs another's approval than the proposer's: it moves more than they may alone, with what they paid out alone in
+    /// the 30 days before.
     pub needs_approval: bool,
     /// The journal position whose balances it was reckoned from.
     pub as_of_position: u64,
@@ -157,12 +188,14 @@ pub struct PayoutRunSummary<M = Minor> {
     pub reason: Option<String>,
     /// When it was stopped, after its approval.
     pub stopped_at: Option<String>,
-    /// Who stopped it.
+    /// Who stopped it first.
     pub stopped_by: Option<String>,
     /// When the last of its transfers was made or refused.
     pub finished_at: Option<String>,
-    /// What its transfers add up to, by currency.
+    /// What its transfers were to add up to, by currency.
     pub totals: Vec<PayoutTotal<M>>,
+    /// What those that were made add up to, also where some of it came back; less where the run was stopped or some were refused.
+    pub sent_totals: Vec<PayoutTotal<M>>,
     /// How many transfers were made.
     pub sent: u64,
     /// How many were refused, or not asked for any more.
@@ -214,6 +247,8 @@ pub struct PayoutLine<M = Minor> {
     pub transfer: Option<String>,
     /// How much of it came back.
     pub reversed_minor: M,
+    /// Whether it waits and its creator's payouts are held: nothing is sent of it, and it will fail.
+    pub held: bool,
     /// Why it was not made: Stripe's code, or ours, `payouts_held` and `run_stopped`.
     pub code: Option<String>,
 }

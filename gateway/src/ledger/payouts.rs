@@ -8,7 +8,8 @@ use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::payout_run::hold::Say;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::{
-    Page, PayoutHoldReceipt, PayoutProposal, PayoutRun, PayoutRunReceipt, PayoutRunSummary, Problem, ReasonRequest,
+    Page, PayoutHold, PayoutHoldReceipt, PayoutProposal, PayoutRun, PayoutRunReceipt, PayoutRunSummary, Problem,
+    ReasonRequest,
 };
 
 use crate::auth::Caller;
@@ -38,6 +39,33 @@ pub(crate) async fn get_proposal(
     let Read { position, value } =
         queries.answer::<PayoutProposal>(min_position, answered_from::PAYOUT_PROPOSAL, question).await?;
     Ok(Positioned(position, Json(value)))
+}
+
+/// Held payouts.
+///
+/// The creators to whom nothing is paid until their payouts are resumed, in the order of their ids: since when, by whom and why.
+#[utoipa::path(
+    get, path = "/api/v1/ledger/payouts/holds", tag = "payouts", operation_id = "list_payout_holds",
+    params(
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
+    ),
+    responses(
+        (status = 200, description = "A page of holds.", body = Page<PayoutHold>),
+        (status = 400, description = "`cursor-invalid`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`parameters-invalid`", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list_holds(
+    State(queries): State<Queries>,
+    MinPosition(min_position): MinPosition,
+    params: Params,
+) -> Result<impl IntoResponse, problem::Problem> {
+    let paging = params.paging::<String>(&queries.cursors)?;
+    let question = read::payout_holds(queries.pool(), paging.after.as_deref(), paging.limit);
+    let Read { position, value } =
+        queries.answer::<Slice<PayoutHold, _>>(min_position, answered_from::PAYOUT_HOLDS, question).await?;
+    Ok(Positioned(position, paging.page(&queries.cursors, value)?))
 }
 
 /// Payout runs, newest first.
@@ -114,7 +142,8 @@ pub(crate) async fn propose_run(
 
 /// Approves a payout run.
 ///
-/// It is sent from now on. One that moves more of a currency than one person may needs another person than who proposed it.
+/// It is sent from now on. One that moves more of a currency than one person may, with what the proposer paid out alone in the last
+/// 30 days, needs another person than who proposed it.
 #[utoipa::path(
     post, path = "/api/v1/ledger/payout-runs/{run}/approve", tag = "payouts", operation_id = "approve_payout_run",
     params(("run" = String, Path, description = "`por_1`")),

@@ -46,7 +46,7 @@ pub use entries::entry;
 pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ExportedPosting};
 pub use inbox::{InboxFilter, inbox, inbox_item};
 pub use manual_entries::{manual_entries, manual_entry};
-pub use payouts::{Payables, payables, payout_proposal, payout_run, payout_runs};
+pub use payouts::{Payables, payables, payout_holds, payout_proposal, payout_run, payout_runs};
 pub use periods::{Asked, PeriodError, closed_balance, period_review, periods};
 pub use runners::{journal, operation, position_of, runners};
 pub use statement::{PostingKey, Span, postings, statement};
@@ -67,6 +67,8 @@ pub mod answered_from {
     pub const PAYOUT_PROPOSAL: &[&str] = &["creator_activity", "payouts"];
     /// Payout runs and what became of their transfers.
     pub const PAYOUTS: &[&str] = &["payouts", "awaited"];
+    /// Held payouts.
+    pub const PAYOUT_HOLDS: &[&str] = &["payouts"];
     /// Webhooks.
     pub const INBOX: &[&str] = &["stripe_inbox"];
     /// Balances of a closed month.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use fanledger_domain::facts::ConnectedAccountSnapshot;
-use fanledger_domain::payout_run::proposal::{Payable, propose};
+use fanledger_domain::id::Subject;
+use fanledger_domain::money::Currency;
+use fanledger_domain::payout_run::proposal::{PaidAlone, Payable, propose};
 use fanledger_domain::payout_run::{PayoutRunId, Recovery, Withheld};
 use fanledger_domain::policy;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::{
-    PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunState, PayoutRunSummary,
-    PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
+    PayoutHold, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunState,
+    PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,17 +28,20 @@ pub struct Payables {
     pub payouts_position: u64,
     /// Every creator and currency with a balance that matters.
     pub payables: Vec<Payable>,
+    /// What each person paid out alone of late.
+    pub paid_alone: Vec<PaidAlone>,
     /// The last run that was proposed, and whether it is open.
     pub last_run: Option<(PayoutRunId, bool)>,
 }
 
 /// Whom the books owe, who owes, and how each can be paid; as of the position of the creators' balances. Who has nothing available
-/// is neither paid nor left out, whatever is owed.
+/// is neither paid nor left out, whatever is owed. And what each person paid out alone of late, at `now`.
 ///
 /// # Errors
 /// Postgres.
-pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
+pub async fn payables(pool: &PgPool, now: Timestamp) -> Result<Read<Payables>, ReadError> {
     const WHAT: &str = "what creators may be paid";
+    let alone_since = policy::in_force(now).alone_since(now).to_chrono();
     let rows = fetch(
         pool,
         WHAT,
@@ -47,6 +52,13 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
                             'requirements_due', a.requirements_due, 'disabled_reason', a.disabled_reason) ORDER BY a.account), '[]')
                    FROM read.payout_accounts AS a WHERE a.creator = o.creator)::text AS accounts,
                 EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = o.creator) AS on_hold,
+                (SELECT coalesce(json_agg(json_build_object('by', t.proposed_by, 'currency', t.currency, 'minor', t.minor::text)
+                            ORDER BY t.proposed_by, t.currency), '[]')
+                   FROM (SELECT d.proposed_by, l.currency, sum(l.minor) AS minor
+                         FROM read.payout_runs AS d JOIN read.payout_lines AS l ON l.run = d.run
+                         WHERE d.stage IN ('approved', 'stopped', 'finished') AND d.decided_at > $1::timestamptz
+                           AND lower(d.decided_by) = lower(d.proposed_by) AND l.ended IS DISTINCT FROM 'failed'
+                         GROUP BY d.proposed_by, l.currency) AS t)::text AS paid_alone,
                 r.run::bigint AS last_run, (r.stage IN ('proposed', 'approved', 'stopped'))::boolean AS is_open
          FROM read.positions AS b
          JOIN read.positions AS p ON p.name = 'payouts'
@@ -54,7 +66,7 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
          LEFT JOIN LATERAL (SELECT r.run, r.stage FROM read.payout_runs AS r ORDER BY r.run DESC LIMIT 1) AS r ON true
          WHERE b.name = 'creator_activity'
          ORDER BY o.creator, o.currency",
-        |query| query,
+        |query| query.bind(alone_since),
     )
     .await?;
     let row = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
@@ -68,8 +80,25 @@ pub async fn payables(pool: &PgPool) -> Result<Read<Payables>, ReadError> {
             payables.extend(payable(row)?);
         }
         let payouts_position = unsigned(row, "payouts_at")?;
-        Ok(Read { position: unsigned(row, "at")?, value: Payables { payouts_position, payables, last_run } })
+        let paid_alone = json::<Vec<PaidAloneRow>>(row, "paid_alone")?.into_iter().map(paid_alone);
+        let paid_alone = paid_alone.collect::<Result<_, _>>()?;
+        Ok(Read {
+            position: unsigned(row, "at")?,
+            value: Payables { payouts_position, payables, paid_alone, last_run },
+        })
     })
+}
+
+#[derive(Deserialize)]
+struct PaidAloneRow {
+    by: Subject,
+    currency: Currency,
+    minor: String,
+}
+
+fn paid_alone(PaidAloneRow { by, currency, minor }: PaidAloneRow) -> Result<PaidAlone, sqlx::Error> {
+    let minor = minor.parse().map_err(|error| undecodable("paid_alone", error))?;
+    Ok(PaidAlone { by, currency, minor })
 }
 
 fn payable(row: &PgRow) -> Result<Option<Payable>, sqlx::Error> {
@@ -96,13 +125,14 @@ pub async fn payout_proposal<M: From<i128>>(
     pool: &PgPool,
     now: Timestamp,
 ) -> Result<Read<PayoutProposal<M>>, ReadError> {
-    let Read { position, value: Payables { payables, last_run, .. } } = payables(pool).await?;
-    let proposal = propose(&payables, &policy::in_force(now));
+    let Read { position, value: Payables { payables, paid_alone, last_run, .. } } = payables(pool, now).await?;
+    let policy = policy::in_force(now);
+    let proposal = propose(&payables, &policy);
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for line in &proposal.lines {
         *counts.entry(line.money.currency().to_string()).or_default() += 1;
     }
-    let total = |(currency, minor): (fanledger_domain::money::Currency, i128)| PayoutTotal {
+    let total = |(currency, minor): (Currency, i128)| PayoutTotal {
         lines: counts.get(currency.as_str()).copied().unwrap_or_default(),
         currency: currency.to_string(),
         amount_minor: minor.into(),
@@ -110,7 +140,16 @@ pub async fn payout_proposal<M: From<i128>>(
     let value = PayoutProposal {
         as_of_position: position,
         open_run: last_run.filter(|(_, is_open)| *is_open).map(|(run, _)| run.to_string()),
-        needs_approval: proposal.needs_approval,
+        needs_approval: proposal.needs_approval(&BTreeMap::new(), &policy),
+        paid_alone: paid_alone
+            .iter()
+            .map(|paid| fanledger_gateway_api::PaidAlone {
+                by: paid.by.to_string(),
+                currency: paid.currency.to_string(),
+                amount_minor: paid.minor.into(),
+                needs_approval: proposal.needs_approval(&PaidAlone::of(&paid.by, &paid_alone), &policy),
+            })
+            .collect(),
         totals: proposal.totals().into_iter().map(total).collect(),
         lines: proposal
             .lines
@@ -175,10 +214,12 @@ const SUMMARY: &str = "r.run::bigint AS run, r.stage::text AS stage, r.as_of_pos
     r.finished_at::timestamptz AS finished_at, r.withheld_count::bigint AS withheld_count, r.last_position::bigint AS last_position,
     (SELECT count(*) FROM read.payout_lines AS l WHERE l.run = r.run AND l.ended = 'sent')::bigint AS sent,
     (SELECT count(*) FROM read.payout_lines AS l WHERE l.run = r.run AND l.ended = 'failed')::bigint AS failed,
-    (SELECT coalesce(json_agg(json_build_object('currency', t.currency, 'minor', t.minor::text, 'lines', t.lines)
-                ORDER BY t.currency), '[]')
-       FROM (SELECT l.currency, sum(l.minor) AS minor, count(*) AS lines FROM read.payout_lines AS l
-             WHERE l.run = r.run GROUP BY l.currency) AS t)::text AS totals";
+    (SELECT coalesce(json_agg(json_build_object('currency', t.currency, 'minor', t.minor::text, 'lines', t.lines,
+                'sent_minor', t.sent_minor::text, 'sent_lines', t.sent_lines) ORDER BY t.currency), '[]')
+       FROM (SELECT l.currency, sum(l.minor) AS minor, count(*) AS lines,
+                    coalesce(sum(l.minor) FILTER (WHERE l.ended = 'sent'), 0) AS sent_minor,
+                    count(*) FILTER (WHERE l.ended = 'sent') AS sent_lines
+             FROM read.payout_lines AS l WHERE l.run = r.run GROUP BY l.currency) AS t)::text AS totals";
 
 /// The runs, newest first; `after` is the last one that the reader has.
 ///
@@ -214,6 +255,47 @@ pub async fn payout_runs<M: From<i128>>(
     })
 }
 
+/// To whom nothing is paid, by creator; `after` is the last one that the reader has.
+///
+/// # Errors
+/// Postgres.
+pub async fn payout_holds(
+    pool: &PgPool,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Read<Slice<PayoutHold, String>>, ReadError> {
+    const WHAT: &str = "held payouts";
+    let rows = fetch(
+        pool,
+        WHAT,
+        "SELECT p.position::bigint AS at, h.creator::text AS creator, h.held_at::timestamptz AS held_at, h.held_by::text AS held_by,
+                h.reason::text AS reason
+         FROM read.positions AS p
+         LEFT JOIN LATERAL (SELECT h.* FROM read.payout_holds AS h WHERE $1::text IS NULL OR h.creator > $1
+                            ORDER BY h.creator LIMIT $2::bigint) AS h ON true
+         WHERE p.name = 'payouts'
+         ORDER BY h.creator",
+        |query| query.bind(after).bind(i64::from(limit)),
+    )
+    .await?;
+    let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    decoding(WHAT, || {
+        let items = rows.iter().filter_map(|row| hold(row).transpose()).collect::<Result<Vec<_>, _>>()?;
+        let next = items.last().filter(|_| items.len() == limit as usize).map(|hold: &PayoutHold| hold.creator.clone());
+        Ok(Read { position: unsigned(first, "at")?, value: Slice { items, next } })
+    })
+}
+
+fn hold(row: &PgRow) -> Result<Option<PayoutHold>, sqlx::Error> {
+    let Some(creator) = row.try_get("creator")? else { return Ok(None) };
+    Ok(Some(PayoutHold {
+        creator,
+        held_at: time(row, "held_at")?.to_string(),
+        held_by: row.try_get("held_by")?,
+        reason: row.try_get("reason")?,
+    }))
+}
+
 /// One run with its transfers.
 ///
 /// # Errors
@@ -227,6 +309,7 @@ pub async fn payout_run<M: From<i128>>(pool: &PgPool, run: PayoutRunId) -> Resul
                             'minor', l.minor, 'currency', l.currency, 'ended', l.ended, 'transfer', l.transfer, 'code', l.code,
                             'ended_micros', (extract(epoch FROM l.ended_at) * 1000000)::bigint,
                             'reversed', coalesce(t.reversed_minor, 0),
+                            'held', EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = l.creator),
                             'confirmed', l.position <= (SELECT a.position FROM read.positions AS a WHERE a.name = 'awaited')
                                 AND NOT EXISTS (SELECT FROM read.awaited AS w WHERE w.object = l.transfer AND w.part = 'movement'))
                             ORDER BY l.line), '[]')
@@ -248,9 +331,12 @@ pub async fn payout_run<M: From<i128>>(pool: &PgPool, run: PayoutRunId) -> Resul
         if row.try_get::<Option<i64>, _>("run")?.is_none() {
             return Ok(None);
         }
+        let summary = summary(row)?;
+        let is_canceled = summary.state == PayoutRunState::Canceled;
+        let lines = json::<Vec<LineRow>>(row, "lines")?.into_iter().map(|row| line(row, is_canceled));
         let value = PayoutRun {
-            summary: summary(row)?,
-            lines: json::<Vec<LineRow>>(row, "lines")?.into_iter().map(line).collect::<Result<_, _>>()?,
+            lines: lines.collect::<Result<_, _>>()?,
+            summary,
             recoveries: json::<Vec<PartRow<RecoveryKind>>>(row, "recoveries")?
                 .into_iter()
                 .map(|part| PayoutRecovery {
@@ -297,6 +383,15 @@ struct TotalRow {
     currency: String,
     minor: String,
     lines: u64,
+    sent_minor: String,
+    sent_lines: u64,
+}
+
+impl TotalRow {
+    fn total<M: From<i128>>(&self, minor: &str, lines: u64) -> Result<PayoutTotal<M>, sqlx::Error> {
+        let minor: i128 = minor.parse().map_err(|error| undecodable("totals", error))?;
+        Ok(PayoutTotal { currency: self.currency.clone(), amount_minor: minor.into(), lines })
+    }
 }
 
 #[derive(Deserialize)]
@@ -311,6 +406,7 @@ struct LineRow {
     transfer: Option<String>,
     code: Option<String>,
     reversed: i64,
+    held: bool,
     confirmed: Option<bool>,
 }
 
@@ -342,10 +438,9 @@ fn summary<M: From<i128>>(row: &PgRow) -> Result<PayoutRunSummary<M>, sqlx::Erro
         "finished" => PayoutRunState::Finished,
         _ => return Err(undecodable("stage", NoStage(stage.to_owned()))),
     };
-    let total = |total: TotalRow| {
-        let minor: i128 = total.minor.parse().map_err(|error| undecodable("totals", error))?;
-        Ok(PayoutTotal { currency: total.currency, amount_minor: minor.into(), lines: total.lines })
-    };
+    let rows = json::<Vec<TotalRow>>(row, "totals")?;
+    let totals = rows.iter().map(|of| of.total(&of.minor, of.lines));
+    let sent_totals = rows.iter().filter(|of| of.sent_lines > 0).map(|of| of.total(&of.sent_minor, of.sent_lines));
     Ok(PayoutRunSummary {
         run: run_id(row, "run")?.to_string(),
         state,
@@ -359,7 +454,8 @@ fn summary<M: From<i128>>(row: &PgRow) -> Result<PayoutRunSummary<M>, sqlx::Erro
         stopped_at: optional_time(row, "stopped_at")?.map(|at| at.to_string()),
         stopped_by: row.try_get("stopped_by")?,
         finished_at: optional_time(row, "finished_at")?.map(|at| at.to_string()),
-        totals: json::<Vec<TotalRow>>(row, "totals")?.into_iter().map(total).collect::<Result<_, sqlx::Error>>()?,
+        totals: totals.collect::<Result<_, _>>()?,
+        sent_totals: sent_totals.collect::<Result<_, _>>()?,
         sent,
         failed,
         withheld_count: unsigned(row, "withheld_count")?,
@@ -367,7 +463,7 @@ fn summary<M: From<i128>>(row: &PgRow) -> Result<PayoutRunSummary<M>, sqlx::Erro
     })
 }
 
-fn line<M: From<i128>>(line: LineRow) -> Result<PayoutLine<M>, sqlx::Error> {
+fn line<M: From<i128>>(line: LineRow, is_canceled: bool) -> Result<PayoutLine<M>, sqlx::Error> {
     let state = match line.ended {
         None => PayoutLineState::Waiting,
         Some(LineEnded::Failed) => PayoutLineState::Failed,
@@ -387,6 +483,7 @@ fn line<M: From<i128>>(line: LineRow) -> Result<PayoutLine<M>, sqlx::Error> {
         ended_at: ended_at.map_err(|error| undecodable("ended_at", error))?.map(|at| at.to_string()),
         transfer: line.transfer,
         reversed_minor: i128::from(line.reversed).into(),
+        held: line.held && line.ended.is_none() && !is_canceled,
         code: line.code,
     })
 }

@@ -1,4 +1,4 @@
-//! `fanledger ledger payouts propose | approve | cancel | list | show | hold | resume`.
+//! `fanledger ledger payouts propose | approve | cancel | list | show | holds | hold | resume`.
 
 use std::str::FromStr;
 
@@ -8,8 +8,9 @@ use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway::read;
 use fanledger_gateway_api::{
-    MinorNumber, PayoutHoldReceipt, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunReceipt,
-    PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ReasonRequest, RecoveryKind, WithheldReason,
+    MinorNumber, PayoutHold, PayoutHoldReceipt, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun,
+    PayoutRunReceipt, PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ReasonRequest, RecoveryKind,
+    WithheldReason,
 };
 use serde_json::json;
 
@@ -42,6 +43,8 @@ pub enum PayoutsCommand {
     List,
     /// One run, and what became of each of its transfers; exit code 1 if any was refused or came back
     Show(ShowArgs),
+    /// To whom nothing is paid until it is resumed: since when, by whom and why
+    Holds,
     /// Pay nothing to a creator until it is resumed
     #[command(after_help = "Example:\n  fanledger ledger payouts hold crt_aurora --reason 'a claim is open'")]
     Hold(HoldArgs),
@@ -131,6 +134,7 @@ pub async fn run(command: PayoutsCommand, settings: &Settings, output: Output) -
         }
         PayoutsCommand::List => list(settings, output).await,
         PayoutsCommand::Show(args) => show(args.run, settings, output).await,
+        PayoutsCommand::Holds => holds(settings, output).await,
         PayoutsCommand::Hold(args) => say(args, "hold", settings, output).await,
         PayoutsCommand::Resume(args) => say(args, "resume", settings, output).await,
     }
@@ -153,6 +157,13 @@ async fn dry_run(settings: &Settings, output: Output) -> Result<Outcome, Failure
     ))?;
     if let Some(open) = &proposal.open_run {
         output.line(format_args!("{open} is open: it must be sent or cancelled before another is proposed."))?;
+    }
+    for paid in proposal.paid_alone.iter().filter(|paid| paid.needs_approval && !proposal.needs_approval) {
+        let amount = amount_of(paid.amount_minor.0, &paid.currency);
+        output.line(format_args!(
+            "{} paid out {amount} {} alone in the last 30 days: proposed by them, it needs a second person's approval.",
+            paid.by, paid.currency
+        ))?;
     }
     let rows = proposal.lines.iter().map(|line| {
         vec![
@@ -186,6 +197,13 @@ fn totals(totals: &[PayoutTotal<MinorNumber>], output: Output) -> Result<(), Fai
         output.line(format_args!("{} transfers, {amount} {} in all", total.lines, total.currency))?;
     }
     Ok(())
+}
+
+/// Sums in one cell or line.
+fn sums(totals: &[PayoutTotal<MinorNumber>]) -> String {
+    let sums =
+        totals.iter().map(|total| format!("{} {}", amount_of(total.amount_minor.0, &total.currency), total.currency));
+    sums.collect::<Vec<_>>().join(", ")
 }
 
 fn recoveries(recoveries: &[PayoutRecovery<MinorNumber>], output: Output) -> Result<(), Failure> {
@@ -282,6 +300,45 @@ async fn say(args: HoldArgs, what: &str, settings: &Settings, output: Output) ->
     Ok(Outcome::Fine)
 }
 
+async fn holds(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let mut holds: Vec<PayoutHold> = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let slice = read::payout_holds(&pool, after.as_deref(), PAGE).await.map_err(failed)?.value;
+        holds.extend(slice.items);
+        after = slice.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if output.is_json() {
+        output.json(&holds)?;
+        return Ok(Outcome::Fine);
+    }
+    if holds.is_empty() {
+        output.line("Nobody's payouts are held.")?;
+        return Ok(Outcome::Fine);
+    }
+    let rows = holds.into_iter().map(|hold| vec![hold.creator, hold.held_at, hold.held_by, hold.reason]);
+    let columns = [("creator", Align::Left), ("since", Align::Left), ("by", Align::Left), ("why", Align::Left)];
+    output.table(&columns, rows.collect())?;
+    Ok(Outcome::Fine)
+}
+
+/// How a run stands; a stopped one is told from one that was sent to its end.
+const fn run_text(run: &PayoutRunSummary<MinorNumber>) -> &'static str {
+    match run.state {
+        PayoutRunState::Finished if run.stopped_by.is_some() => "finished (stopped)",
+        PayoutRunState::Proposed
+        | PayoutRunState::Approved
+        | PayoutRunState::Sending
+        | PayoutRunState::Stopping
+        | PayoutRunState::Canceled
+        | PayoutRunState::Finished => state_text(run.state),
+    }
+}
+
 const fn state_text(state: PayoutRunState) -> &'static str {
     match state {
         PayoutRunState::Proposed => "proposed",
@@ -317,20 +374,17 @@ async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     }
     let rows = runs.iter().map(|run| {
         let lines: u64 = run.totals.iter().map(|total| total.lines).sum();
-        let sums = run
-            .totals
-            .iter()
-            .map(|total| format!("{} {}", amount_of(total.amount_minor.0, &total.currency), total.currency));
         vec![
             run.run.clone(),
-            state_text(run.state).to_owned(),
+            run_text(run).to_owned(),
             run.proposed_at.clone(),
             run.proposed_by.clone(),
             run.decided_by.clone().unwrap_or_default(),
             lines.to_string(),
             run.sent.to_string(),
             run.failed.to_string(),
-            sums.collect::<Vec<_>>().join(", "),
+            sums(&run.totals),
+            sums(&run.sent_totals),
         ]
     });
     let columns = [
@@ -342,7 +396,8 @@ async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
         ("lines", Align::Right),
         ("sent", Align::Right),
         ("failed", Align::Right),
-        ("sums", Align::Left),
+        ("planned", Align::Left),
+        ("sent in all", Align::Left),
     ];
     output.table(&columns, rows.collect())?;
     Ok(Outcome::Fine)
@@ -362,7 +417,7 @@ async fn show(run: PayoutRunId, settings: &Settings, output: Output) -> Result<O
     }
     let PayoutRunSummary { run: id, state, as_of_position, proposed_at, proposed_by, needs_approval, .. } =
         &run.summary;
-    output.line(format_args!("{id} is {}; as of position {as_of_position}", state_text(*state)))?;
+    output.line(format_args!("{id} is {}; as of position {as_of_position}", run_text(&run.summary)))?;
     output.line(format_args!("proposed {proposed_at} by {proposed_by}"))?;
     match (&run.summary.decided_by, &run.summary.decided_at) {
         (Some(by), Some(at)) => {
@@ -381,6 +436,7 @@ async fn show(run: PayoutRunId, settings: &Settings, output: Output) -> Result<O
     }
     let rows = run.lines.iter().map(|line| {
         let state = match line.state {
+            PayoutLineState::Waiting if line.held => "held: nothing is sent of it".to_owned(),
             PayoutLineState::Waiting => "waiting".to_owned(),
             PayoutLineState::Sent => "sent".to_owned(),
             PayoutLineState::Confirmed => "confirmed".to_owned(),
@@ -412,6 +468,9 @@ async fn show(run: PayoutRunId, settings: &Settings, output: Output) -> Result<O
     output.line("")?;
     output.table(&columns, rows.collect())?;
     totals(&run.summary.totals, output)?;
+    if !run.summary.sent_totals.is_empty() {
+        output.line(format_args!("{} sent, {}", run.summary.sent, sums(&run.summary.sent_totals)))?;
+    }
     recoveries(&run.recoveries, output)?;
     withheld(&run.withheld, run.summary.withheld_count, output)?;
     Ok(outcome)
