@@ -4,14 +4,22 @@
 pub const REASON_CHARS_MAX: usize = 500;
 
 /// Whether it says something, in no more than a sentence or two. On one line: a reason is shown in lists, on terminals and in exports,
-/// where a control character would make something else of what stands beside it.
+/// where a control character, or one that turns the direction of text, would make something else of what stands beside it.
 pub fn is_reason(text: &str) -> bool {
     is_line(text, REASON_CHARS_MAX)
 }
 
-/// Whether it is one line that says something, of at most so many characters.
+/// Whether it is one line that says something, with a letter or a digit, of at most so many characters.
 pub(crate) fn is_line(text: &str, chars_max: usize) -> bool {
-    !text.trim().is_empty() && text.chars().count() <= chars_max && !text.chars().any(char::is_control)
+    let says = text.chars().any(char::is_alphanumeric);
+    says && text.chars().count() <= chars_max && !text.chars().any(|c| c.is_control() || is_unseen(c))
+}
+
+/// What is not seen itself and changes how the rest is: ends of lines and paragraphs, turns of direction, blanks of no width, tags.
+/// Of Unicode's format characters and separators those that no script needs; joiners are not among them.
+const fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -23,7 +31,25 @@ mod tests {
         for good in ["x", "booked twice", "the fan wrote: \u{00fc}\u{20ac}", &"\u{00e9}".repeat(REASON_CHARS_MAX)] {
             assert!(is_reason(good), "{good:?}");
         }
-        for bad in ["", "  ", "\n", "two\nlines", "a\ttab", "\u{1b}[2J", "nul\0", &"x".repeat(REASON_CHARS_MAX + 1)] {
+        for unseen in ['\u{200b}', '\u{2028}', '\u{2029}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{e0041}'] {
+            assert!(!is_reason(&format!("booked{unseen}twice")), "{unseen:?}");
+            assert!(!is_reason(&unseen.to_string()), "{unseen:?}");
+        }
+        // Persian needs the joiner.
+        assert!(is_reason("\u{646}\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645}"));
+        for bad in [
+            "",
+            "  ",
+            "?",
+            "--",
+            "\u{200d}",
+            "\n",
+            "two\nlines",
+            "a\ttab",
+            "\u{1b}[2J",
+            "nul\0",
+            &"x".repeat(REASON_CHARS_MAX + 1),
+        ] {
             assert!(!is_reason(bad), "{bad:?}");
         }
     }
