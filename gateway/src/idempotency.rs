@@ -228,9 +228,11 @@ impl Idempotency {
     }
 }
 
-/// Whether the same request would get this answer again: everything but our own failures and what is about the moment.
+/// Whether the same request would get this answer again: everything but our own failures and what is about the moment. What is not
+/// there may be there later, when the webhook that tells of it has come.
 fn is_final(status: StatusCode) -> bool {
-    let momentary = [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
+    let momentary =
+        [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
     !status.is_informational() && !status.is_server_error() && !momentary.contains(&status)
 }
 

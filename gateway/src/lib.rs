@@ -31,6 +31,7 @@ mod edge;
 mod health;
 mod idempotency;
 mod intake;
+mod json;
 mod ledger;
 mod limits;
 pub mod metrics;

@@ -60,14 +60,24 @@ async fn a_key_is_its_subject_s_and_its_route_s() {
 
 #[tokio::test]
 async fn a_refusal_is_an_answer_too() {
-    let app = TestApp::new().await;
-    let first = pause(&app, "k").send().await;
-    first.problem(404, "not-found");
-    app.add_runner("balances").await;
-    let again = pause(&app, "k").send().await;
-    assert_eq!((again.status.as_u16(), replayed(&again)), (404, true));
+    let app = TestApp::with().with_runners().build().await;
+    let wrong = || pause(&app, "k").json(&json!({"name": "balances"})).send();
+    let first = wrong().await;
+    first.problem(422, "parameters-invalid");
+    let again = wrong().await;
+    assert_eq!((again.status.as_u16(), replayed(&again)), (422, true));
     assert_eq!(again.body, first.body);
     assert!(!paused(&app).await);
+}
+
+#[tokio::test]
+async fn what_is_not_there_may_be_there_later() {
+    let app = TestApp::new().await;
+    pause(&app, "k").send().await.problem(404, "not-found");
+    app.add_runner("balances").await;
+    let again = pause(&app, "k").send().await;
+    assert_eq!((again.status.as_u16(), replayed(&again)), (200, false));
+    assert!(paused(&app).await);
 }
 
 #[tokio::test]

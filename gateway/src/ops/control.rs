@@ -5,9 +5,11 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
+use crate::json::{TWICE, Unambiguous};
 use crate::limits::{API_BYTES_MAX, read_body};
 use crate::params::Positioned;
 use crate::problem::{Kind, Problem};
@@ -74,7 +76,7 @@ pub(crate) async fn fields(
     commands: &Commands,
     headers: &HeaderMap,
     body: Body,
-) -> Result<serde_json::Map<String, serde_json::Value>, Problem> {
+) -> Result<serde_json::Map<String, Value>, Problem> {
     let body = read_body(headers, body, API_BYTES_MAX, commands.body_read_timeout).await?;
     if body.is_empty() {
         return Ok(serde_json::Map::new());
@@ -85,7 +87,13 @@ pub(crate) async fn fields(
     }) {
         return Err(Problem::new(Kind::MediaTypeUnsupported, "Send no body, or application/json."));
     }
-    serde_json::from_slice(&body).map_err(|_| Problem::new(Kind::RequestMalformed, "The body is not a JSON object."))
+    match serde_json::from_slice(&body) {
+        Ok(Unambiguous(Value::Object(fields))) => Ok(fields),
+        Err(error) if error.to_string().starts_with(TWICE) => {
+            Err(Problem::new(Kind::RequestMalformed, "The body names one field twice."))
+        }
+        Ok(Unambiguous(_)) | Err(_) => Err(Problem::new(Kind::RequestMalformed, "The body is not a JSON object.")),
+    }
 }
 
 /// Whether a runner may be called so; what may not is not looked for.
