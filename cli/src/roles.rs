@@ -19,7 +19,9 @@ use fanledger_commands::stripe::intake::Intake;
 use fanledger_commands::stripe::signature;
 use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_gateway::config::GatewayConfig;
-use fanledger_gateway::{Desks, GatewayState, JwtKey, Metrics, Operators, Parts, Payouts, Probe, WebhookIntake};
+use fanledger_gateway::{
+    Desks, FinanceOffice, GatewayState, JwtKey, Metrics, Operators, Parts, Payouts, Probe, WebhookIntake,
+};
 use fanledger_journal::database::{self, DatabaseError, MIGRATIONS};
 use fanledger_journal::feed::Feed;
 use fanledger_journal::reader::Reader;
@@ -437,6 +439,7 @@ async fn gateway_state(
     let operators: Arc<dyn Operators> = Arc::new(skips);
     let reader = Reader::new(commands.pool.clone());
     let finance = Finance::new(commands.executor.clone(), reader, commands.vault.clone());
+    let finance = FinanceOffice::new(finance, query_pool.clone());
     let payouts = Payouts::new(commands.executor.clone(), query_pool.clone());
     let desks =
         Desks { payouts: Arc::new(payouts), periods: Arc::new(commands.executor.clone()), finance: Arc::new(finance) };

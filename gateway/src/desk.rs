@@ -9,17 +9,19 @@ use fanledger_commands::manual_entries::{ManualEntriesError, Standing};
 use fanledger_domain::attribution::AttributionError;
 use fanledger_domain::event::Event;
 use fanledger_domain::facts::Attribution;
-use fanledger_domain::id::{EntryId, StripeId, Subject};
+use fanledger_domain::id::{CreatorId, EntryId, StripeId, Subject};
 use fanledger_domain::manual_entry::{DraftFault, DraftText, ManualEntryError, Stage};
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::{
     AttributionReceipt, FieldProblem, ManualEntryReceipt, ManualEntryState, OpenedStripeEvent,
 };
 use serde_json::value::RawValue;
+use sqlx::PgPool;
 
 use crate::body::invalid;
 use crate::ports::{ActRefusal, Acted, FinanceDesk};
 use crate::problem::{Kind, Problem};
+use crate::read;
 
 impl From<ActRefusal> for Problem {
     fn from(refusal: ActRefusal) -> Self {
@@ -136,8 +138,33 @@ fn receipt(standing: Standing) -> Result<Acted<ManualEntryReceipt>, ActRefusal> 
     Ok(Acted { position: standing.position.get(), value })
 }
 
+/// Whether nothing was heard of a creator, asked before something is said of one. It is a hint beside a receipt, and what cannot be
+/// asked holds up no act.
+pub(crate) async fn is_new_creator(queries: &PgPool, creator: &CreatorId) -> bool {
+    match read::is_known_creator(queries, creator).await {
+        Ok(is_known) => !is_known,
+        Err(error) => {
+            tracing::debug!(error = %fanledger_commands::with_causes(&error), "it is not known whether a creator is new");
+            false
+        }
+    }
+}
+
+/// Where finance acts: what it may do, and the books, of which a receipt tells.
+pub struct FinanceOffice {
+    finance: Finance,
+    queries: PgPool,
+}
+
+impl FinanceOffice {
+    /// `queries` logs in as `fanledger_gateway`.
+    pub const fn new(finance: Finance, queries: PgPool) -> Self {
+        Self { finance, queries }
+    }
+}
+
 #[async_trait]
-impl FinanceDesk for Finance {
+impl FinanceDesk for FinanceOffice {
     async fn attribute(
         &self,
         by: Subject,
@@ -145,10 +172,11 @@ impl FinanceDesk for Finance {
         attribution: Attribution,
         reason: String,
     ) -> Result<Acted<AttributionReceipt>, ActRefusal> {
-        let executed = Self::attribute(self, by, &object, attribution, reason).await.map_err(refused_attribution)?;
+        let creator_is_new = is_new_creator(&self.queries, &attribution.creator).await;
+        let executed = self.finance.attribute(by, &object, attribution, reason).await.map_err(refused_attribution)?;
         let position = match executed.last {
             Some(last) => last,
-            None => self.head().await.map_err(|error| ActRefusal::Unavailable(Box::new(error)))?,
+            None => self.finance.head().await.map_err(|error| ActRefusal::Unavailable(Box::new(error)))?,
         };
         let entry_id = |event: &Event| {
             if let Event::EntryPosted(entry) = event { Some(entry.entry_id.to_string()) } else { None }
@@ -156,6 +184,7 @@ impl FinanceDesk for Finance {
         let value = AttributionReceipt {
             object: object.to_string(),
             changed: !executed.events.is_empty(),
+            creator_is_new,
             entries: executed.events.iter().filter_map(entry_id).collect(),
         };
         Ok(Acted { position: position.get(), value })
@@ -167,15 +196,15 @@ impl FinanceDesk for Finance {
         draft: DraftText,
         key: Option<&str>,
     ) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
-        receipt(Self::propose(self, by, draft, key).await.map_err(refused_entry)?)
+        receipt(self.finance.propose(by, draft, key).await.map_err(refused_entry)?)
     }
 
     async fn approve(&self, by: Subject, id: StripeId) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
-        receipt(Self::approve(self, by, &id).await.map_err(refused_entry)?)
+        receipt(self.finance.approve(by, &id).await.map_err(refused_entry)?)
     }
 
     async fn reject(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
-        receipt(Self::reject(self, by, &id, reason).await.map_err(refused_entry)?)
+        receipt(self.finance.reject(by, &id, reason).await.map_err(refused_entry)?)
     }
 
     async fn reverse(
@@ -185,11 +214,11 @@ impl FinanceDesk for Finance {
         reason: String,
         occurred_at: Option<Timestamp>,
     ) -> Result<Acted<ManualEntryReceipt>, ActRefusal> {
-        receipt(Self::reverse(self, by, &entry_id, reason, occurred_at).await.map_err(refused_entry)?)
+        receipt(self.finance.reverse(by, &entry_id, reason, occurred_at).await.map_err(refused_entry)?)
     }
 
     async fn open(&self, by: Subject, id: StripeId, reason: String) -> Result<Acted<OpenedStripeEvent>, ActRefusal> {
-        let opened = Self::open(self, by.clone(), &id, reason).await.map_err(refused_opening)?;
+        let opened = self.finance.open(by.clone(), &id, reason).await.map_err(refused_opening)?;
         let body: Option<Box<RawValue>> = serde_json::from_slice(&opened.body).ok();
         let value = OpenedStripeEvent {
             id: id.to_string(),

@@ -23,6 +23,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP: Duration = Duration::from_millis(250);
 /// What this gateway answers from.
 pub(crate) const PROJECTIONS: &[&str] = &[
+    "attributions",
     "awaited",
     "balance_transactions",
     "balances",

@@ -54,6 +54,7 @@ mod webhooks;
 
 pub use auth::{JwtKey, Role, TokenError, mint};
 pub use config::{GatewayConfig, RateLimit};
+pub use desk::FinanceOffice;
 pub use metrics::Metrics;
 pub use payouts::Payouts;
 pub use ports::{

@@ -16,7 +16,7 @@ use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::{FieldProblem, PayoutHoldReceipt, PayoutRunReceipt, PayoutRunState};
 use sqlx::PgPool;
 
-use crate::desk::failed;
+use crate::desk::{failed, is_new_creator};
 use crate::ports::{ActRefusal, Acted, PayoutDesk};
 use crate::read::{self, Payables, Read, ReadError};
 
@@ -131,6 +131,7 @@ impl PayoutDesk for Payouts {
         say: Say,
         why: String,
     ) -> Result<Acted<PayoutHoldReceipt>, ActRefusal> {
+        let creator_is_new = is_new_creator(&self.queries, &creator).await;
         let executed = self.executor.say_of_payouts(&creator, say, &by, &why, now()?).await;
         let executed = executed.map_err(|error| match error {
             ActError::Refused(error @ (HoldError::HeldAlready { .. } | HoldError::NotHeld { .. })) => {
@@ -140,6 +141,7 @@ impl PayoutDesk for Payouts {
             ActError::Failed(error) => failed(error),
         })?;
         let position = executed.last.map_or(0, |last| last.get());
-        Ok(Acted { position, value: PayoutHoldReceipt { creator: creator.to_string(), held: say == Say::Hold } })
+        let value = PayoutHoldReceipt { creator: creator.to_string(), held: say == Say::Hold, creator_is_new };
+        Ok(Acted { position, value })
     }
 }

@@ -38,6 +38,7 @@ fn books() -> OpenApiRouter<Queries> {
         .routes(routes!(ledger::payouts::list_holds))
         .routes(routes!(ledger::payouts::list_runs))
         .routes(routes!(ledger::payouts::get_run))
+        .routes(routes!(ledger::attribution::list_attributions))
         .routes(routes!(ledger::manual_entries::list_manual_entries))
         .routes(routes!(ledger::manual_entries::get_manual_entry))
 }

@@ -21,6 +21,7 @@ const ROUTES: &[(&str, &str, &[Role])] = &[
     ("get", "/api/v1/ledger/accounts/{account}", FINANCE),
     ("get", "/api/v1/ledger/accounts/{account}/postings", FINANCE),
     ("post", "/api/v1/ledger/application-fees/{fee}/attribution", FINANCE),
+    ("get", "/api/v1/ledger/attributions", FINANCE),
     ("get", "/api/v1/ledger/awaited", FINANCE),
     ("post", "/api/v1/ledger/charges/{charge}/attribution", FINANCE),
     ("get", "/api/v1/ledger/creators", FINANCE),

@@ -168,6 +168,7 @@ async fn a_charge_is_attributed_and_suspense_goes_to_zero_at_its_date() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let receipt = answer.json();
     assert_eq!((&receipt["object"], &receipt["changed"]), (&json!("ch_1"), &json!(true)));
+    assert_eq!(receipt["creator_is_new"], true);
     let position: i64 = answer.header("journal-position").unwrap().parse().unwrap();
     assert_eq!(position, desk.events().await, "the position of what it led to");
     assert_eq!(desk.balance("liabilities:suspense:unattributed").await.as_deref(), Some("0"));
@@ -187,6 +188,7 @@ async fn a_charge_is_attributed_and_suspense_goes_to_zero_at_its_date() {
     let before = desk.events().await;
     let again = desk.post("/charges/ch_1/attribution", "grace", said).await;
     assert_eq!((again.status.as_u16(), again.json()["changed"].clone()), (200, json!(false)));
+    assert_eq!(again.json()["creator_is_new"], false);
     assert_eq!(desk.events().await, before);
 
     // A transfer and an application fee, likewise.
@@ -197,6 +199,25 @@ async fn a_charge_is_attributed_and_suspense_goes_to_zero_at_its_date() {
         assert_eq!(desk.balance("liabilities:creators:crt_b:available").await.as_deref(), balance);
     }
     assert_eq!(desk.get("/suspense").await["items"], json!([]));
+
+    // Who said it, when and why, is read where an auditor looks: at the entry, and in a list, newest first.
+    let act = json!({"proposed_by": "ada", "approved_by": null, "reason": "the fan wrote", "reverses": null});
+    assert_eq!(entry["cause"]["act"], act);
+    let all = desk.get("/attributions?limit=2").await;
+    assert_eq!((&all["items"][0]["object"], &all["items"][1]["object"]), (&json!("fee_1"), &json!("tr_1")));
+    let rest = desk.get(&format!("/attributions?cursor={}", all["next_cursor"].as_str().unwrap())).await;
+    assert_eq!(desk.get("/attributions?object=ch_1").await["items"], rest["items"]);
+    let mut said = rest["items"][0].clone();
+    let at = said.as_object_mut().unwrap().remove("said_at").unwrap();
+    assert!(at.as_str().unwrap().ends_with('Z'), "{at}");
+    let position = entry["cause"]["facts"][0]["position"].clone();
+    assert_eq!(
+        said,
+        json!({"object": "ch_1", "creator": "crt_a", "fan": "fan_1", "kind": "tip", "creator_share_bps": 9000,
+        "tax_minor": "100", "tax_jurisdiction": "us-ny", "said_by": "ada", "reason": "the fan wrote", "position": position})
+    );
+    let wrong = desk.app.get(&format!("{LEDGER}/attributions?object=a%20b")).role(Role::Finance).send().await;
+    wrong.problem(422, "parameters-invalid");
 }
 
 #[tokio::test]
@@ -366,6 +387,17 @@ async fn a_wrong_entry_by_hand_is_told_everything_that_is_wrong_with_it() {
         assert!(answer.errors().contains_key(field), "{field}: {answer:?}");
     }
     assert_eq!(desk.events().await, before, "nothing was written");
+}
+
+/// Who looked over the first of two amounts did not look over the second.
+#[tokio::test]
+async fn what_is_said_twice_is_refused() {
+    let desk = Desk::new().await;
+    let body =
+        entry("100").to_string().replacen(r#""amount_minor":"100""#, r#""amount_minor":"1","amount_minor":"100""#, 1);
+    let answer = desk.call("/manual-entries", "ada").header("content-type", "application/json").body(body).send().await;
+    let problem = answer.problem(400, "request-malformed");
+    assert!(problem["detail"].as_str().unwrap().contains("twice"), "{problem}");
 }
 
 /// A small request never makes a large answer, and what is refused under a key is refused again under it.

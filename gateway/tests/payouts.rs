@@ -309,10 +309,11 @@ async fn a_creator_is_held_and_resumed() {
     let why = json!({"reason": "a claim is open"});
     assert_eq!(
         site.act("creators/crt_a/payouts/hold", "ada", &why).await.json(),
-        json!({"creator": "crt_a", "held": true})
+        json!({"creator": "crt_a", "held": true, "creator_is_new": false})
     );
     site.post("creators/crt_a/payouts/hold", "ada", &why).send().await.problem(409, "already-decided");
-    site.act("creators/crt_b/payouts/hold", "grace", &json!({"reason": "moved"})).await;
+    let slip = site.act("creators/crt_b/payouts/hold", "grace", &json!({"reason": "moved"})).await;
+    assert_eq!(slip.json()["creator_is_new"], true, "nothing was heard of crt_b");
     let first = site.get("payouts/holds?limit=1").await;
     let hold = &first["items"][0];
     assert_eq!((&hold["creator"], &hold["held_by"], &hold["reason"]), (&json!("crt_a"), &json!("ada"), &why["reason"]));

@@ -6,7 +6,8 @@
 //! 3. [`stripe_inbox`]: each webhook and what became of it.
 //! 4. [`awaited`], [`suspense`]: what finance waits for. [`balance_transactions`]: what it reconciles.
 //! 5. [`creator_activity`]: what entries mean to creators.
-//! 6. [`periods`]: what was closed when. [`manual_entries`]: what finance booked by hand. [`payouts`]: runs of transfers.
+//! 6. [`periods`]: what was closed when. [`attributions`], [`manual_entries`]: what finance said and booked by hand. [`payouts`]:
+//!    runs of transfers.
 //! 7. [`all`]: the registration of each.
 //!
 //! Invariants:
@@ -21,6 +22,7 @@
 //! these tables (`fanledger_gateway::read`); anything that acts (`fanledger_commands`).
 
 mod ahead;
+pub mod attributions;
 pub mod awaited;
 pub mod balance_transactions;
 pub mod balances;
@@ -49,6 +51,7 @@ pub fn all() -> Vec<Box<dyn Projection>> {
         Box::new(balance_transactions::BalanceTransactions),
         Box::new(creator_activity::CreatorActivity),
         Box::new(periods::Periods),
+        Box::new(attributions::Attributions),
         Box::new(manual_entries::ManualEntries),
         Box::new(payouts::Payouts),
     ]

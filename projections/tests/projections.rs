@@ -10,12 +10,12 @@ use std::sync::Arc;
 use fanledger_devkit::TestDatabase;
 use fanledger_domain::entry::{Activity, Cause, EntryPosted, FactReference, Posting, Side, StatementLine};
 use fanledger_domain::event::{
-    BalanceTransactionObserved, Event, NotTranslatedReason, PayoutObserved, RefundObserved, StripeEventBodyDiffered,
-    StripeEventNotTranslated, StripeEventOpened, StripeEventReceived, TransferObserved,
+    BalanceTransactionObserved, CreatorAttributed, Event, NotTranslatedReason, PayoutObserved, RefundObserved,
+    StripeEventBodyDiffered, StripeEventNotTranslated, StripeEventOpened, StripeEventReceived, TransferObserved,
 };
 use fanledger_domain::facts::{
-    BalanceTransaction, Category, ConnectedAccountSnapshot, EventStamp, Offer, PaymentKind, PayoutSnapshot,
-    PayoutStatus, RefundSnapshot, RefundStatus, TransferSnapshot,
+    Attribution, BalanceTransaction, Category, ConnectedAccountSnapshot, EventStamp, Offer, PaymentKind,
+    PayoutSnapshot, PayoutStatus, RefundSnapshot, RefundStatus, TransferSnapshot,
 };
 use fanledger_domain::id::{CreatorId, StripeId, Subject};
 use fanledger_domain::manual_entry::{ManualEntryApproved, ManualEntryProposed, ManualEntryRejected};
@@ -694,7 +694,7 @@ async fn write_payouts(journal: &mut Journal, number: u64) {
     journal.append(stream, None, vec![PayoutRunFinished { run, at: now, sent: 1, failed: 1 }.into()]).await;
 }
 
-/// An entry by hand, and what became of it; and a webhook that somebody looked into.
+/// An entry by hand, and what became of it; a webhook that somebody looked into; and somebody's word of whose money something is.
 async fn write_acts(journal: &mut Journal, number: u64) {
     let now = at(i64::try_from(number).unwrap());
     let (ada, bel): (Subject, Subject) = ("ada".parse().unwrap(), "bel".parse().unwrap());
@@ -722,6 +722,18 @@ async fn write_acts(journal: &mut Journal, number: u64) {
     let webhook = format!("evt_looked_into_{number}");
     let opened = StripeEventOpened { id: id(&webhook), at: now, by: ada, reason: "a test".to_owned() };
     journal.append(StreamId::new("stripe_event", &webhook), None, vec![received(&webhook), Event::from(opened)]).await;
+
+    let attribution = Attribution {
+        creator: "crt_1".parse().unwrap(),
+        fan: None,
+        kind: number.is_multiple_of(2).then_some(PaymentKind::Tip),
+        share: None,
+        tax_minor: number.is_multiple_of(3).then_some(5),
+        tax_jurisdiction: None,
+    };
+    let by = Some("ada".parse().unwrap());
+    let said = CreatorAttributed { at: now, by, attribution, reason: "a test".to_owned() };
+    journal.append(StreamId::new("stripe_charge", format!("ch_said_{number}")), None, vec![said.into()]).await;
 }
 
 /// Appends something, and shows some of it to the projections now and then: batches end anywhere.

@@ -106,6 +106,8 @@ pub enum LedgerCommand {
         fanledger ledger attribute ch_1Q2w3e --creator crt_aurora --reason 'the fan wrote for whom it is'\n  \
         fanledger ledger attribute ch_1Q2w3e --creator crt_aurora --kind tip --share-bps 9000 --tax 87 --jurisdiction us-ny --reason 'as invoiced'")]
     Attribute(attribute::AttributeArgs),
+    /// What finance said of whose money something is: who said it, when and why
+    Attributions(attribute::AttributionsArgs),
     /// Book an entry by hand, for what Stripe does not know; above a limit it waits for a second person
     #[command(
         after_help = "Up to 1,000.00 of a currency (100,000 of one without decimals) is posted at once. Clearing and unconfirmed follow Stripe\n\
@@ -263,6 +265,7 @@ pub async fn run(command: LedgerCommand, settings: &Settings, output: Output) ->
         LedgerCommand::Approve(args) => acts::approve(&args, settings, output).await,
         LedgerCommand::Reject(args) => acts::reject(&args, settings, output).await,
         LedgerCommand::Reverse(args) => acts::reverse(&args, settings, output).await,
+        LedgerCommand::Attributions(args) => attribute::list(&args, settings, output).await,
         LedgerCommand::ManualEntries(args) => acts::manual_entries(&args, settings, output).await,
         LedgerCommand::Payouts(command) => payouts::run(command, settings, output).await,
         LedgerCommand::Converge(args) => act::converge(&args, settings, output).await,

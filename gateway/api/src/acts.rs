@@ -42,8 +42,39 @@ pub struct AttributionReceipt {
     pub object: String,
     /// False where finance had said the same last: nothing was added.
     pub changed: bool,
+    /// Whether nothing was heard of the creator before, in the books or at Stripe. Where that is a slip, attribute it again.
+    pub creator_is_new: bool,
     /// The entries that the books of the object converged by, oldest occurrence first.
     pub entries: Vec<String>,
+}
+
+/// What finance said of whose money an object moves. The last word of an object stands, unless its own metadata or the connected
+/// account's says whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SaidAttribution<M = Minor> {
+    /// The charge, transfer or application fee.
+    pub object: String,
+    /// Whose money it is.
+    pub creator: String,
+    /// Who paid.
+    pub fan: Option<String>,
+    /// `subscription`, `tip` or `unlock`.
+    pub kind: Option<String>,
+    /// The creator's share of the net in basis points.
+    pub creator_share_bps: Option<u16>,
+    /// The tax inside what was paid.
+    pub tax_minor: Option<M>,
+    /// Whose tax.
+    pub tax_jurisdiction: Option<String>,
+    /// When it was said.
+    pub said_at: String,
+    /// Who said it; null where nobody was written down.
+    pub said_by: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Where it is in the journal.
+    pub position: u64,
 }
 
 /// An entry as somebody proposes it.

@@ -203,11 +203,11 @@ pub struct Cause {
     pub act: Option<CauseAct>,
 }
 
-/// What finance did.
+/// What finance did: an entry by hand, or an attribution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CauseAct {
-    /// Who proposed it.
+    /// Who proposed or said it.
     pub proposed_by: String,
     /// Who agreed, where a second person had to.
     pub approved_by: Option<String>,

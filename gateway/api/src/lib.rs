@@ -31,7 +31,7 @@ pub mod problem;
 
 pub use acts::{
     AttributionReceipt, AttributionRequest, ManualEntry, ManualEntryReceipt, ManualEntryRequest, ManualEntryState,
-    OpenedStripeEvent, ReasonRequest, ReversalRequest,
+    OpenedStripeEvent, ReasonRequest, ReversalRequest, SaidAttribution,
 };
 pub use creators::{
     CreatorActivity, CreatorBalance, CreatorBuckets, CreatorCurrency, CreatorKind, CreatorLine, CreatorStatement,

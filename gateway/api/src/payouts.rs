@@ -286,4 +286,6 @@ pub struct PayoutHoldReceipt {
     pub creator: String,
     /// Whether nothing is paid to them.
     pub held: bool,
+    /// Whether nothing was heard of the creator, in the books or at Stripe: is the id a slip?
+    pub creator_is_new: bool,
 }

@@ -1,21 +1,25 @@
-//! `POST /api/v1/ledger/charges/{charge}/attribution`, and the same of a transfer and of an application fee.
+//! `POST /api/v1/ledger/charges/{charge}/attribution`, and the same of a transfer and of an application fee;
+//! `GET /api/v1/ledger/attributions`.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::response::IntoResponse;
 use fanledger_domain::facts::{Attribution, PaymentKind};
-use fanledger_domain::id::{StripeId, StripeKind};
+use fanledger_domain::id::{IdError, StripeId, StripeKind};
 use fanledger_domain::split::BasisPoints;
-use fanledger_gateway_api::{AttributionReceipt, AttributionRequest, ReasonRequest};
+use fanledger_gateway_api::{
+    AttributionReceipt, AttributionRequest, Page, Problem as Document, ReasonRequest, SaidAttribution,
+};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
 use crate::body::{Fields, digits, invalid, parsed, reason, text};
-use crate::params::{Positioned, path_part};
+use crate::params::{MinPosition, Params, Positioned, path_part};
 use crate::ports::Acted;
 use crate::problem::Problem;
-use crate::state::Commands;
+use crate::read::{self, Read, Slice, answered_from::ATTRIBUTIONS};
+use crate::state::{Commands, Queries};
 
 /// Whose money a transfer or application fee is.
 #[derive(ToSchema)]
@@ -95,6 +99,36 @@ pub(crate) async fn attribute_application_fee(
 ) -> Result<impl IntoResponse, Problem> {
     let (attribution, reason) = creator_alone(fields)?;
     attribute(&commands, &caller, object("fee", &fee, StripeKind::ApplicationFee)?, attribution, reason).await
+}
+
+/// Attributions.
+///
+/// What finance said of whose money an object moves, newest first: who said it, when and why.
+#[utoipa::path(
+    get, path = "/api/v1/ledger/attributions", tag = "finance", operation_id = "list_attributions",
+    params(
+        ("object" = Option<String>, Query, description = "Of this charge, transfer or application fee only"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before, with the same path and filters"),
+        ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
+    ),
+    responses(
+        (status = 200, description = "A page of attributions.", body = Page<SaidAttribution>),
+        (status = 400, description = "`cursor-invalid`", body = Document, content_type = "application/problem+json"),
+        (status = 422, description = "`parameters-invalid`", body = Document, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list_attributions(
+    State(queries): State<Queries>,
+    MinPosition(min_position): MinPosition,
+    mut params: Params,
+) -> Result<impl IntoResponse, Problem> {
+    let object: Option<StripeId> =
+        params.filter("object", |text| text.parse().map_err(|error: IdError| error.to_string()));
+    let paging = params.paging::<u64>(&queries.cursors)?;
+    let question = read::attributions(queries.pool(), object.as_ref(), paging.after, paging.limit);
+    let Read { position, value } =
+        queries.answer::<Slice<SaidAttribution, _>>(min_position, ATTRIBUTIONS, question).await?;
+    Ok(Positioned(position, paging.page(&queries.cursors, value)?))
 }
 
 fn creator_alone(mut fields: Fields) -> Result<(Attribution, String), Problem> {

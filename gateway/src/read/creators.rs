@@ -158,6 +158,24 @@ pub struct CreatorKey {
     currency: String,
 }
 
+/// Whether anything was heard of a creator: the books hold something of theirs, or an account at Stripe says that it is theirs.
+///
+/// # Errors
+/// Postgres.
+pub async fn is_known_creator(pool: &PgPool, creator: &CreatorId) -> Result<bool, ReadError> {
+    const WHAT: &str = "whether a creator is known";
+    let rows = fetch(
+        pool,
+        WHAT,
+        "SELECT EXISTS (SELECT FROM read.creator_balances WHERE creator = $1::text)
+             OR EXISTS (SELECT FROM read.payout_accounts WHERE creator = $1::text) AS is_known",
+        |query| query.bind(creator.as_str()),
+    )
+    .await?;
+    let row = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
+    decoding(WHAT, || row.try_get("is_known"))
+}
+
 /// What each creator has, in the order of their ids.
 ///
 /// # Errors

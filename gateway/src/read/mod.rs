@@ -12,6 +12,7 @@
 //! Types that hold amounts are generic over how they are written: [`fanledger_gateway_api::Minor`] for HTTP,
 //! [`fanledger_gateway_api::MinorNumber`] for the CLI.
 
+mod attributions;
 mod balance_transactions;
 mod balances;
 mod creators;
@@ -34,6 +35,7 @@ use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use attributions::attributions;
 pub use balance_transactions::{
     SeenKey, SeenTransaction, Unseen, UnseenWebhook, balance_transactions_between, balance_transactions_by_id,
     last_webhook, unseen,
@@ -41,6 +43,7 @@ pub use balance_transactions::{
 pub use balances::{AccountKey, account, accounts, trial_balance};
 pub use creators::{
     ActivityFilter, ActivityKey, CreatorKey, CreatorSpan, creator_activity, creator_statement, creators,
+    is_known_creator,
 };
 pub use entries::entry;
 pub use export::{ExportRange, ExportSnapshot, ExportedAccount, ExportedEntry, ExportedPosting};
@@ -60,7 +63,9 @@ pub mod answered_from {
     /// The lines of an account.
     pub const POSTINGS: &[&str] = &["balances", "postings"];
     /// An entry with its cause.
-    pub const ENTRIES: &[&str] = &["entries", "manual_entries", "stripe_inbox"];
+    pub const ENTRIES: &[&str] = &["attributions", "entries", "manual_entries", "stripe_inbox"];
+    /// What finance said of whose money something is.
+    pub const ATTRIBUTIONS: &[&str] = &["attributions"];
     /// Entries by hand.
     pub const MANUAL_ENTRIES: &[&str] = &["manual_entries"];
     /// Who would be paid.

@@ -17,8 +17,8 @@ use fanledger_commands::vault::{Vault, VaultKey};
 use fanledger_devkit::TestDatabase;
 use fanledger_gateway::problem::Kind;
 use fanledger_gateway::{
-    Desks, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Operators, Parts, Payouts, Probe, RateLimit,
-    Receipt, Role, Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, openapi, router,
+    Desks, FinanceOffice, Finding, GatewayConfig, GatewayState, IntakeRefusal, JwtKey, Operators, Parts, Payouts,
+    Probe, RateLimit, Receipt, Role, Skip, SkipReceipt, SkipRefusal, WebhookIntake, mint, openapi, router,
 };
 use fanledger_journal::database::{self, MIGRATIONS};
 use fanledger_journal::reader::Reader;
@@ -31,6 +31,7 @@ use tower::ServiceExt;
 
 pub const KEY: [u8; 32] = [42; 32];
 pub const PROJECTIONS: &[&str] = &[
+    "attributions",
     "awaited",
     "balance_transactions",
     "balances",
@@ -208,7 +209,8 @@ async fn desks(database: &TestDatabase, pool: &PgPool, queries: &PgPool) -> Desk
     let vault = Vault::new(VaultKey::new(VAULT_KEY), pool.clone());
     let payouts = Arc::new(Payouts::new(executor.clone(), queries.clone()));
     let periods = Arc::new(executor.clone());
-    Desks { payouts, periods, finance: Arc::new(Finance::new(executor, Reader::new(pool.clone()), vault)) }
+    let finance = Finance::new(executor, Reader::new(pool.clone()), vault);
+    Desks { payouts, periods, finance: Arc::new(FinanceOffice::new(finance, queries.clone())) }
 }
 
 pub struct TestApp {

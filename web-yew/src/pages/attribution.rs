@@ -55,14 +55,20 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
             let receipt = &answered.value;
             let entries = receipt.entries.len() as u64;
             if let Some(say) = &say {
-                say.say(match (receipt.changed, entries) {
+                let slip = if receipt.changed && receipt.creator_is_new {
+                    " Nothing was heard of that creator before: if the id is a slip, attribute it again."
+                } else {
+                    ""
+                };
+                let told = match (receipt.changed, entries) {
                     (false, _) => format!("{} was attributed so already.", receipt.object),
                     (true, 0) => format!("{} is attributed; no balance changes by it now.", receipt.object),
                     (true, 1) => format!("{} is attributed; 1 entry was posted.", receipt.object),
                     (true, _) => {
                         format!("{} is attributed; {} entries were posted.", receipt.object, text::count(entries))
                     }
-                });
+                };
+                say.say(format!("{told}{slip}"));
             }
             done.emit(answered.position);
         })

@@ -17,14 +17,12 @@ use fanledger_gateway_api::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::show::{connect, in_pages, list};
+use super::show::{PAGE, connect, in_pages, list};
 use crate::api_client::{ActorArgs, Answer, ApiClient};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Align, Output, amount_of};
 use crate::settings::Settings;
 
-/// Lines asked for at a time.
-const PAGE: u32 = 500;
 const PATH: &str = "/api/v1/ledger/manual-entries";
 
 /// What an act came to, with the position at which whoever waits for it may read it.

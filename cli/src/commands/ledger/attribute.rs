@@ -1,15 +1,17 @@
-//! `fanledger ledger attribute`: whose money it is, by finance's word.
+//! `fanledger ledger attribute | attributions`: whose money it is, by finance's word.
 
 use clap::Args;
 use fanledger_domain::facts::PaymentKind;
 use fanledger_domain::id::{CreatorId, FanId, Jurisdiction, StripeId, StripeKind};
 use fanledger_domain::split::BasisPoints;
-use fanledger_gateway_api::{AttributionReceipt, AttributionRequest, Minor};
+use fanledger_gateway::read;
+use fanledger_gateway_api::{AttributionReceipt, AttributionRequest, Minor, MinorNumber, SaidAttribution};
 
 use super::acts::{Done, parse_id};
+use super::show::{self, PAGE, connect, in_pages};
 use crate::api_client::{ActorArgs, ApiClient};
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Align, Output};
 use crate::settings::Settings;
 
 /// Whose money an object is. What is left out stays as it stands, where metadata or finance have said it.
@@ -98,6 +100,43 @@ impl AttributeArgs {
     }
 }
 
+/// Which attributions.
+#[derive(Debug, Args)]
+pub struct AttributionsArgs {
+    /// Only of this charge, transfer or application fee.
+    #[arg(long, value_parser = parse_id::<StripeId>)]
+    object: Option<StripeId>,
+}
+
+pub(super) async fn list(args: &AttributionsArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+    let pool = connect(settings).await?;
+    let object = args.object.as_ref();
+    let page = async |after| Ok(read::attributions::<MinorNumber>(&pool, object, after, PAGE).await?.value);
+    let items: Vec<SaidAttribution<MinorNumber>> = in_pages(page).await?;
+    let columns = [
+        ("said", Align::Left),
+        ("object", Align::Left),
+        ("is of", Align::Left),
+        ("kind", Align::Left),
+        ("share", Align::Right),
+        ("by", Align::Left),
+        ("why", Align::Left),
+        ("position", Align::Right),
+    ];
+    show::list(output, &items, "Finance has said of nothing whose it is.", &columns, |item| {
+        vec![
+            item.said_at.clone(),
+            item.object.clone(),
+            item.creator.clone(),
+            item.kind.clone().unwrap_or_default(),
+            item.creator_share_bps.map(|bps| format!("{bps} bps")).unwrap_or_default(),
+            item.said_by.clone().unwrap_or_default(),
+            item.reason.clone(),
+            item.position.to_string(),
+        ]
+    })
+}
+
 pub(super) async fn run(args: &AttributeArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let path = args.path().map_err(Failure::usage)?;
     let client = ApiClient::new(settings, &args.actor)?;
@@ -112,6 +151,12 @@ pub(super) async fn run(args: &AttributeArgs, settings: &Settings, output: Outpu
             args.object, args.creator
         ))?;
         return Ok(Outcome::Fine);
+    }
+    if done.receipt.creator_is_new {
+        output.line(format_args!(
+            "Nothing was heard of {} before, in the books or at Stripe. If the id is a slip, attribute {} again.",
+            args.creator, args.object
+        ))?;
     }
     let follow = if done.receipt.entries.is_empty() { "no balance changes by it now." } else { "the books follow:" };
     output.line(format_args!("{} is {}'s{}; {follow}", args.object, args.creator, done.at()))?;

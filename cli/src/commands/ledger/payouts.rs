@@ -14,15 +14,12 @@ use fanledger_gateway_api::{
 };
 use serde_json::json;
 
-use super::show::{connect, failed};
+use super::show::{self, PAGE, connect, failed, in_pages};
 use crate::api_client::{ActorArgs, ApiClient};
 use crate::clock;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Align, Output, amount_of};
 use crate::settings::Settings;
-
-/// Runs asked for at a time.
-const PAGE: u32 = 500;
 
 /// Pay creators: a run is proposed, approved, and sent by itself.
 #[derive(Debug, Subcommand)]
@@ -133,7 +130,7 @@ pub async fn run(command: PayoutsCommand, settings: &Settings, output: Output) -
             acted(&client, &format!("/{}/cancel", args.run.run), &body, output).await
         }
         PayoutsCommand::List => list(settings, output).await,
-        PayoutsCommand::Show(args) => show(args.run, settings, output).await,
+        PayoutsCommand::Show(args) => show_run(args.run, settings, output).await,
         PayoutsCommand::Holds => holds(settings, output).await,
         PayoutsCommand::Hold(args) => say(args, "hold", settings, output).await,
         PayoutsCommand::Resume(args) => say(args, "resume", settings, output).await,
@@ -289,11 +286,18 @@ async fn say(args: HoldArgs, what: &str, settings: &Settings, output: Output) ->
     let client = ApiClient::new(settings, &args.actor)?;
     let path = format!("/api/v1/ledger/creators/{}/payouts/{what}", args.creator);
     let answer = client.post::<PayoutHoldReceipt>(&path, &ReasonRequest { reason: args.reason }).await?;
-    let PayoutHoldReceipt { creator, held } = answer.value;
+    let PayoutHoldReceipt { creator, held, creator_is_new } = answer.value;
     if output.is_json() {
-        output.json(&json!({"creator": creator, "held": held, "position": answer.position}))?;
+        output.json(&json!({
+            "creator": creator, "held": held, "creator_is_new": creator_is_new, "position": answer.position,
+        }))?;
     } else if held {
         output.line(format_args!("Nothing is sent to {creator} until it is resumed."))?;
+        if creator_is_new {
+            output.line(format_args!(
+                "Nothing was heard of {creator}, in the books or at Stripe: is the id a slip? Then resume it, and hold the one you mean."
+            ))?;
+        }
     } else {
         output.line(format_args!("The next run takes what is available to {creator}."))?;
     }
@@ -302,28 +306,12 @@ async fn say(args: HoldArgs, what: &str, settings: &Settings, output: Output) ->
 
 async fn holds(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let mut holds: Vec<PayoutHold> = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let slice = read::payout_holds(&pool, after.as_deref(), PAGE).await.map_err(failed)?.value;
-        holds.extend(slice.items);
-        after = slice.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    if output.is_json() {
-        output.json(&holds)?;
-        return Ok(Outcome::Fine);
-    }
-    if holds.is_empty() {
-        output.line("Nobody's payouts are held.")?;
-        return Ok(Outcome::Fine);
-    }
-    let rows = holds.into_iter().map(|hold| vec![hold.creator, hold.held_at, hold.held_by, hold.reason]);
+    let page = async |after: Option<String>| Ok(read::payout_holds(&pool, after.as_deref(), PAGE).await?.value);
+    let items: Vec<PayoutHold> = in_pages(page).await?;
     let columns = [("creator", Align::Left), ("since", Align::Left), ("by", Align::Left), ("why", Align::Left)];
-    output.table(&columns, rows.collect())?;
-    Ok(Outcome::Fine)
+    show::list(output, &items, "Nobody's payouts are held.", &columns, |hold| {
+        vec![hold.creator.clone(), hold.held_at.clone(), hold.held_by.clone(), hold.reason.clone()]
+    })
 }
 
 /// How a run stands; a stopped one is told from one that was sent to its end.
@@ -352,27 +340,11 @@ const fn state_text(state: PayoutRunState) -> &'static str {
 
 async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let mut runs: Vec<PayoutRunSummary<MinorNumber>> = Vec::new();
-    let mut after = None;
-    loop {
-        let slice = read::payout_runs(&pool, after, PAGE).await.map_err(failed)?.value;
-        runs.extend(slice.items);
-        after = slice.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    if output.is_json() {
-        output.json(&runs)?;
-        return Ok(Outcome::Fine);
-    }
-    if runs.is_empty() {
-        output.line(
-            "There is no payout run yet: `fanledger ledger payouts propose --dry-run` shows what the first would be.",
-        )?;
-        return Ok(Outcome::Fine);
-    }
-    let rows = runs.iter().map(|run| {
+    let page = async |after| Ok(read::payout_runs::<MinorNumber>(&pool, after, PAGE).await?.value);
+    let runs: Vec<PayoutRunSummary<MinorNumber>> = in_pages(page).await?;
+    let nothing =
+        "There is no payout run yet: `fanledger ledger payouts propose --dry-run` shows what the first would be.";
+    let row = |run: &PayoutRunSummary<MinorNumber>| {
         let lines: u64 = run.totals.iter().map(|total| total.lines).sum();
         vec![
             run.run.clone(),
@@ -386,7 +358,7 @@ async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
             sums(&run.totals),
             sums(&run.sent_totals),
         ]
-    });
+    };
     let columns = [
         ("run", Align::Left),
         ("state", Align::Left),
@@ -399,11 +371,10 @@ async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
         ("planned", Align::Left),
         ("sent in all", Align::Left),
     ];
-    output.table(&columns, rows.collect())?;
-    Ok(Outcome::Fine)
+    show::list(output, &runs, nothing, &columns, row)
 }
 
-async fn show(run: PayoutRunId, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+async fn show_run(run: PayoutRunId, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
     let run: PayoutRun<MinorNumber> = read::payout_run(&pool, run).await.map_err(failed)?.value;
     let is_fine = |state| match state {
