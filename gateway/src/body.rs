@@ -2,11 +2,15 @@
 
 use std::str::FromStr;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
 use serde_json::{Map, Value};
 
-use crate::ops::control::fields;
+use crate::json::{TWICE, Unambiguous};
+use crate::limits::{API_BYTES_MAX, read_body};
 use crate::problem::{Kind, Problem};
 use crate::state::Commands;
 
@@ -26,6 +30,40 @@ impl FromRequest<Commands> for Fields {
         let (parts, body) = request.into_parts();
         let given = fields(commands, &parts.headers, body).await?;
         Ok(Self { given, faults: Vec::new() })
+    }
+}
+
+/// These commands say everything in their path: a body that somebody meant something by is refused, not dropped. Clients
+/// that always send an empty JSON object may.
+pub(crate) async fn no_content(commands: &Commands, headers: &HeaderMap, body: Body) -> Result<(), Problem> {
+    if fields(commands, headers, body).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::ParametersInvalid, "See errors for each field.").with_error("body", "expected no fields"))
+}
+
+/// The fields of a JSON object; none where there is no body.
+pub(crate) async fn fields(
+    commands: &Commands,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Map<String, Value>, Problem> {
+    let body = read_body(headers, body, API_BYTES_MAX, commands.body_read_timeout).await?;
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    let json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !json.is_some_and(|value| {
+        value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    }) {
+        return Err(Problem::new(Kind::MediaTypeUnsupported, "Send no body, or application/json."));
+    }
+    match serde_json::from_slice(&body) {
+        Ok(Unambiguous(Value::Object(fields))) => Ok(fields),
+        Err(error) if error.to_string().starts_with(TWICE) => {
+            Err(Problem::new(Kind::RequestMalformed, "The body names one field twice."))
+        }
+        Ok(Unambiguous(_)) | Err(_) => Err(Problem::new(Kind::RequestMalformed, "The body is not a JSON object.")),
     }
 }
 

@@ -3,8 +3,8 @@
 //! Read in this order:
 //! 1. [`mod@router`]: every route, one line each, in groups by who may use them.
 //! 2. [`state`]: what handlers hold. [`config`], [`ports`]: what the outside gives.
-//! 3. `webhooks`, `ledger/`, `ops/`, `stream`, `health`: the handlers, one per file. [`read`]: their questions. `body`, `desk`:
-//!    what a POST says, and where people act.
+//! 3. `webhooks`, `ledger/`, `ops/`, `stream`, `health`: the handlers, one per file. [`read`]: their questions. `body`, `desks/`:
+//!    what a POST says (`json`: once), and where people act.
 //! 4. `edge`, `limits`, [`auth`], `idempotency`: what every request passes, from the outside in. [`problem`]: errors.
 //! 5. [`metrics`], `sampler`: what is measured, here and of the whole system.
 //! 6. [`mod@serve`]: connections, and a stop that finishes what was accepted.
@@ -25,7 +25,7 @@ pub mod auth;
 mod body;
 pub mod config;
 mod cursor;
-mod desk;
+mod desks;
 mod docs;
 mod edge;
 mod health;
@@ -38,8 +38,6 @@ pub mod metrics;
 mod ops;
 mod params;
 mod patience;
-mod payouts;
-mod period_desk;
 pub mod ports;
 pub mod problem;
 mod progress;
@@ -54,9 +52,9 @@ mod webhooks;
 
 pub use auth::{JwtKey, Role, TokenError, mint};
 pub use config::{GatewayConfig, RateLimit};
-pub use desk::FinanceOffice;
+pub use desks::finance::FinanceOffice;
+pub use desks::payouts::Payouts;
 pub use metrics::Metrics;
-pub use payouts::Payouts;
 pub use ports::{
     ActRefusal, Acted, Desks, FinanceDesk, Finding, IntakeRefusal, Operators, PayoutDesk, PeriodDesk, Probe, Receipt,
     Skip, SkipReceipt, SkipRefusal, WebhookIntake,

@@ -12,8 +12,8 @@ use fanledger_gateway_api::{
 };
 
 use crate::auth::Caller;
+use crate::body::no_content;
 use crate::body::{Fields, digits, reason, text};
-use crate::ops::control::no_content;
 use crate::params::{MinPosition, Params, Positioned, path_part};
 use crate::ports::Acted;
 use crate::problem::Problem;

@@ -11,8 +11,9 @@ use fanledger_gateway_api::{Operation, OperationAsked, OperationKind};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::control::{fields, is_name, no_content, no_such_runner};
+use super::control::{is_name, no_such_runner};
 use crate::auth::Caller;
+use crate::body::{fields, no_content};
 use crate::params::{MinPosition, Params, Positioned};
 use crate::problem::{Kind, Problem};
 use crate::read::{self, Read};

@@ -1,15 +1,15 @@
-//! Where people act: `fanledger-commands` behind the gateway's ports.
+//! Attribution, entries by hand, reversals, opening a webhook.
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use fanledger_commands::executor::{ActError, ExecuteError};
+use fanledger_commands::executor::ActError;
 use fanledger_commands::finance::{AttributeError, Finance, OpenError};
 use fanledger_commands::manual_entries::{ManualEntriesError, Standing};
 use fanledger_domain::attribution::AttributionError;
 use fanledger_domain::event::Event;
 use fanledger_domain::facts::Attribution;
-use fanledger_domain::id::{CreatorId, EntryId, StripeId, Subject};
+use fanledger_domain::id::{EntryId, StripeId, Subject};
 use fanledger_domain::manual_entry::{DraftFault, DraftText, ManualEntryError, Stage};
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::{
@@ -18,49 +18,12 @@ use fanledger_gateway_api::{
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 
-use crate::body::invalid;
+use super::{failed, field, is_new_creator};
 use crate::ports::{ActRefusal, Acted, FinanceDesk};
-use crate::problem::{Kind, Problem};
-use crate::read;
-
-impl From<ActRefusal> for Problem {
-    fn from(refusal: ActRefusal) -> Self {
-        let told = |kind, text: String| Self::new(kind, crate::params::sentence(&text));
-        match refusal {
-            ActRefusal::Invalid(fields) => invalid(fields.into_iter().map(|fault| (fault.field, fault.message))),
-            ActRefusal::Unknown(text) => told(Kind::NotFound, text),
-            ActRefusal::SecondPersonNeeded(text) => told(Kind::SecondPersonNeeded, text),
-            ActRefusal::AlreadyDecided(text) => told(Kind::AlreadyDecided, text),
-            ActRefusal::AlreadyReversed(text) => told(Kind::AlreadyReversed, text),
-            ActRefusal::PeriodNotEnded(text) => told(Kind::PeriodNotEnded, text),
-            ActRefusal::PeriodNotNext(text) => told(Kind::PeriodNotNext, text),
-            ActRefusal::PeriodClosedAlready(text) => told(Kind::PeriodClosedAlready, text),
-            ActRefusal::PeriodNotLast(text) => told(Kind::PeriodNotLast, text),
-            ActRefusal::PayoutRunOpen(text) => told(Kind::PayoutRunOpen, text),
-            ActRefusal::Behind(text) => told(Kind::PositionNotReached, text).retry_after_seconds(1),
-            ActRefusal::NotByHand(text) => told(Kind::NotByHand, text),
-            ActRefusal::KeyReused(text) => told(Kind::IdempotencyKeyReused, text),
-            ActRefusal::LedgerRefused(text) => told(Kind::LedgerRefused, text),
-            ActRefusal::Erased(text) => told(Kind::BodyErased, text),
-            ActRefusal::KeyMissing(text) => told(Kind::BodyKeyMissing, text),
-            ActRefusal::Unavailable(error) => Self::unavailable(error.as_ref()),
-            ActRefusal::Failed(error) => Self::internal(error.as_ref()),
-        }
-    }
-}
-
-/// One field that is wrong.
-pub(crate) fn field(name: &str, message: impl ToString) -> ActRefusal {
-    ActRefusal::Invalid(vec![FieldProblem { field: name.to_owned(), message: message.to_string() }])
-}
 
 fn faults(faults: Vec<DraftFault>) -> ActRefusal {
     let of = |fault: DraftFault| FieldProblem { field: fault.field(), message: fault.to_string() };
     ActRefusal::Invalid(faults.into_iter().map(of).collect())
-}
-
-pub(crate) fn failed(error: ExecuteError) -> ActRefusal {
-    if error.is_transient() { ActRefusal::Unavailable(Box::new(error)) } else { ActRefusal::Failed(Box::new(error)) }
 }
 
 fn refused_attribution(error: AttributeError) -> ActRefusal {
@@ -136,18 +99,6 @@ fn receipt(standing: Standing) -> Result<Acted<ManualEntryReceipt>, ActRefusal> 
         entry_id: standing.posted.as_ref().map(ToString::to_string),
     };
     Ok(Acted { position: standing.position.get(), value })
-}
-
-/// Whether nothing was heard of a creator, asked before something is said of one. It is a hint beside a receipt, and what cannot be
-/// asked holds up no act.
-pub(crate) async fn is_new_creator(queries: &PgPool, creator: &CreatorId) -> bool {
-    match read::is_known_creator(queries, creator).await {
-        Ok(is_known) => !is_known,
-        Err(error) => {
-            tracing::debug!(error = %fanledger_commands::with_causes(&error), "it is not known whether a creator is new");
-            false
-        }
-    }
 }
 
 /// Where finance acts: what it may do, and the books, of which a receipt tells.

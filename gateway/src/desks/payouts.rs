@@ -1,7 +1,4 @@
-//! Where payouts are asked for: `fanledger-commands` behind the gateway's port, and one snapshot of the books before it.
-//!
-//! A proposal is a command that needs what only projections know. So this desk holds a pool of the query role beside the
-//! executor; handlers hold neither.
+//! Where payouts are asked for, with one snapshot of the books before it.
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -13,10 +10,10 @@ use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::payout_run::hold::{HoldError, Say};
 use fanledger_domain::payout_run::run::PayoutRunError;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway_api::{FieldProblem, PayoutHoldReceipt, PayoutRunReceipt, PayoutRunState};
+use fanledger_gateway_api::{PayoutHoldReceipt, PayoutRunReceipt, PayoutRunState};
 use sqlx::PgPool;
 
-use crate::desk::{failed, is_new_creator};
+use super::{failed, field, is_new_creator};
 use crate::ports::{ActRefusal, Acted, PayoutDesk};
 use crate::read::{self, Payables, Read, ReadError};
 
@@ -49,10 +46,6 @@ fn now() -> Result<Timestamp, ActRefusal> {
     Timestamp::from_chrono(Utc::now()).map_err(|error| ActRefusal::Failed(Box::new(error)))
 }
 
-fn reason(error: impl ToString) -> ActRefusal {
-    ActRefusal::Invalid(vec![FieldProblem { field: "reason".to_owned(), message: error.to_string() }])
-}
-
 fn refused_run(error: PayoutRunError) -> ActRefusal {
     let text = error.to_string();
     match error {
@@ -63,7 +56,7 @@ fn refused_run(error: PayoutRunError) -> ActRefusal {
         }
         PayoutRunError::Decided { .. } => ActRefusal::AlreadyDecided(text),
         PayoutRunError::SecondPerson { .. } => ActRefusal::SecondPersonNeeded(text),
-        PayoutRunError::Reason => reason(text),
+        PayoutRunError::Reason => field("reason", text),
         PayoutRunError::Entry { .. } | PayoutRunError::EntryId { .. } => ActRefusal::Failed(Box::new(error)),
     }
 }
@@ -137,7 +130,7 @@ impl PayoutDesk for Payouts {
             ActError::Refused(error @ (HoldError::HeldAlready { .. } | HoldError::NotHeld { .. })) => {
                 ActRefusal::AlreadyDecided(error.to_string())
             }
-            ActError::Refused(error @ HoldError::Reason) => reason(error),
+            ActError::Refused(error @ HoldError::Reason) => field("reason", error),
             ActError::Failed(error) => failed(error),
         })?;
         let position = executed.last.map_or(0, |last| last.get());

@@ -6,7 +6,7 @@ use fanledger_commands::periods::{self, PeriodActError};
 use fanledger_domain::period::{PeriodCommand, PeriodError};
 use fanledger_gateway_api::{PeriodActed, PeriodState};
 
-use crate::desk::{failed, field};
+use super::{failed, field};
 use crate::ports::{ActRefusal, Acted, PeriodDesk};
 
 #[async_trait]
