@@ -136,6 +136,16 @@ async fn what_is_attributed_leaves_suspense_at_the_date_of_the_charge() {
     // One entry for each instant at which the books differ: the charge, and its refund.
     assert_eq!(receipt["entries"].as_array().unwrap().len(), 2, "{receipt}");
     assert_eq!(platform.json("ledger suspense").await, json!([]));
+    // Who said it, and why, stands with the entry and in the list.
+    let entry = platform.run(&format!("ledger entry {}", receipt["entries"][0].as_str().unwrap())).await;
+    assert!(entry.stdout.contains("said by    ada: the fan wrote"), "{}", entry.stdout);
+    let said = platform.run("ledger attributions --object ch_acts").await.stdout;
+    assert!(
+        ["crt_acts", "8333 bps", "87 us-ny", "ada", "the fan wrote"].iter().all(|part| said.contains(part)),
+        "{said}"
+    );
+    let nothing = platform.run("ledger attributions --object ch_other").await.stdout;
+    assert!(nothing.contains("not said whose ch_other is. (read up to position "), "{nothing}");
     // The first worked example of the ledger's design, at the charge's own date and after the refund.
     let rest =
         [("assets:stripe:clearing", 1037), ("expenses:processing-fees:payments", 62), ("income:platform-fees", -169)];

@@ -143,6 +143,23 @@ async fn pay_creators(platform: &Platform) {
     assert_eq!(run["needs_approval"], true, "the demo moves more than one person may alone");
     let alone = platform.as_finance("ada", &["ledger", "payouts", "approve", "por_1"]).await;
     assert_eq!(alone.code, 2, "{}", alone.stderr);
+    // Who looks before approving sees who is held by now.
+    let creator = lines.last().unwrap()["creator"].as_str().unwrap();
+    let say = async |what: &str| {
+        let said = ["ledger", "payouts", what, creator, "--reason", "a claim", "--json"];
+        platform.as_finance("ada", &said).await.json(0)
+    };
+    let held = say("hold").await;
+    platform.site.read(held["position"].as_u64().unwrap()).await;
+    assert_eq!(held["creator_is_new"], false);
+    let shown = platform.run("ledger payouts show por_1").await.stdout;
+    assert!(shown.contains("held: nothing is sent of it"), "{shown}");
+    let holds = platform.run("ledger payouts holds").await.stdout;
+    assert!(holds.contains(creator) && holds.contains("a claim"), "{holds}");
+    let resumed = say("resume").await;
+    platform.site.read(resumed["position"].as_u64().unwrap()).await;
+    assert_eq!(platform.json("ledger payouts holds").await, json!([]));
+    assert_eq!(platform.json("ledger payouts holds --all").await[0]["resumed_by"], "ada");
     let approved = platform.as_finance("bel", &["ledger", "payouts", "approve", "por_1"]).await;
     assert_eq!(approved.code, 0, "{}", approved.stderr);
     eventually("every transfer is made or refused", async || run_of(platform).await["state"] == "finished").await;
@@ -150,6 +167,8 @@ async fn pay_creators(platform: &Platform) {
     let run = run_of(platform).await;
     assert_eq!(run["failed"], json!(to_refused), "{run}");
     assert_eq!(run["sent"], json!(lines.len() - to_refused), "{run}");
+    let listed = platform.run("ledger payouts list").await.stdout;
+    assert!(listed.contains("planned") && listed.contains("sent in all") && listed.contains("finished"), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

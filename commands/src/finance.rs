@@ -10,7 +10,7 @@ use fanledger_domain::event::{Event, StripeEventOpened, StripeEventReceived};
 use fanledger_domain::facts::Attribution;
 use fanledger_domain::id::{StripeId, StripeKind, Subject};
 use fanledger_domain::ledgered::Ledgered;
-use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
+use fanledger_domain::reason::{REASON_FORM, is_reason};
 use fanledger_domain::time::{Timestamp, TimestampError};
 use fanledger_journal::event::{Metadata, Position, StreamId};
 use fanledger_journal::reader::{ReadError, Reader};
@@ -46,7 +46,7 @@ pub enum OpenError {
     #[error("no webhook {0} was received")]
     Unknown(StripeId),
     /// Reading what a person sent is an act, and is told why.
-    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("expected why, {REASON_FORM}")]
     Reason,
     /// Its key was destroyed.
     #[error("the body of {0} was erased: its key was destroyed, and nobody can read it any more")]

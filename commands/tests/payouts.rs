@@ -86,7 +86,13 @@ async fn approved(pipeline: &Pipeline, payables: &[Payable]) -> PayoutRunId {
 
 async fn reckoned(pipeline: &Pipeline, payables: &[Payable]) -> Reckoned {
     let position = pipeline.reader.head().await.unwrap().position.get();
-    Reckoned { position, payables: payables.to_vec(), paid_alone: Vec::new(), last_run: None }
+    Reckoned {
+        position,
+        payouts_position: position,
+        payables: payables.to_vec(),
+        paid_alone: Vec::new(),
+        last_run: None,
+    }
 }
 
 /// Has Stripe make a transfer under a line's name, as another life of this journal did.

@@ -10,7 +10,7 @@ use crate::id::{CreatorId, StripeId, Subject};
 use crate::ledgered::{LedgerCommand, LedgerError, Ledgered};
 use crate::money::Money;
 use crate::period::FirstOpen;
-use crate::reason::{REASON_CHARS_MAX, is_reason};
+use crate::reason::{REASON_FORM, is_reason};
 use crate::split::BasisPoints;
 use crate::time::Timestamp;
 
@@ -92,7 +92,7 @@ pub enum AttributionError {
         creator: CreatorId,
     },
     /// An act is told why.
-    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("expected why, {REASON_FORM}")]
     Reason,
     /// The entries would break an invariant.
     #[error("the ledger refused")]

@@ -10,7 +10,7 @@ use crate::event::{Event, payload};
 use crate::id::{EntryId, IdError, StripeId, Subject};
 use crate::period::FirstOpen;
 use crate::policy::Policy;
-use crate::reason::{REASON_CHARS_MAX, is_reason};
+use crate::reason::{REASON_FORM, is_reason};
 use crate::time::Timestamp;
 
 /// What Stripe gives no object.
@@ -139,7 +139,7 @@ pub enum ManualEntryError {
         id: StripeId,
     },
     /// A refusal is told why.
-    #[error("say why it is rejected, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("say why it is rejected, {REASON_FORM}")]
     Reason,
     /// The entry would break an invariant.
     #[error("{id} cannot be posted")]

@@ -202,6 +202,9 @@ payload! {
         pub by: Subject,
         /// Whether a second person must agree: it moves more than the proposer may alone, with what they paid out alone of late.
         pub needs_approval: bool,
+        /// What the proposer paid out alone since [`crate::policy::Policy::alone_since`], of the currencies of this run.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        pub paid_alone: Vec<Money>,
         /// The transfers.
         pub lines: Vec<PayoutLine>,
         /// What is claimed from and recovered of creators; posted with the approval.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, payload};
 use crate::id::Subject;
-use crate::reason::{REASON_CHARS_MAX, is_reason};
+use crate::reason::{REASON_FORM, is_reason};
 use crate::time::{Timestamp, TimestampError};
 
 /// A calendar month in UTC; as text, `2026-10`.
@@ -208,7 +208,7 @@ pub enum PeriodError {
         by: Subject,
     },
     /// An act against the rule is told why.
-    #[error("say why it is reopened, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("say why it is reopened, {REASON_FORM}")]
     Reason,
     /// The calendar ends.
     #[error("{period} is outside the years in which books are kept")]

@@ -361,6 +361,10 @@ fn what_the_books_of_an_object_posted_is_not_taken_back_by_hand() {
         let told = refused.to_string();
         assert!(["ch_1", "attribute", "converge"].iter().all(|part| told.contains(part)), "{told}");
     }
+    let mut entry = posted("assets:bank", 5);
+    entry.cause.object = "po_1".parse().unwrap();
+    let refused = Draft::reversal(&entry, "wrong".to_owned(), None, now()).unwrap_err().to_string();
+    assert!(!refused.contains("attribute"), "a payout of the platform is nobody's: {refused}");
     // What a payout run claimed or recovered is no object's books, and the next run looks at the balance.
     let mut claim = posted("liabilities:creators:crt_a:available", 5);
     claim.cause.object = "por_12".parse().unwrap();

@@ -224,8 +224,24 @@ fn known(events: &[Event]) -> PayoutRun {
 
 fn proposed(payables: &[Payable]) -> Vec<Event> {
     let (proposal, by) = (of(payables), who("ada"));
-    let needs_approval = proposal.needs_approval(&BTreeMap::new(), &in_force());
-    vec![PayoutRun::propose(RUN, proposal, needs_approval, 17, by, now()).unwrap()]
+    vec![PayoutRun::propose(RUN, proposal, &BTreeMap::new(), &in_force(), 17, by, now()).unwrap()]
+}
+
+/// Whoever looks at a run later sees why it took two persons.
+#[test]
+fn a_run_remembers_what_its_proposer_paid_out_alone() {
+    let small = [owed("crt_a", 40_000, "usd")];
+    let usd: Currency = "usd".parse().unwrap();
+    let before = BTreeMap::from([(usd, 60_001), ("eur".parse().unwrap(), 5)]);
+    let event = PayoutRun::propose(RUN, of(&small), &before, &in_force(), 17, who("ada"), now()).unwrap();
+    let Event::PayoutRunProposed(proposed) = &event else { panic!("{event:?}") };
+    assert!(proposed.needs_approval);
+    assert_eq!(proposed.paid_alone, [Money::new(60_001, usd)], "of the currencies that it pays");
+    // Another way to write the name is the same person, and the refusal names who proposed it.
+    let refused = known(&[event]).approve(RUN, who("ADA"), &small, now(), FirstOpen::default()).unwrap_err();
+    let told = "payout run por_1 moves 400.00 usd, and ada proposed it, who has paid out 600.01 usd alone in the weeks before: more \
+                than one person may, so somebody else must approve it";
+    assert_eq!(refused.to_string(), told);
 }
 
 fn day(days: i64) -> Timestamp {
@@ -238,7 +254,8 @@ fn a_run_above_the_limit_needs_another_person_and_one_below_does_not() {
     let rich = [owed("crt_a", 100_001, "usd")];
     let above = known(&proposed(&rich));
     let refused = above.approve(RUN, who("ada"), &rich, now(), open).unwrap_err();
-    assert_eq!(refused, PayoutRunError::SecondPerson { run: RUN, by: who("ada") });
+    let moves = vec![Money::new(100_001, "usd".parse().unwrap())];
+    assert_eq!(refused, PayoutRunError::SecondPerson { run: RUN, by: who("ada"), moves, paid_alone: Vec::new() });
     assert!(matches!(
         &above.approve(RUN, who("grace"), &rich, now(), open).unwrap()[..],
         [Event::PayoutRunApproved(_)]
@@ -314,7 +331,10 @@ fn a_run_is_decided_once_and_while_it_is_fresh() {
     assert_eq!((finished.stage(), finished.check_closed(RUN)), (Some(Stage::Finished), Ok(())));
     assert_eq!(finished.finish(RUN, 1, 0, now()), vec![]);
     assert_eq!(known(&[]).approve(RUN, who("ada"), &payables, now(), open), Err(PayoutRunError::Unknown(RUN)));
-    assert_eq!(PayoutRun::propose(RUN, of(&[]), false, 1, who("ada"), now()), Err(PayoutRunError::Nothing));
+    assert_eq!(
+        PayoutRun::propose(RUN, of(&[]), &BTreeMap::new(), &in_force(), 1, who("ada"), now()),
+        Err(PayoutRunError::Nothing)
+    );
 }
 
 /// Stopping money needs one person, whoever that is; and it can be said again, in case that nobody listened.

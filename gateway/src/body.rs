@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
+use fanledger_domain::reason::{REASON_FORM, is_reason};
 use serde_json::{Map, Value};
 
 use crate::json::{TWICE, Unambiguous};
@@ -159,11 +159,7 @@ pub(crate) fn parsed<T: FromStr<Err: ToString>>(value: &Value) -> Result<T, Stri
 pub(crate) fn reason(value: &Value) -> Result<String, String> {
     let reason = text(value)?;
     let reason = reason.trim();
-    if is_reason(reason) {
-        Ok(reason.to_owned())
-    } else {
-        Err(format!("expected why, in 1 to {REASON_CHARS_MAX} characters on one line"))
-    }
+    if is_reason(reason) { Ok(reason.to_owned()) } else { Err(format!("expected why, {REASON_FORM}")) }
 }
 
 /// The digits of an amount of minor units: a text, or an integer for clients that need no more than JSON's numbers hold.

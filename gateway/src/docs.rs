@@ -185,7 +185,7 @@ pub(crate) fn describe(document: &mut OpenApi, roles: &[Role]) {
             }
         }
         if let Some(operation) = &mut item.post {
-            let what = "The same key and request again get the first answer again; kept seven days";
+            let what = "The same key and request again get the first answer again, where something was done; a refusal is judged anew. Kept seven days";
             let key = ObjectBuilder::new()
                 .schema_type(Type::String)
                 .min_length(Some(1))

@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: the same POST again gets the first answer again, and does nothing again.
+//! `Idempotency-Key`: the same POST again gets the first answer again, and does nothing again. A refusal, which did nothing, is no
+//! such answer: the same POST is judged anew, and a mended one may come under the same key.
 //!
 //! The claim, the answer and their lease are in Postgres, so it holds across gateways and restarts. The command runs in a
 //! task of its own: a client that goes away half-way finds the answer when it asks again.
@@ -136,7 +137,8 @@ impl Idempotency {
             Problem::new(Kind::Internal, "The failure was logged under the request's id.").into_response()
         });
         let response = render(response, &request_id);
-        if !is_final(response.status()) || is_not_to_be_stored(response.headers()) {
+        // Where nothing was done, doing it again is safe, and what stood in the way may be gone.
+        if !response.status().is_success() || is_not_to_be_stored(response.headers()) {
             if let Err(error) = self.release(claim).await {
                 tracing::warn!(error = %with_causes(&error), "an Idempotency-Key was not released; it is free when its lease ends");
             }
@@ -226,14 +228,6 @@ impl Idempotency {
             }
         }
     }
-}
-
-/// Whether the same request would get this answer again: everything but our own failures and what is about the moment. What is not
-/// there may be there later, when the webhook that tells of it has come.
-fn is_final(status: StatusCode) -> bool {
-    let momentary =
-        [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
-    !status.is_informational() && !status.is_server_error() && !momentary.contains(&status)
 }
 
 /// What must not lie anywhere but with whoever asked: the key is free again, and the same request is a new one.

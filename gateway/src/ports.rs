@@ -167,7 +167,7 @@ pub enum ActRefusal {
     /// Only the last closed month can be opened.
     #[error("{0}")]
     PeriodNotLast(String),
-    /// Only Stripe's objects move it.
+    /// An object's books posted it, or only Stripe's objects move it.
     #[error("{0}")]
     NotByHand(String),
     /// One payout run at a time.

@@ -124,7 +124,20 @@ impl Site {
 
     /// The projections that answers here are made from read everything.
     async fn read(&self) {
-        let asked = |name| ["awaited", "balances", "creator_activity", "payouts"].contains(&name);
+        let asked = |name| {
+            matches!(
+                name,
+                "attributions"
+                    | "awaited"
+                    | "balances"
+                    | "creator_activity"
+                    | "entries"
+                    | "manual_entries"
+                    | "payouts"
+                    | "postings"
+                    | "stripe_inbox"
+            )
+        };
         for mut projection in fanledger_projections::all().into_iter().filter(|projection| asked(projection.name())) {
             catch_up(&self.context, projection.as_mut()).await.unwrap();
         }
@@ -212,7 +225,7 @@ async fn a_run_from_the_dry_run_to_the_end() {
     assert_eq!(left_out(&dry), expected);
 
     let proposed = site.act("payout-runs", "ada", &json!({})).await;
-    assert_eq!(proposed.json(), json!({"run": "por_1", "state": "proposed"}));
+    assert_eq!(proposed.json(), json!({"run": "por_1", "state": "proposed", "needs_approval": true}));
     assert!(proposed.header("journal-position").is_some());
     assert_eq!(site.get("payouts/proposal").await["open_run"], "por_1");
     let open = site.post("payout-runs", "bob", &json!({})).send().await.problem(409, "payout-run-open");
@@ -239,6 +252,10 @@ async fn a_run_from_the_dry_run_to_the_end() {
     assert_eq!(left_out(&run), expected);
     let account = site.get("accounts/assets:creators:crt_d:receivable").await;
     assert_eq!(account["currencies"][0]["balance_minor"], "300");
+    let line = site.get("accounts/assets:creators:crt_d:receivable/postings").await["items"][0].clone();
+    let claim = site.get(&format!("entries/{}", text(&line, "entry_id"))).await;
+    let act = json!({"proposed_by": "ada", "approved_by": "grace", "reason": "payout run por_1", "reverses": null});
+    assert_eq!(claim["cause"]["act"], act, "who decided a claim is told with it");
 
     // The next run takes what was refused, and nothing twice.
     site.stand_in.restrict(&[]);
@@ -314,18 +331,37 @@ async fn a_creator_is_held_and_resumed() {
     site.post("creators/crt_a/payouts/hold", "ada", &why).send().await.problem(409, "already-decided");
     let slip = site.act("creators/crt_b/payouts/hold", "grace", &json!({"reason": "moved"})).await;
     assert_eq!(slip.json()["creator_is_new"], true, "nothing was heard of crt_b");
+    site.account("acct_z", "crt_z", true).await;
+    site.read().await;
+    let heard = site.act("creators/crt_z/payouts/hold", "grace", &json!({"reason": "moved"})).await;
+    assert_eq!(heard.json()["creator_is_new"], false, "of crt_z an account was heard of, and nothing else");
+    site.act("creators/crt_z/payouts/resume", "grace", &json!({"reason": "moved"})).await;
     let first = site.get("payouts/holds?limit=1").await;
-    let hold = &first["items"][0];
+    assert_eq!(first["items"][0]["creator"], "crt_b", "newest first");
+    let rest = site.get(&format!("payouts/holds?cursor={}", text(&first, "next_cursor"))).await;
+    assert_eq!((rest["items"].as_array().unwrap().len(), &rest["next_cursor"]), (1, &json!(null)));
+    let hold = &rest["items"][0];
     assert_eq!((&hold["creator"], &hold["held_by"], &hold["reason"]), (&json!("crt_a"), &json!("ada"), &why["reason"]));
     assert!(hold["held_at"].as_str().unwrap().ends_with('Z'), "{hold}");
-    let rest = site.get(&format!("payouts/holds?cursor={}", text(&first, "next_cursor"))).await;
-    assert_eq!((&rest["items"][0]["creator"], &rest["next_cursor"]), (&json!("crt_b"), &json!(null)));
+    assert_eq!(hold["resumed_at"], json!(null));
     assert_eq!(left_out(&site.get("payouts/proposal").await), BTreeMap::from([("crt_a", "held")]));
     site.post("payout-runs", "ada", &json!({})).send().await.problem(422, "ledger-refused");
     assert_eq!(site.act("creators/crt_a/payouts/resume", "ada", &why).await.json()["held"], false);
     site.post("creators/crt_a/payouts/resume", "ada", &why).send().await.problem(409, "already-decided");
     assert_eq!(site.get("payouts/proposal").await["lines"][0]["amount_minor"], "5000");
     assert_eq!(site.get("payouts/holds").await["items"].as_array().unwrap().len(), 1);
+    // Who ended a hold, and why, is known afterwards.
+    let all = site.get("payouts/holds?all=true").await;
+    let over: Vec<_> =
+        all["items"].as_array().unwrap().iter().map(|hold| (text(hold, "creator"), &hold["resumed_by"])).collect();
+    assert_eq!(over, [("crt_z", &json!("grace")), ("crt_b", &json!(null)), ("crt_a", &json!("ada"))]);
+    assert_eq!(all["items"][2]["resume_reason"], why["reason"]);
+    site.app
+        .get("/api/v1/ledger/payouts/holds?all=x")
+        .role(Role::Finance)
+        .send()
+        .await
+        .problem(422, "parameters-invalid");
     site.act("payout-runs", "ada", &json!({})).await;
     // Who looks before approving sees who is held meanwhile.
     assert_eq!(site.get("payout-runs/por_1").await["lines"][0]["held"], false);
@@ -359,6 +395,11 @@ async fn what_one_person_pays_out_by_small_runs_needs_a_second_in_the_end() {
     site.stand_in.restrict(&["acct_crt_b"]);
     site.act("payout-runs", "ada", &json!({})).await;
     site.act("payout-runs/por_1/approve", "Ada", &json!({})).await;
+    // Also while it is on its way, when nothing of it is refused yet; and of whoever writes the name otherwise next time.
+    let dry = site.get("payouts/proposal").await;
+    let ada = json!({"by": "ada", "currency": "usd", "amount_minor": "70000", "needs_approval": true});
+    assert_eq!(dry["paid_alone"], json!([ada]));
+    assert!(text(&dry, "alone_since").ends_with('Z'));
     site.settle().await;
     site.stand_in.restrict(&[]);
     site.account("acct_crt_b", "crt_b", false).await;
@@ -377,10 +418,12 @@ async fn what_one_person_pays_out_by_small_runs_needs_a_second_in_the_end() {
     let ada = json!({"by": "ada", "currency": "usd", "amount_minor": "40000", "needs_approval": true});
     assert_eq!((&dry["needs_approval"], &dry["paid_alone"]), (&json!(false), &json!([ada])));
     site.act("payout-runs", "ada", &json!({})).await;
-    assert_eq!(site.get("payout-runs/por_3").await["needs_approval"], true);
+    let run = site.get("payout-runs/por_3").await;
+    let before = json!([{"currency": "usd", "amount_minor": "40000"}]);
+    assert_eq!((&run["needs_approval"], &run["paid_alone"]), (&json!(true), &before));
     let alone =
         site.post("payout-runs/por_3/approve", "ADA", &json!({})).send().await.problem(409, "second-person-needed");
-    assert!(alone["detail"].as_str().unwrap().contains("paid out alone"), "{alone}");
+    assert!(alone["detail"].as_str().unwrap().contains("paid out 400.00 usd alone"), "{alone}");
     // Whoever paid out nothing alone may.
     site.act("payout-runs/por_3/cancel", "ada", &json!({"reason": "let grace do it"})).await;
     site.act("payout-runs", "grace", &json!({})).await;
@@ -390,10 +433,12 @@ async fn what_one_person_pays_out_by_small_runs_needs_a_second_in_the_end() {
         dry["paid_alone"].as_array().unwrap().iter().map(|paid| text(paid, "by").to_owned()).collect()
     };
     assert_eq!(who(site.get("payouts/proposal").await), ["ada", "grace"]);
-    // And what was paid out long ago does not count.
-    let long_ago = "UPDATE payouts_g1.payout_runs SET decided_at = decided_at - interval '30 days' WHERE run = 1";
-    sqlx::query(long_ago).execute(&site.app.superuser).await.unwrap();
-    assert_eq!(who(site.get("payouts/proposal").await), ["grace"]);
+    // And what was paid out long ago does not count: thirty days after it was sent, and not a day before.
+    for (days, expected) in [(29, &["ada", "grace"][..]), (1, &["grace"])] {
+        let ago = "UPDATE payouts_g1.payout_lines SET ended_at = ended_at - make_interval(days => $1) WHERE run = 1";
+        sqlx::query(ago).bind(days).execute(&site.app.superuser).await.unwrap();
+        assert_eq!(who(site.get("payouts/proposal").await), expected);
+    }
 }
 
 /// One person is enough to stop money. What the sender then makes of it is seen on the run.
@@ -417,6 +462,7 @@ async fn a_run_that_is_approved_is_stopped() {
     assert_eq!(site.get("payouts/proposal").await["open_run"], "por_1");
     let open = site.post("payout-runs", "ada", &json!({})).send().await.problem(409, "payout-run-open");
     assert!(open["detail"].as_str().unwrap().contains("por_1 is stopped"), "{open}");
+    let stopped_at = text(&run, "stopped_at").to_owned();
     // Again, in case that nobody listened: who stopped it first, and why, stays.
     let again = site.act("payout-runs/por_1/cancel", "bob", &json!({"reason": "is it stopped?"})).await;
     assert_eq!(again.json()["state"], "stopping");
@@ -430,6 +476,7 @@ async fn a_run_that_is_approved_is_stopped() {
     assert_eq!((&run["lines"][0]["code"], &run["failed"]), (&json!("run_stopped"), &json!(2)));
     let stopped = (&run["state"], &run["stopped_by"], &run["reason"]);
     assert_eq!(stopped, (&json!("finished"), &json!("ada"), &why["reason"]));
+    assert_eq!(run["stopped_at"], stopped_at);
     assert_eq!(run["totals"], json!([{"currency": "usd", "amount_minor": "11000", "lines": 2}]));
     assert_eq!(run["sent_totals"], json!([]), "nothing was sent");
     assert_eq!(site.stand_in.transfers().len(), 0);

@@ -37,19 +37,26 @@ CREATE TABLE payout_accounts (
 );
 CREATE INDEX payout_accounts_creator ON payout_accounts (creator);
 
--- Only what is held now.
+-- Every hold; `resumed_*` are null while it lasts.
 CREATE TABLE payout_holds (
-    creator text COLLATE "C" PRIMARY KEY,
-    held_at timestamptz NOT NULL,
-    held_by text NOT NULL,
-    reason  text NOT NULL
+    position      bigint PRIMARY KEY,
+    creator       text COLLATE "C" NOT NULL,
+    held_at       timestamptz NOT NULL,
+    held_by       text NOT NULL,
+    reason        text NOT NULL,
+    resumed_at    timestamptz,
+    resumed_by    text,
+    resume_reason text
 );
+CREATE UNIQUE INDEX payout_holds_that_last ON payout_holds (creator) WHERE resumed_at IS NULL;
 
 CREATE TABLE payout_runs (
     run            bigint PRIMARY KEY,
     stage          text COLLATE "C" NOT NULL CHECK (stage IN ('proposed', 'approved', 'stopped', 'canceled', 'finished')),
     as_of_position bigint NOT NULL,
     needs_approval boolean NOT NULL,
+    -- [{"minor", "currency"}]: what the proposer paid out alone before.
+    paid_alone     json NOT NULL,
     proposed_at    timestamptz NOT NULL,
     proposed_by    text NOT NULL,
     -- Of the approval or the cancellation.
@@ -161,7 +168,7 @@ impl Projection for Payouts {
             let at = recorded.position;
             match &event {
                 Event::ConnectedAccountObserved(seen) => account(seen, connection).await?,
-                Event::CreatorPayoutsHeld(held) => hold(held, connection).await?,
+                Event::CreatorPayoutsHeld(held) => hold(held, at, connection).await?,
                 Event::CreatorPayoutsResumed(resumed) => resume(resumed, connection).await?,
                 Event::PayoutRunProposed(proposed) => propose(proposed, at, connection).await?,
                 Event::PayoutRunApproved(approved) => approve(approved, at, connection).await?,
@@ -231,33 +238,44 @@ async fn account(seen: &ConnectedAccountObserved, connection: &mut PgConnection)
     Ok(())
 }
 
-async fn hold(held: &CreatorPayoutsHeld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO payout_holds (creator, held_at, held_by, reason) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (creator) DO UPDATE SET held_at = excluded.held_at, held_by = excluded.held_by, reason = excluded.reason",
-    )
-    .bind(held.creator.as_str())
-    .bind(held.at.to_chrono())
-    .bind(held.by.as_str())
-    .bind(&held.reason)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn resume(resumed: &CreatorPayoutsResumed, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM payout_holds WHERE creator = $1")
-        .bind(resumed.creator.as_str())
+/// A creator who is held is held once: the aggregate refuses a second.
+async fn hold(held: &CreatorPayoutsHeld, at: Position, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO payout_holds (creator, held_at, held_by, reason, position) VALUES ($1, $2, $3, $4, $5)")
+        .bind(held.creator.as_str())
+        .bind(held.at.to_chrono())
+        .bind(held.by.as_str())
+        .bind(&held.reason)
+        .bind(at.as_i64())
         .execute(connection)
         .await?;
     Ok(())
 }
 
-async fn propose(proposed: &PayoutRunProposed, at: Position, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let run = number(proposed.run);
+async fn resume(resumed: &CreatorPayoutsResumed, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO payout_runs (run, stage, as_of_position, needs_approval, proposed_at, proposed_by, withheld_count, last_position)
-         VALUES ($1, 'proposed', $2, $3, $4, $5, $6, $7)",
+        "UPDATE payout_holds SET resumed_at = $2, resumed_by = $3, resume_reason = $4 WHERE creator = $1 AND resumed_at IS NULL",
+    )
+    .bind(resumed.creator.as_str())
+    .bind(resumed.at.to_chrono())
+    .bind(resumed.by.as_str())
+    .bind(&resumed.reason)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("write what a proposer paid out before as JSON")]
+struct Unwritable(#[source] serde_json::Error);
+
+async fn propose(proposed: &PayoutRunProposed, at: Position, connection: &mut PgConnection) -> Result<(), ApplyError> {
+    let run = number(proposed.run);
+    let poison = |error| ApplyError::poison(at, Unwritable(error));
+    let paid_alone = serde_json::to_string(&proposed.paid_alone).map_err(poison)?;
+    sqlx::query(
+        "INSERT INTO payout_runs (run, stage, as_of_position, needs_approval, paid_alone, proposed_at, proposed_by, withheld_count,
+             last_position)
+         VALUES ($1, 'proposed', $2, $3, $8::json, $4, $5, $6, $7)",
     )
     .bind(run)
     .bind(i64::try_from(proposed.as_of_position).unwrap_or(i64::MAX))
@@ -266,6 +284,7 @@ async fn propose(proposed: &PayoutRunProposed, at: Position, connection: &mut Pg
     .bind(proposed.by.as_str())
     .bind(i64::from(proposed.withheld_count))
     .bind(at.as_i64())
+    .bind(paid_alone)
     .execute(&mut *connection)
     .await?;
     let lines = &proposed.lines;

@@ -22,10 +22,11 @@ use fanledger_domain::manual_entry::{ManualEntryApproved, ManualEntryProposed, M
 use fanledger_domain::money::Money;
 use fanledger_domain::payout_run::{
     ConnectedAccountObserved, CreatorPayoutsHeld, CreatorPayoutsResumed, PayoutLine, PayoutRecovery, PayoutRunApproved,
-    PayoutRunCanceled, PayoutRunFinished, PayoutRunId, PayoutRunProposed, PayoutTransferFailed, PayoutTransferSent,
-    PayoutWithheld, Recovery, Withheld,
+    PayoutRunCanceled, PayoutRunFinished, PayoutRunId, PayoutRunProposed, PayoutRunStopped, PayoutTransferFailed,
+    PayoutTransferSent, PayoutWithheld, Recovery, Withheld,
 };
 use fanledger_domain::period::{Month, PeriodClosed, PeriodReopened};
+use fanledger_domain::split::BasisPoints;
 use fanledger_domain::time::Timestamp;
 use fanledger_journal::append::{Command, Outcome};
 use fanledger_journal::database::{self, Role};
@@ -655,14 +656,14 @@ async fn write_payouts(journal: &mut Journal, number: u64) {
     journal.append(StreamId::new("stripe_account", destination.as_str()), None, vec![account.into()]).await;
 
     let reason = "a test".to_owned();
-    let held = CreatorPayoutsHeld { creator: creator.clone(), at: now, by: by.clone(), reason: reason.clone() };
+    let who: CreatorId = format!("crt_held_{number}").parse().unwrap();
+    let held = CreatorPayoutsHeld { creator: who.clone(), at: now, by: by.clone(), reason: reason.clone() };
     let mut holds = vec![held.into()];
     if number.is_multiple_of(2) {
-        let resumed =
-            CreatorPayoutsResumed { creator: creator.clone(), at: now, by: by.clone(), reason: reason.clone() };
+        let resumed = CreatorPayoutsResumed { creator: who.clone(), at: now, by: by.clone(), reason: reason.clone() };
         holds.push(resumed.into());
     }
-    journal.append(StreamId::new("creator_payouts", creator.as_str()), None, holds).await;
+    journal.append(StreamId::new("creator_payouts", who.as_str()), None, holds).await;
 
     let line = |line| PayoutLine { line, creator: creator.clone(), destination: destination.clone(), money: usd(500) };
     let proposed = PayoutRunProposed {
@@ -671,6 +672,7 @@ async fn write_payouts(journal: &mut Journal, number: u64) {
         at: now,
         by: by.clone(),
         needs_approval: true,
+        paid_alone: vec![usd(7)],
         lines: vec![line(1), line(2)],
         recoveries: vec![PayoutRecovery { creator: creator.clone(), recovery: Recovery::Claimed, money: usd(3) }],
         withheld: vec![PayoutWithheld { creator: creator.clone(), money: usd(4), reason: Withheld::Held }],
@@ -691,6 +693,11 @@ async fn write_payouts(journal: &mut Journal, number: u64) {
     journal.append(StreamId::new("payout_line", run.line(1)), None, vec![sent.into()]).await;
     let failed = PayoutTransferFailed { run, line: 2, at: now, code: "balance_insufficient".to_owned() };
     journal.append(StreamId::new("payout_line", run.line(2)), None, vec![failed.into()]).await;
+    if number % 3 == 1 {
+        let stop =
+            |at| Event::from(PayoutRunStopped { run, at, by: "bel".parse().unwrap(), reason: "a test".to_owned() });
+        journal.append(stream.clone(), None, vec![stop(now), stop(now.plus_days(1))]).await;
+    }
     journal.append(stream, None, vec![PayoutRunFinished { run, at: now, sent: 1, failed: 1 }.into()]).await;
 }
 
@@ -723,15 +730,16 @@ async fn write_acts(journal: &mut Journal, number: u64) {
     let opened = StripeEventOpened { id: id(&webhook), at: now, by: ada, reason: "a test".to_owned() };
     journal.append(StreamId::new("stripe_event", &webhook), None, vec![received(&webhook), Event::from(opened)]).await;
 
+    let is_whole = number.is_multiple_of(2);
     let attribution = Attribution {
         creator: "crt_1".parse().unwrap(),
-        fan: None,
-        kind: number.is_multiple_of(2).then_some(PaymentKind::Tip),
-        share: None,
-        tax_minor: number.is_multiple_of(3).then_some(5),
-        tax_jurisdiction: None,
+        fan: is_whole.then(|| "fan_1".parse().unwrap()),
+        kind: is_whole.then_some(PaymentKind::Tip),
+        share: is_whole.then(|| BasisPoints::new(9000).unwrap()),
+        tax_minor: is_whole.then_some(5),
+        tax_jurisdiction: is_whole.then(|| "us-ny".parse().unwrap()),
     };
-    let by = Some("ada".parse().unwrap());
+    let by = is_whole.then(|| "ada".parse().unwrap());
     let said = CreatorAttributed { at: now, by, attribution, reason: "a test".to_owned() };
     journal.append(StreamId::new("stripe_charge", format!("ch_said_{number}")), None, vec![said.into()]).await;
 }

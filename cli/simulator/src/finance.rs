@@ -1,7 +1,7 @@
 //! Finance: releases what is available, proposes payout runs and approves them, holds creators and resumes them, stops runs, and does
 //! what docs/runbooks/payouts.md says where the sender has halted. And what goes on meanwhile at Stripe, and in the calendar.
 //!
-//! A proposal is reckoned as `gateway/src/payouts.rs` has it: from the balances and the payouts at one moment, once both are where the
+//! A proposal is reckoned as `gateway/src/desks/payouts.rs` has it: from the balances and the payouts at one moment, once both are where the
 //! journal was when it was asked for.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ use fanledger_journal::event::{Metadata, Position};
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 
+use crate::Bug;
 use crate::creators::CREATORS;
 use crate::postgres::Connection;
 use crate::scheduler::Simulation;
@@ -292,8 +293,8 @@ fn reckon(world: &mut World, head: Position) -> Option<Reckoned> {
         return None;
     }
     let (balances, payouts) = (world.postgres.runner(BALANCES).clone(), world.postgres.runner(PAYOUTS).clone());
-    let position = balances.checkpoint.position;
-    if position.min(payouts.checkpoint.position) < head {
+    let (position, payouts_position) = (balances.checkpoint.position, payouts.checkpoint.position);
+    if position.min(payouts_position) < head {
         return None;
     }
     let (Tables::Balances(balances), Tables::Payouts(payouts)) = (&*balances.tables, &*payouts.tables) else {
@@ -332,9 +333,16 @@ fn reckon(world: &mut World, head: Position) -> Option<Reckoned> {
     payables.retain(|_, payable| payable.available != 0);
     let now = Timestamp::from_unix_micros(world.now).ok()?;
     let since = policy::in_force(now).alone_since(now);
-    let paid_alone = payouts.paid_alone.values().filter(|(at, _)| *at > since).map(|(_, paid)| paid.clone());
+    let forgets = world.plant == Some(Bug::AloneForgotten);
+    let paid_alone = payouts
+        .paid_alone
+        .values()
+        .filter(|_| !forgets)
+        .filter(|(at, _)| at.is_none_or(|at| at > since))
+        .map(|(_, paid)| paid.clone());
     Some(Reckoned {
         position: position.get(),
+        payouts_position: payouts_position.get(),
         paid_alone: paid_alone.collect(),
         payables: payables.into_values().collect(),
         last_run: payouts.last_run,

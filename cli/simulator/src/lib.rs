@@ -49,6 +49,8 @@ pub use world::Counts;
 pub enum Bug {
     /// A webhook is acknowledged before it is appended.
     AcknowledgedFirst,
+    /// What one person paid out alone is not held against the next run that they propose.
+    AloneForgotten,
     /// A runner commits its tables first and its checkpoint after them.
     CheckpointApart,
     /// A runner takes whatever message comes next, whether or not it follows on the one before.
@@ -69,8 +71,9 @@ pub enum Bug {
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AcknowledgedFirst,
+        Self::AloneForgotten,
         Self::CheckpointApart,
         Self::GapsTaken,
         Self::GroupNotAsked,
@@ -85,6 +88,7 @@ impl Bug {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AcknowledgedFirst => "acknowledged-first",
+            Self::AloneForgotten => "alone-forgotten",
             Self::CheckpointApart => "checkpoint-apart",
             Self::GapsTaken => "gaps-taken",
             Self::GroupNotAsked => "group-not-asked",

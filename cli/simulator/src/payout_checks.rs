@@ -71,7 +71,8 @@ pub(crate) fn fault(world: &World) -> Option<String> {
     lines.iter().find_map(|((run, _), told)| line_fault(world, *run, told)).or_else(|| books_fault(world))
 }
 
-/// Of no currency does one person pay out more alone than they may, in as many days as count together.
+/// Of no currency does one person pay out more alone than they may, in as many days as count together. What a history sent that a
+/// restore took away is not in the journal, and counts for nothing in it.
 fn alone_fault(world: &World, lines: &Lines<'_>) -> Option<String> {
     let mut proposed: BTreeMap<PayoutRunId, &PayoutRunProposed> = BTreeMap::new();
     let mut alone: Vec<(Timestamp, &PayoutRunProposed)> = Vec::new();

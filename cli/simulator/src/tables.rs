@@ -92,8 +92,8 @@ pub(crate) struct PayoutBooks {
     pub last_run: Option<PayoutRunId>,
     /// The last run, as it was proposed.
     proposed: Option<PayoutRunProposed>,
-    /// Lines of runs that one person proposed and approved, and that have not failed; with when.
-    pub paid_alone: BTreeMap<(PayoutRunId, u32), (Timestamp, PaidAlone)>,
+    /// Lines of runs that one person proposed and approved, and that have not failed; with when each was sent, if it was.
+    pub paid_alone: BTreeMap<(PayoutRunId, u32), (Option<Timestamp>, PaidAlone)>,
 }
 
 impl PayoutBooks {
@@ -123,7 +123,11 @@ impl PayoutBooks {
                     minor: line.money.minor().into(),
                 };
                 let lines = proposed.lines.iter();
-                self.paid_alone.extend(lines.map(|line| ((proposed.run, line.line), (approved.at, paid(line)))));
+                self.paid_alone.extend(lines.map(|line| ((proposed.run, line.line), (None, paid(line)))));
+            }
+        } else if let Event::PayoutTransferSent(sent) = event {
+            if let Some((at, _)) = self.paid_alone.get_mut(&(sent.run, sent.line)) {
+                *at = Some(sent.at);
             }
         } else if let Event::PayoutTransferFailed(failed) = event {
             self.paid_alone.remove(&(failed.run, failed.line));

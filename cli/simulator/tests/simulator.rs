@@ -129,6 +129,12 @@ fn a_manager_that_does_not_know_how_far_it_had_sent_loses_it_with_a_restored_jou
 }
 
 #[test]
+fn small_runs_that_one_person_pays_out_alone_add_up() {
+    let what = found(Bug::AloneForgotten).failure.unwrap().what;
+    assert!(what.contains("paid out alone"), "{what}");
+}
+
+#[test]
 fn a_sender_whose_look_up_finds_nothing_pays_twice_after_a_day() {
     let what = found(Bug::GroupNotAsked).failure.unwrap().what;
     assert!(what.contains("two transfers were made under") || what.contains("stands at Stripe for it"), "{what}");

@@ -107,6 +107,9 @@ pub enum LedgerCommand {
         fanledger ledger attribute ch_1Q2w3e --creator crt_aurora --kind tip --share-bps 9000 --tax 87 --jurisdiction us-ny --reason 'as invoiced'")]
     Attribute(attribute::AttributeArgs),
     /// What finance said of whose money something is: who said it, when and why
+    #[command(
+        after_help = "Kind and share are left out where the sale's or the policy's stand; tax is in minor units."
+    )]
     Attributions(attribute::AttributionsArgs),
     /// Book an entry by hand, for what Stripe does not know; above a limit it waits for a second person
     #[command(
@@ -126,7 +129,8 @@ pub enum LedgerCommand {
     /// Take an entry back with one of its own, once
     #[command(
         after_help = "It occurs now, or at --occurred: until then the entry stood. Entries by hand and what a payout run claimed or recovered\n\
-        can be taken back. What follows a charge or another object at Stripe cannot: attribute it to somebody else.\n\n\
+        can be taken back; the next run claims it again, unless an entry by hand forgives it. What follows a charge or\n\
+        another object at Stripe cannot: attribute that to somebody else.\n\n\
         Example:\n  fanledger ledger reverse mne_0192…:1:20261031T000000Z --reason 'booked twice'"
     )]
     Reverse(acts::ReverseArgs),

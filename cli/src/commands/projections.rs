@@ -8,7 +8,7 @@ mod show;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use fanledger_domain::reason::{REASON_CHARS_MAX, is_reason};
+use fanledger_domain::reason::{REASON_FORM, is_reason};
 use fanledger_journal::database::Role;
 use fanledger_journal::event::Position;
 use fanledger_journal::generation::{RebuildError, RetireError, RollbackError};
@@ -121,11 +121,7 @@ pub struct SkipArgs {
 /// As the operators' API takes it.
 fn parse_reason(text: &str) -> Result<String, String> {
     let reason = text.trim();
-    if is_reason(reason) {
-        Ok(reason.to_owned())
-    } else {
-        Err(format!("expected why, in 1 to {REASON_CHARS_MAX} characters on one line"))
-    }
+    if is_reason(reason) { Ok(reason.to_owned()) } else { Err(format!("expected why, {REASON_FORM}")) }
 }
 
 /// Why an operator's command could not be carried out.
@@ -357,7 +353,7 @@ mod tests {
     #[test]
     fn a_skip_is_told_why_as_over_http() {
         assert_eq!(parse_reason(" typed by hand "), Ok("typed by hand".to_owned()));
-        for bad in ["", "  ", "two\nlines", "\u{1b}[2J", &"x".repeat(REASON_CHARS_MAX + 1)] {
+        for bad in ["", "  ", "two\nlines", "\u{1b}[2J", &"x".repeat(501)] {
             assert!(parse_reason(bad).is_err(), "{bad:?}");
         }
     }

@@ -18,11 +18,13 @@ use crate::stripe::acted_by;
 /// What a proposal is reckoned from: one snapshot of the books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reckoned {
-    /// Everything up to here is in it.
+    /// Everything up to here is in the balances.
     pub position: u64,
+    /// And everything up to here in what is known of runs, accounts and holds.
+    pub payouts_position: u64,
     /// Whom the books owe.
     pub payables: Vec<Payable>,
-    /// What each person paid out alone of late; complete, since no run is open.
+    /// What each person paid out alone of late; complete, since no run is open and the last ended before both positions.
     pub paid_alone: Vec<PaidAlone>,
     /// The last run that was known then; later ones are looked for.
     pub last_run: Option<PayoutRunId>,
@@ -81,20 +83,21 @@ impl<S: Store> Executor<S> {
         let mut next = PayoutRunId::FIRST;
         if let Some(found) = self.last_payout_run(reckoned.last_run).await? {
             found.run.check_closed(found.id)?;
-            if reckoned.position < found.last.get() {
-                return Err(ProposeError::Behind { position: reckoned.position, ended: found.last.get() });
+            let position = reckoned.position.min(reckoned.payouts_position);
+            if position < found.last.get() {
+                return Err(ProposeError::Behind { position, ended: found.last.get() });
             }
             next = found.id.next();
         }
         let policy = policy::in_force(now);
         let proposal = propose(&reckoned.payables, &policy);
-        let needs_approval = proposal.needs_approval(&PaidAlone::of(by, &reckoned.paid_alone), &policy);
+        let paid_alone = PaidAlone::of(by, &reckoned.paid_alone);
         let decide = |run: &PayoutRun, _| {
             // Somebody else was first: theirs is the one that is open, or was.
             if let Some(stage) = run.stage() {
                 return Err(PayoutRunError::Open { run: next, stage });
             }
-            PayoutRun::propose(next, proposal.clone(), needs_approval, reckoned.position, by.clone(), now)
+            PayoutRun::propose(next, proposal.clone(), &paid_alone, &policy, reckoned.position, by.clone(), now)
                 .map(|event| vec![event])
         };
         match self.act(&run_stream(next), &acted_by(by.as_str()), PayoutRun::evolve, decide).await {

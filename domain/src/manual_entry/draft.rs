@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::account::{Account, AccountError};
 use crate::entry::{EntryPosted, POSTING_MINOR_MAX, Posting, Side};
-use crate::id::{EntryId, IdError, StripeId};
+use crate::id::{EntryId, IdError, StripeId, StripeKind};
 use crate::money::{Currency, Money, MoneyError};
 use crate::policy::Policy;
-use crate::reason::{REASON_CHARS_MAX, is_line, is_reason};
+use crate::reason::{REASON_FORM, is_line, is_reason};
 use crate::time::{Timestamp, TimestampError};
 
 /// A description is a line.
@@ -60,10 +60,12 @@ pub struct Draft {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DraftFault {
     /// No description, or no line.
-    #[error("expected one line of 1 to {DESCRIPTION_CHARS_MAX} characters")]
+    #[error(
+        "expected one line of 1 to {DESCRIPTION_CHARS_MAX} characters, with a letter or digit and nothing invisible"
+    )]
     Description,
     /// No reason.
-    #[error("expected why, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("expected why, {REASON_FORM}")]
     Reason,
     /// Not a time.
     #[error("{0}")]
@@ -278,9 +280,9 @@ fn unbalanced(postings: &[Posting]) -> impl Iterator<Item = DraftFault> {
 pub enum ReversalError {
     /// The books of an object at Stripe posted it, and would not know that it was taken back.
     #[error(
-        "{entry_id} is what the books of {object} come to, from what is known of it, so it cannot be taken back by hand: attribute \
-         {object} if its money is somebody else's, `ledger converge` if the entry is a mistake of the program's, or book what \
-         Stripe does not know by a manual entry"
+        "{entry_id} is what the books of {object} come to, from what is known of it, so it cannot be taken back by hand: {}\
+         `ledger converge` if the entry is a mistake of the program's, or book what Stripe does not know by an entry of its own",
+        if_attributable(.object)
     )]
     OfAnObject {
         /// The entry.
@@ -291,6 +293,18 @@ pub enum ReversalError {
     /// Something that was said with it is wrong.
     #[error("the reversal cannot be made as it was asked for")]
     Faults(Vec<DraftFault>),
+}
+
+/// The advice that fits objects whose money finance may say whose it is.
+fn if_attributable(object: &StripeId) -> String {
+    let kind = object.kind();
+    if kind == StripeKind::Charge {
+        format!("attribute {object} if its money is somebody else's, ")
+    } else if kind == StripeKind::Transfer || kind == StripeKind::ApplicationFee {
+        format!("attribute {object} if its money is somebody else's and Stripe does not say whose, ")
+    } else {
+        String::new()
+    }
 }
 
 impl Draft {

@@ -3,7 +3,7 @@
 use crate::event::Event;
 use crate::id::{CreatorId, Subject};
 use crate::payout_run::{CreatorPayoutsHeld, CreatorPayoutsResumed};
-use crate::reason::{REASON_CHARS_MAX, is_reason};
+use crate::reason::{REASON_FORM, is_reason};
 use crate::time::Timestamp;
 
 /// What finance says about a creator's payouts.
@@ -31,7 +31,7 @@ pub enum HoldError {
         creator: CreatorId,
     },
     /// An act is told why.
-    #[error("say why, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("say why, {REASON_FORM}")]
     Reason,
 }
 

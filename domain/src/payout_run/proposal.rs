@@ -121,7 +121,7 @@ pub fn totals(lines: &[PayoutLine]) -> BTreeMap<Currency, i128> {
 }
 
 /// At most what one posting holds. More than that is nobody's balance; what is beyond it would stay for the next run.
-fn sendable(minor: i128) -> i64 {
+pub(super) fn sendable(minor: i128) -> i64 {
     i64::try_from(minor).map_or(POSTING_MINOR_MAX, |minor| minor.min(POSTING_MINOR_MAX))
 }
 

@@ -6,13 +6,15 @@ use crate::account::{Account, Bucket};
 use crate::entry::{Cause, EntryError, EntryPosted, FactReference, Posting, Side, check_postings};
 use crate::event::Event;
 use crate::id::{CreatorId, EntryId, IdError, StripeId, Subject};
-use crate::payout_run::proposal::{Payable, Proposal};
+use crate::money::{Currency, Money};
+use crate::payout_run::proposal::{Payable, Proposal, sendable, totals};
 use crate::payout_run::{
     PayoutLine, PayoutRecovery, PayoutRunApproved, PayoutRunCanceled, PayoutRunFinished, PayoutRunId,
     PayoutRunProposed, PayoutRunStopped, Recovery,
 };
 use crate::period::FirstOpen;
-use crate::reason::{REASON_CHARS_MAX, is_reason};
+use crate::policy::Policy;
+use crate::reason::{REASON_FORM, is_reason};
 use crate::time::Timestamp;
 
 /// How long a proposal may be approved. After it the books have moved on too far: cancel it and propose anew.
@@ -85,14 +87,18 @@ pub enum PayoutRunError {
     },
     /// Two persons are needed.
     #[error(
-        "payout run {run}, with what {by} paid out alone of late, moves more than one person may, and {by} proposed it: somebody else \
-         must approve it"
+        "payout run {run} moves {}, and {by} proposed it{}: more than one person may, so somebody else must approve it",
+        listed(.moves), besides(.paid_alone)
     )]
     SecondPerson {
         /// The run.
         run: PayoutRunId,
         /// Who proposed it.
         by: Subject,
+        /// What its transfers add up to.
+        moves: Vec<Money>,
+        /// What the proposer paid out alone before.
+        paid_alone: Vec<Money>,
     },
     /// The books have moved on.
     #[error("payout run {run} was proposed more than {PROPOSAL_DAYS} days ago: cancel it and propose anew")]
@@ -111,7 +117,7 @@ pub enum PayoutRunError {
         creator: CreatorId,
     },
     /// A cancellation is told why.
-    #[error("say why, in 1 to {REASON_CHARS_MAX} characters on one line")]
+    #[error("say why, {REASON_FORM}")]
     Reason,
     /// A claim or recovery cannot be posted.
     #[error("what payout run {run} recovers cannot be posted")]
@@ -131,6 +137,21 @@ pub enum PayoutRunError {
         #[source]
         source: IdError,
     },
+}
+
+fn moneys(sums: impl IntoIterator<Item = (Currency, i128)>) -> Vec<Money> {
+    sums.into_iter().map(|(currency, minor)| Money::new(sendable(minor), currency)).collect()
+}
+
+fn listed(moneys: &[Money]) -> String {
+    moneys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn besides(paid_alone: &[Money]) -> String {
+    if paid_alone.is_empty() {
+        return String::new();
+    }
+    format!(", who has paid out {} alone in the weeks before", listed(paid_alone))
 }
 
 /// What is known of a run.
@@ -171,15 +192,16 @@ impl PayoutRun {
         }
     }
 
-    /// The first event of a new run, from a proposal that was reckoned at a position; `needs_approval` is
-    /// [`Proposal::needs_approval`]'s answer for `by`.
+    /// The first event of a new run, from a proposal that was reckoned at a position; `paid_alone` is what `by` paid out alone before
+    /// ([`PaidAlone::of`](super::proposal::PaidAlone::of)).
     ///
     /// # Errors
     /// When there is nothing to do.
     pub fn propose(
         run: PayoutRunId,
         proposal: Proposal,
-        needs_approval: bool,
+        paid_alone: &BTreeMap<Currency, i128>,
+        policy: &Policy,
         as_of_position: u64,
         by: Subject,
         now: Timestamp,
@@ -187,6 +209,11 @@ impl PayoutRun {
         if proposal.is_empty() {
             return Err(PayoutRunError::Nothing);
         }
+        let needs_approval = proposal.needs_approval(paid_alone, policy);
+        let paid_alone = moneys(proposal.totals().into_keys().filter_map(|currency| {
+            let minor = paid_alone.get(&currency).copied().filter(|minor| *minor > 0);
+            minor.map(|minor| (currency, minor))
+        }));
         let Proposal { lines, recoveries, withheld, withheld_count } = proposal;
         Ok(PayoutRunProposed {
             run,
@@ -194,6 +221,7 @@ impl PayoutRun {
             at: now,
             by,
             needs_approval,
+            paid_alone,
             lines,
             recoveries,
             withheld,
@@ -217,7 +245,8 @@ impl PayoutRun {
     ) -> Result<Vec<Event>, PayoutRunError> {
         let proposed = self.waiting(run)?;
         if proposed.needs_approval && proposed.by.is_same_person(&by) {
-            return Err(PayoutRunError::SecondPerson { run, by });
+            let (moves, paid_alone) = (moneys(totals(&proposed.lines)), proposed.paid_alone.clone());
+            return Err(PayoutRunError::SecondPerson { run, by: proposed.by.clone(), moves, paid_alone });
         }
         if now > proposed.at.plus_days(PROPOSAL_DAYS) {
             return Err(PayoutRunError::Stale { run });

@@ -198,7 +198,7 @@ pub struct Cause {
     pub facts: Vec<FactReference>,
     /// The Stripe events that brought them; none for a fetched balance transaction or an act of finance.
     pub stripe_events: Vec<StripeEventReference>,
-    /// Who booked it by hand, and why.
+    /// What finance did that led to it: an entry by hand, or its word of whose money the object is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub act: Option<CauseAct>,
 }

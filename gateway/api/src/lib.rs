@@ -48,9 +48,9 @@ pub use ops::{
 };
 pub use page::Page;
 pub use payouts::{
-    PaidAlone, PayoutHold, PayoutHoldReceipt, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun,
-    PayoutRunReceipt, PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind,
-    WithheldReason,
+    PaidAlone, PaidBefore, PayoutHold, PayoutHoldReceipt, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery,
+    PayoutRun, PayoutRunReceipt, PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout,
+    RecoveryKind, WithheldReason,
 };
 pub use periods::{
     Closing, OpenKind, OpenMoney, PeriodAct, PeriodActKind, PeriodActed, PeriodHistory, PeriodReview, PeriodState,

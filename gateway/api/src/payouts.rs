@@ -14,7 +14,9 @@ pub struct PayoutProposal<M = Minor> {
     pub open_run: Option<String>,
     /// Whether a second person would have to agree, whoever proposes it.
     pub needs_approval: bool,
-    /// Who paid out how much alone of late, which counts together with a run that they propose.
+    /// Since when what one person paid out alone counts together with a run that they propose.
+    pub alone_since: String,
+    /// Who paid out how much alone since then.
     pub paid_alone: Vec<PaidAlone<M>>,
     /// What the transfers add up to, by currency.
     pub totals: Vec<PayoutTotal<M>>,
@@ -28,7 +30,7 @@ pub struct PayoutProposal<M = Minor> {
     pub withheld_count: u64,
 }
 
-/// What one person paid out by runs of the last 30 days that they proposed and approved themselves.
+/// What one person paid out by runs that they proposed and approved themselves since `alone_since`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PaidAlone<M = Minor> {
@@ -36,13 +38,23 @@ pub struct PaidAlone<M = Minor> {
     pub by: String,
     /// Lowercase ISO 4217.
     pub currency: String,
-    /// How much, without what was refused.
+    /// How much, without what was refused; what came back later was paid out all the same.
     pub amount_minor: M,
     /// Whether this run, proposed by them, would need a second person's approval.
     pub needs_approval: bool,
 }
 
-/// Somebody to whom nothing is paid until it is said again.
+/// What the proposer of a run paid out alone before it, of one currency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PaidBefore<M = Minor> {
+    /// Lowercase ISO 4217.
+    pub currency: String,
+    /// How much.
+    pub amount_minor: M,
+}
+
+/// A creator to whom nothing is paid until it is said again; or was not, for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PayoutHold {
@@ -54,6 +66,14 @@ pub struct PayoutHold {
     pub held_by: String,
     /// Why.
     pub reason: String,
+    /// When they were paid again; null while they are not.
+    pub resumed_at: Option<String>,
+    /// Who said so.
+    pub resumed_by: Option<String>,
+    /// Why.
+    pub resume_reason: Option<String>,
+    /// Where the hold is in the journal.
+    pub position: u64,
 }
 
 /// What a run's transfers add up to in one currency.
@@ -171,9 +191,11 @@ pub struct PayoutRunSummary<M = Minor> {
     pub run: String,
     /// Where it stands.
     pub state: PayoutRunState,
-    /// Whether it needs another's approval than the proposer's: it moves more than they may alone, with what they paid out alone in
-    /// the 30 days before.
+    /// Whether it needs another's approval than the proposer's: it moves more than they may alone, together with what
+    /// they paid out alone in the weeks before.
     pub needs_approval: bool,
+    /// That, of the currencies that it pays.
+    pub paid_alone: Vec<PaidBefore<M>>,
     /// The journal position whose balances it was reckoned from.
     pub as_of_position: u64,
     /// When it was proposed.
@@ -247,7 +269,7 @@ pub struct PayoutLine<M = Minor> {
     pub transfer: Option<String>,
     /// How much of it came back.
     pub reversed_minor: M,
-    /// Whether it waits and its creator's payouts are held: nothing is sent of it, and it will fail.
+    /// Whether it waits and its creator's payouts are held: nothing is asked for while they are.
     pub held: bool,
     /// Why it was not made: Stripe's code, or ours, `payouts_held` and `run_stopped`.
     pub code: Option<String>,
@@ -276,6 +298,9 @@ pub struct PayoutRunReceipt {
     pub run: String,
     /// Where it stands now.
     pub state: PayoutRunState,
+    /// Of one that was proposed: whether another person than its proposer must approve it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub needs_approval: Option<bool>,
 }
 
 /// What became of a hold.
@@ -286,6 +311,7 @@ pub struct PayoutHoldReceipt {
     pub creator: String,
     /// Whether nothing is paid to them.
     pub held: bool,
-    /// Whether nothing was heard of the creator, in the books or at Stripe: is the id a slip?
+    /// Whether nothing was heard of the creator, in the books or at Stripe: is the id a slip? False also where it could not be asked
+    /// at once, and of one that is resumed.
     pub creator_is_new: bool,
 }

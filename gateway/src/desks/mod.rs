@@ -7,6 +7,8 @@ pub(crate) mod finance;
 pub(crate) mod payouts;
 mod periods;
 
+use std::time::Duration;
+
 use fanledger_commands::executor::ExecuteError;
 use fanledger_domain::id::CreatorId;
 use fanledger_gateway_api::FieldProblem;
@@ -52,14 +54,18 @@ fn failed(error: ExecuteError) -> ActRefusal {
     if error.is_transient() { ActRefusal::Unavailable(Box::new(error)) } else { ActRefusal::Failed(Box::new(error)) }
 }
 
-/// Whether nothing was heard of a creator, asked before something is said of one. It is a hint beside a receipt, and what cannot be
-/// asked holds up no act.
+/// How long is waited for what a receipt hints at.
+const HINT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Whether nothing was heard of a creator, asked before something is said of one. It is a hint beside a receipt: what cannot be asked
+/// at once is no hint, and holds up no act.
 async fn is_new_creator(queries: &PgPool, creator: &CreatorId) -> bool {
-    match read::is_known_creator(queries, creator).await {
-        Ok(is_known) => !is_known,
-        Err(error) => {
+    match tokio::time::timeout(HINT_TIMEOUT, read::is_known_creator(queries, creator)).await {
+        Ok(Ok(is_known)) => !is_known,
+        Ok(Err(error)) => {
             tracing::debug!(error = %fanledger_commands::with_causes(&error), "it is not known whether a creator is new");
             false
         }
+        Err(_) => false,
     }
 }

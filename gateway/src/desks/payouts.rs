@@ -82,7 +82,7 @@ fn unread(error: ReadError) -> ActRefusal {
 
 fn receipt(run: PayoutRunId, state: PayoutRunState, executed: &Executed) -> Acted<PayoutRunReceipt> {
     let position = executed.last.map_or(0, |last| last.get());
-    Acted { position, value: PayoutRunReceipt { run: run.to_string(), state } }
+    Acted { position, value: PayoutRunReceipt { run: run.to_string(), state, needs_approval: None } }
 }
 
 #[async_trait]
@@ -90,11 +90,15 @@ impl PayoutDesk for Payouts {
     async fn propose(&self, by: Subject, head: u64) -> Result<Acted<PayoutRunReceipt>, ActRefusal> {
         let Read { position, value } = self.books(head).await?;
         let last_run = value.last_run.map(|(run, _)| run);
-        let Payables { payables, paid_alone, .. } = value;
-        let reckoned = Reckoned { position, payables, paid_alone, last_run };
+        let Payables { payouts_position, payables, paid_alone, .. } = value;
+        let reckoned = Reckoned { position, payouts_position, payables, paid_alone, last_run };
         let (proposed, last) =
             self.executor.propose_payout_run(&reckoned, &by, now()?).await.map_err(refused_proposal)?;
-        let value = PayoutRunReceipt { run: proposed.run.to_string(), state: PayoutRunState::Proposed };
+        let value = PayoutRunReceipt {
+            run: proposed.run.to_string(),
+            state: PayoutRunState::Proposed,
+            needs_approval: Some(proposed.needs_approval),
+        };
         Ok(Acted { position: last.get(), value })
     }
 
@@ -124,7 +128,7 @@ impl PayoutDesk for Payouts {
         say: Say,
         why: String,
     ) -> Result<Acted<PayoutHoldReceipt>, ActRefusal> {
-        let creator_is_new = is_new_creator(&self.queries, &creator).await;
+        let creator_is_new = say == Say::Hold && is_new_creator(&self.queries, &creator).await;
         let executed = self.executor.say_of_payouts(&creator, say, &by, &why, now()?).await;
         let executed = executed.map_err(|error| match error {
             ActError::Refused(error @ (HoldError::HeldAlready { .. } | HoldError::NotHeld { .. })) => {

@@ -43,10 +43,12 @@ pub(crate) async fn get_proposal(
 
 /// Held payouts.
 ///
-/// The creators to whom nothing is paid until their payouts are resumed, in the order of their ids: since when, by whom and why.
+/// The creators to whom nothing is paid until their payouts are resumed, newest hold first: since when, by whom and why. With
+/// `all=true` also holds that are over, and who ended each and why.
 #[utoipa::path(
     get, path = "/api/v1/ledger/payouts/holds", tag = "payouts", operation_id = "list_payout_holds",
     params(
+        ("all" = Option<bool>, Query, description = "Whether to list holds that are over too"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 500; default 50", minimum = 1, maximum = 500)
     ),
@@ -59,10 +61,11 @@ pub(crate) async fn get_proposal(
 pub(crate) async fn list_holds(
     State(queries): State<Queries>,
     MinPosition(min_position): MinPosition,
-    params: Params,
+    mut params: Params,
 ) -> Result<impl IntoResponse, problem::Problem> {
-    let paging = params.paging::<String>(&queries.cursors)?;
-    let question = read::payout_holds(queries.pool(), paging.after.as_deref(), paging.limit);
+    let all = params.filter("all", |text| text.parse::<bool>().map_err(|_| "expected true or false".to_owned()));
+    let paging = params.paging::<u64>(&queries.cursors)?;
+    let question = read::payout_holds(queries.pool(), all.unwrap_or(false), paging.after, paging.limit);
     let Read { position, value } =
         queries.answer::<Slice<PayoutHold, _>>(min_position, answered_from::PAYOUT_HOLDS, question).await?;
     Ok(Positioned(position, paging.page(&queries.cursors, value)?))
@@ -142,8 +145,8 @@ pub(crate) async fn propose_run(
 
 /// Approves a payout run.
 ///
-/// It is sent from now on. One that moves more of a currency than one person may, with what the proposer paid out alone in the last
-/// 30 days, needs another person than who proposed it.
+/// It is sent from now on. One that moves more of a currency than one person may, together with what the proposer paid out alone in
+/// the weeks before, needs another person than who proposed it.
 #[utoipa::path(
     post, path = "/api/v1/ledger/payout-runs/{run}/approve", tag = "payouts", operation_id = "approve_payout_run",
     params(("run" = String, Path, description = "`por_1`")),

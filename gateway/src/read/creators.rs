@@ -158,7 +158,8 @@ pub struct CreatorKey {
     currency: String,
 }
 
-/// Whether anything was heard of a creator: the books hold something of theirs, or an account at Stripe says that it is theirs.
+/// Whether anything is known of a creator: the books hold something of theirs, or an account at Stripe says that it is theirs. What
+/// was theirs by a slip and is not any more leaves a balance of zero, and nothing known.
 ///
 /// # Errors
 /// Postgres.
@@ -167,7 +168,8 @@ pub async fn is_known_creator(pool: &PgPool, creator: &CreatorId) -> Result<bool
     let rows = fetch(
         pool,
         WHAT,
-        "SELECT EXISTS (SELECT FROM read.creator_balances WHERE creator = $1::text)
+        "SELECT EXISTS (SELECT FROM read.creator_balances WHERE creator = $1::text
+                     AND (pending, available, held, receivable) <> (0, 0, 0, 0))
              OR EXISTS (SELECT FROM read.payout_accounts WHERE creator = $1::text) AS is_known",
         |query| query.bind(creator.as_str()),
     )

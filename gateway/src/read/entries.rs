@@ -60,29 +60,31 @@ fn sql(cut: Cut) -> String {
         By::Recorded => ("recorded_at", "position", "r.proposed_at"),
     };
     format!(
-        "SELECT least(p.position, i.position, h.position, w.position)::bigint AS at,
+        "SELECT least(p.position, i.position, h.position, w.position, o.position)::bigint AS at,
                 (SELECT f.{time} FROM read.entries AS f ORDER BY f.{order} LIMIT 1)::timestamptz AS first_at,
                 (SELECT f.position FROM read.entries AS f ORDER BY f.position LIMIT 1)::bigint AS first_position,
                 e.entry_id::text AS entry_id, e.position::bigint AS position, e.stream_type::text AS stream_type, e.stream_id::text AS stream_id,
                 e.object::text AS object, e.facts::text AS facts, e.stripe_event::text AS stripe_event, s.position::bigint AS stripe_position,
                 e.description::text AS description, e.occurred_at::timestamptz AS occurred_at, e.effective_at::timestamptz AS effective_at,
                 e.recorded_at::timestamptz AS recorded_at, e.postings::text AS postings,
-                coalesce(m.proposed_by, a.said_by)::text AS proposed_by, m.decided_by::text AS approved_by,
-                coalesce(m.reason, a.reason)::text AS reason,
+                coalesce(m.proposed_by, a.said_by, d.proposed_by)::text AS proposed_by,
+                coalesce(m.decided_by, d.decided_by)::text AS approved_by,
+                coalesce(m.reason, a.reason, 'payout run ' || e.object)::text AS reason,
                 m.reverses::text AS reverses, m.clears::text AS clears,
                 r.id::text AS reversed_by, r.is_posted AS reversal_is_posted
          FROM read.positions AS p JOIN read.positions AS i ON p.name = 'entries' AND i.name = 'stripe_inbox'
          JOIN read.positions AS h ON h.name = 'manual_entries'
-         JOIN read.positions AS w ON w.name = 'attributions'
+         JOIN read.positions AS w ON w.name = 'attributions' JOIN read.positions AS o ON o.name = 'payouts'
          LEFT JOIN read.entries AS e ON e.entry_id = $1::text AND ($2::bigint IS NULL OR e.position <= $2)
               AND ($3::timestamptz IS NULL OR e.{time} <= $3)
          LEFT JOIN read.stripe_inbox AS s ON s.event_id = e.stripe_event
          LEFT JOIN read.manual_entries AS m ON e.stream_type = 'manual_entry' AND m.id = e.object
+         LEFT JOIN read.payout_runs AS d ON e.stream_type = 'payout_run' AND e.object = 'por_' || d.run
          -- What somebody said is a fact of the same command.
          LEFT JOIN LATERAL (
              SELECT a.said_by, a.reason
              FROM json_array_elements(e.facts) AS f JOIN read.attributions AS a ON a.position = (f ->> 'position')::bigint
-             WHERE a.said_by IS NOT NULL LIMIT 1) AS a ON true
+             WHERE f ->> 'event_type' = 'CreatorAttributed' AND a.said_by IS NOT NULL LIMIT 1) AS a ON true
          -- Nothing is taken back before the reversal's own entry is there, as of then.
          LEFT JOIN LATERAL (
              SELECT r.id, EXISTS (

@@ -63,7 +63,7 @@ pub mod answered_from {
     /// The lines of an account.
     pub const POSTINGS: &[&str] = &["balances", "postings"];
     /// An entry with its cause.
-    pub const ENTRIES: &[&str] = &["attributions", "entries", "manual_entries", "stripe_inbox"];
+    pub const ENTRIES: &[&str] = &["attributions", "entries", "manual_entries", "payouts", "stripe_inbox"];
     /// What finance said of whose money something is.
     pub const ATTRIBUTIONS: &[&str] = &["attributions"];
     /// Entries by hand.

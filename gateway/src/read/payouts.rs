@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use fanledger_domain::facts::ConnectedAccountSnapshot;
 use fanledger_domain::id::Subject;
-use fanledger_domain::money::Currency;
+use fanledger_domain::money::{Currency, Money};
 use fanledger_domain::payout_run::proposal::{PaidAlone, Payable, propose};
 use fanledger_domain::payout_run::{PayoutRunId, Recovery, Withheld};
 use fanledger_domain::policy;
 use fanledger_domain::time::Timestamp;
 use fanledger_gateway_api::{
-    PayoutHold, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunState,
+    PaidBefore, PayoutHold, PayoutLine, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun, PayoutRunState,
     PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
 };
 use serde::Deserialize;
@@ -45,27 +45,27 @@ pub async fn payables(pool: &PgPool, now: Timestamp) -> Result<Read<Payables>, R
     let rows = fetch(
         pool,
         WHAT,
-        "SELECT b.position::bigint AS at, p.position::bigint AS payouts_at, o.creator::text AS creator, o.currency::text AS currency,
+        r#"SELECT b.position::bigint AS at, p.position::bigint AS payouts_at, o.creator::text AS creator, o.currency::text AS currency,
                 o.pending::text AS pending, o.available::text AS available, o.held::text AS held, o.receivable::text AS receivable,
                 (SELECT coalesce(json_agg(json_build_object('id', a.account, 'creator', a.creator,
                             'transfers_active', a.transfers_active, 'payouts_enabled', a.payouts_enabled,
                             'requirements_due', a.requirements_due, 'disabled_reason', a.disabled_reason) ORDER BY a.account), '[]')
                    FROM read.payout_accounts AS a WHERE a.creator = o.creator)::text AS accounts,
-                EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = o.creator) AS on_hold,
+                EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = o.creator AND h.resumed_at IS NULL) AS on_hold,
                 (SELECT coalesce(json_agg(json_build_object('by', t.proposed_by, 'currency', t.currency, 'minor', t.minor::text)
                             ORDER BY t.proposed_by, t.currency), '[]')
-                   FROM (SELECT d.proposed_by, l.currency, sum(l.minor) AS minor
+                   FROM (SELECT min(d.proposed_by) AS proposed_by, l.currency, sum(l.minor) AS minor
                          FROM read.payout_runs AS d JOIN read.payout_lines AS l ON l.run = d.run
-                         WHERE d.stage IN ('approved', 'stopped', 'finished') AND d.decided_at > $1::timestamptz
-                           AND lower(d.decided_by) = lower(d.proposed_by) AND l.ended IS DISTINCT FROM 'failed'
-                         GROUP BY d.proposed_by, l.currency) AS t)::text AS paid_alone,
+                         WHERE d.stage IN ('approved', 'stopped', 'finished') AND lower(d.decided_by COLLATE "C") = lower(d.proposed_by COLLATE "C") AND l.ended IS DISTINCT FROM 'failed'
+                           AND coalesce(l.ended_at, 'infinity') > $1::timestamptz
+                         GROUP BY lower(d.proposed_by COLLATE "C"), l.currency) AS t)::text AS paid_alone,
                 r.run::bigint AS last_run, (r.stage IN ('proposed', 'approved', 'stopped'))::boolean AS is_open
          FROM read.positions AS b
          JOIN read.positions AS p ON p.name = 'payouts'
          LEFT JOIN read.creator_balances AS o ON o.available <> 0
          LEFT JOIN LATERAL (SELECT r.run, r.stage FROM read.payout_runs AS r ORDER BY r.run DESC LIMIT 1) AS r ON true
          WHERE b.name = 'creator_activity'
-         ORDER BY o.creator, o.currency",
+         ORDER BY o.creator, o.currency"#,
         |query| query.bind(alone_since),
     )
     .await?;
@@ -141,13 +141,14 @@ pub async fn payout_proposal<M: From<i128>>(
         as_of_position: position,
         open_run: last_run.filter(|(_, is_open)| *is_open).map(|(run, _)| run.to_string()),
         needs_approval: proposal.needs_approval(&BTreeMap::new(), &policy),
+        alone_since: policy.alone_since(now).to_string(),
         paid_alone: paid_alone
             .iter()
             .map(|paid| fanledger_gateway_api::PaidAlone {
                 by: paid.by.to_string(),
                 currency: paid.currency.to_string(),
                 amount_minor: paid.minor.into(),
-                needs_approval: proposal.needs_approval(&PaidAlone::of(&paid.by, &paid_alone), &policy),
+                needs_approval: proposal.needs_approval(&BTreeMap::from([(paid.currency, paid.minor)]), &policy),
             })
             .collect(),
         totals: proposal.totals().into_iter().map(total).collect(),
@@ -208,7 +209,7 @@ const fn withheld_reason(reason: Withheld) -> WithheldReason {
 
 /// What is told of a run, of `r` in `read.payout_runs`.
 const SUMMARY: &str = "r.run::bigint AS run, r.stage::text AS stage, r.as_of_position::bigint AS as_of_position,
-    r.needs_approval::boolean AS needs_approval, r.proposed_at::timestamptz AS proposed_at, r.proposed_by::text AS proposed_by,
+    r.needs_approval::boolean AS needs_approval, r.paid_alone::text AS paid_alone, r.proposed_at::timestamptz AS proposed_at, r.proposed_by::text AS proposed_by,
     r.decided_at::timestamptz AS decided_at, r.decided_by::text AS decided_by, r.reason::text AS reason,
     r.stopped_at::timestamptz AS stopped_at, r.stopped_by::text AS stopped_by,
     r.finished_at::timestamptz AS finished_at, r.withheld_count::bigint AS withheld_count, r.last_position::bigint AS last_position,
@@ -255,33 +256,36 @@ pub async fn payout_runs<M: From<i128>>(
     })
 }
 
-/// To whom nothing is paid, by creator; `after` is the last one that the reader has.
+/// Holds, newest first: those that last, or all that there were; `after` is the position of the last one that the reader has.
 ///
 /// # Errors
 /// Postgres.
 pub async fn payout_holds(
     pool: &PgPool,
-    after: Option<&str>,
+    all: bool,
+    after: Option<u64>,
     limit: u32,
-) -> Result<Read<Slice<PayoutHold, String>>, ReadError> {
+) -> Result<Read<Slice<PayoutHold, u64>>, ReadError> {
     const WHAT: &str = "held payouts";
     let rows = fetch(
         pool,
         WHAT,
         "SELECT p.position::bigint AS at, h.creator::text AS creator, h.held_at::timestamptz AS held_at, h.held_by::text AS held_by,
-                h.reason::text AS reason
+                h.reason::text AS reason, h.resumed_at::timestamptz AS resumed_at, h.resumed_by::text AS resumed_by,
+                h.resume_reason::text AS resume_reason, h.position::bigint AS position
          FROM read.positions AS p
-         LEFT JOIN LATERAL (SELECT h.* FROM read.payout_holds AS h WHERE $1::text IS NULL OR h.creator > $1
-                            ORDER BY h.creator LIMIT $2::bigint) AS h ON true
+         LEFT JOIN LATERAL (SELECT h.* FROM read.payout_holds AS h
+                            WHERE h.position < $1::bigint AND ($3::boolean OR h.resumed_at IS NULL)
+                            ORDER BY h.position DESC LIMIT $2::bigint) AS h ON true
          WHERE p.name = 'payouts'
-         ORDER BY h.creator",
-        |query| query.bind(after).bind(i64::from(limit)),
+         ORDER BY h.position DESC",
+        |query| query.bind(after.map_or(i64::MAX, bigint)).bind(i64::from(limit)).bind(all),
     )
     .await?;
     let first = rows.first().ok_or(ReadError::NotBuilt { what: WHAT })?;
     decoding(WHAT, || {
         let items = rows.iter().filter_map(|row| hold(row).transpose()).collect::<Result<Vec<_>, _>>()?;
-        let next = items.last().filter(|_| items.len() == limit as usize).map(|hold: &PayoutHold| hold.creator.clone());
+        let next = items.last().filter(|_| items.len() == limit as usize).map(|hold: &PayoutHold| hold.position);
         Ok(Read { position: unsigned(first, "at")?, value: Slice { items, next } })
     })
 }
@@ -293,6 +297,10 @@ fn hold(row: &PgRow) -> Result<Option<PayoutHold>, sqlx::Error> {
         held_at: time(row, "held_at")?.to_string(),
         held_by: row.try_get("held_by")?,
         reason: row.try_get("reason")?,
+        resumed_at: optional_time(row, "resumed_at")?.map(|at| at.to_string()),
+        resumed_by: row.try_get("resumed_by")?,
+        resume_reason: row.try_get("resume_reason")?,
+        position: unsigned(row, "position")?,
     }))
 }
 
@@ -309,7 +317,7 @@ pub async fn payout_run<M: From<i128>>(pool: &PgPool, run: PayoutRunId) -> Resul
                             'minor', l.minor, 'currency', l.currency, 'ended', l.ended, 'transfer', l.transfer, 'code', l.code,
                             'ended_micros', (extract(epoch FROM l.ended_at) * 1000000)::bigint,
                             'reversed', coalesce(t.reversed_minor, 0),
-                            'held', EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = l.creator),
+                            'held', EXISTS (SELECT FROM read.payout_holds AS h WHERE h.creator = l.creator AND h.resumed_at IS NULL),
                             'confirmed', l.position <= (SELECT a.position FROM read.positions AS a WHERE a.name = 'awaited')
                                 AND NOT EXISTS (SELECT FROM read.awaited AS w WHERE w.object = l.transfer AND w.part = 'movement'))
                             ORDER BY l.line), '[]')
@@ -445,6 +453,13 @@ fn summary<M: From<i128>>(row: &PgRow) -> Result<PayoutRunSummary<M>, sqlx::Erro
         run: run_id(row, "run")?.to_string(),
         state,
         needs_approval: row.try_get("needs_approval")?,
+        paid_alone: json::<Vec<Money>>(row, "paid_alone")?
+            .into_iter()
+            .map(|paid| PaidBefore {
+                currency: paid.currency().to_string(),
+                amount_minor: i128::from(paid.minor()).into(),
+            })
+            .collect(),
         as_of_position: unsigned(row, "as_of_position")?,
         proposed_at: time(row, "proposed_at")?.to_string(),
         proposed_by: row.try_get("proposed_by")?,

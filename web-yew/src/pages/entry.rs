@@ -129,9 +129,10 @@ fn postings(entry: &Entry) -> Html {
     table::plain(html! { "Postings" }, &[words("Account"), figures("Debit"), figures("Credit")], rows.collect())
 }
 
-/// Who booked it by hand, and why.
-fn act(act: &CauseAct) -> Html {
-    let mut said = vec![fact("Proposed by", html! { act.proposed_by.clone() })];
+/// Who booked it by hand, or said whose money it is; and why.
+fn act(act: &CauseAct, is_by_hand: bool) -> Html {
+    let by = if is_by_hand { "Proposed by" } else { "Said by" };
+    let mut said = vec![fact(by, html! { act.proposed_by.clone() })];
     said.extend(act.approved_by.clone().map(|who| fact("Approved by", html! { who })));
     said.push(fact("Reason", html! { act.reason.clone() }));
     facts(said)
@@ -155,7 +156,7 @@ fn cause(entry: &Entry) -> Html {
     html! {
         <>
             { facts(vec![fact("Object", html! { <span class="id">{ cause.object.clone() }</span> })]) }
-            { for cause.act.as_ref().map(act) }
+            { for cause.act.as_ref().map(|it| act(it, entry.stream.starts_with("manual_entry/"))) }
             <h3>{ "Webhooks" }</h3>
             if cause.stripe_events.is_empty() {
                 { empty("No webhook.", html! { "It was led to by something that was fetched from Stripe, or by an act of finance." }) }

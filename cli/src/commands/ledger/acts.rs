@@ -9,7 +9,7 @@ use fanledger_domain::entry::POSTING_MINOR_MAX;
 use fanledger_domain::id::{EntryId, StripeId};
 use fanledger_domain::money::Currency;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read;
+use fanledger_gateway::read::{self, Read};
 use fanledger_gateway_api::{
     EntryPosting, ManualEntry, ManualEntryReceipt, ManualEntryRequest, ManualEntryState, Minor, MinorNumber,
     ReasonRequest, ReversalRequest, Side,
@@ -271,8 +271,8 @@ pub(super) async fn manual_entries(
 ) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
     let state = args.state.map(ManualEntryState::from);
-    let page = async |after| Ok(read::manual_entries::<MinorNumber>(&pool, state, after, PAGE).await?.value);
-    let items: Vec<ManualEntry<MinorNumber>> = in_pages(page).await?;
+    let page = async |after| read::manual_entries::<MinorNumber>(&pool, state, after, PAGE).await;
+    let items: Read<Vec<ManualEntry<MinorNumber>>> = in_pages(page).await?;
     let columns = [
         ("proposed", Align::Left),
         ("entry by hand", Align::Left),

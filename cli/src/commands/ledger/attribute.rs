@@ -4,7 +4,7 @@ use clap::Args;
 use fanledger_domain::facts::PaymentKind;
 use fanledger_domain::id::{CreatorId, FanId, Jurisdiction, StripeId, StripeKind};
 use fanledger_domain::split::BasisPoints;
-use fanledger_gateway::read;
+use fanledger_gateway::read::{self, Read};
 use fanledger_gateway_api::{AttributionReceipt, AttributionRequest, Minor, MinorNumber, SaidAttribution};
 
 use super::acts::{Done, parse_id};
@@ -111,25 +111,35 @@ pub struct AttributionsArgs {
 pub(super) async fn list(args: &AttributionsArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
     let object = args.object.as_ref();
-    let page = async |after| Ok(read::attributions::<MinorNumber>(&pool, object, after, PAGE).await?.value);
-    let items: Vec<SaidAttribution<MinorNumber>> = in_pages(page).await?;
+    let page = async |after| read::attributions::<MinorNumber>(&pool, object, after, PAGE).await;
+    let items: Read<Vec<SaidAttribution<MinorNumber>>> = in_pages(page).await?;
+    let nothing = match object {
+        Some(object) => format!("Finance has not said whose {object} is."),
+        None => "Finance has said of nothing whose it is.".to_owned(),
+    };
     let columns = [
         ("said", Align::Left),
         ("object", Align::Left),
         ("is of", Align::Left),
         ("kind", Align::Left),
         ("share", Align::Right),
+        ("fan", Align::Left),
+        ("tax", Align::Left),
         ("by", Align::Left),
         ("why", Align::Left),
         ("position", Align::Right),
     ];
-    show::list(output, &items, "Finance has said of nothing whose it is.", &columns, |item| {
+    show::list(output, &items, &nothing, &columns, |item| {
+        let tax =
+            item.tax_minor.map(|minor| format!("{} {}", minor.0, item.tax_jurisdiction.as_deref().unwrap_or_default()));
         vec![
             item.said_at.clone(),
             item.object.clone(),
             item.creator.clone(),
             item.kind.clone().unwrap_or_default(),
             item.creator_share_bps.map(|bps| format!("{bps} bps")).unwrap_or_default(),
+            item.fan.clone().unwrap_or_default(),
+            tax.unwrap_or_default(),
             item.said_by.clone().unwrap_or_default(),
             item.reason.clone(),
             item.position.to_string(),

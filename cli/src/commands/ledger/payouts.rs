@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use fanledger_domain::id::CreatorId;
 use fanledger_domain::payout_run::PayoutRunId;
 use fanledger_domain::time::Timestamp;
-use fanledger_gateway::read;
+use fanledger_gateway::read::{self, Read};
 use fanledger_gateway_api::{
     MinorNumber, PayoutHold, PayoutHoldReceipt, PayoutLineState, PayoutProposal, PayoutRecovery, PayoutRun,
     PayoutRunReceipt, PayoutRunState, PayoutRunSummary, PayoutTotal, PayoutWithheld, ReasonRequest, RecoveryKind,
@@ -28,7 +28,8 @@ pub enum PayoutsCommand {
     #[command(after_help = "Examples:\n  fanledger ledger payouts propose --dry-run\n  \
         FANLEDGER_TOKEN=$(fanledger token mint --role finance --subject ada) fanledger ledger payouts propose")]
     Propose(ProposeArgs),
-    /// Approve a run: it is sent from now on. Above the limit, by another person than who proposed it
+    /// Approve a run: it is sent from now on. Above the limit, by another person than who proposed it; what the
+    /// proposer paid out alone in the weeks before counts too
     #[command(
         after_help = "Example:\n  fanledger ledger payouts approve por_1 --token $(fanledger token mint --role finance --subject grace)"
     )]
@@ -41,7 +42,7 @@ pub enum PayoutsCommand {
     /// One run, and what became of each of its transfers; exit code 1 if any was refused or came back
     Show(ShowArgs),
     /// To whom nothing is paid until it is resumed: since when, by whom and why
-    Holds,
+    Holds(HoldsArgs),
     /// Pay nothing to a creator until it is resumed
     #[command(after_help = "Example:\n  fanledger ledger payouts hold crt_aurora --reason 'a claim is open'")]
     Hold(HoldArgs),
@@ -85,6 +86,14 @@ pub struct CancelArgs {
     /// Why; kept in the journal for good, so name no person.
     #[arg(long)]
     reason: String,
+}
+
+/// Which holds.
+#[derive(Debug, Args)]
+pub struct HoldsArgs {
+    /// Also those that are over, with who ended each and why.
+    #[arg(long)]
+    all: bool,
 }
 
 /// Which creator, who says so, and why.
@@ -131,7 +140,7 @@ pub async fn run(command: PayoutsCommand, settings: &Settings, output: Output) -
         }
         PayoutsCommand::List => list(settings, output).await,
         PayoutsCommand::Show(args) => show_run(args.run, settings, output).await,
-        PayoutsCommand::Holds => holds(settings, output).await,
+        PayoutsCommand::Holds(args) => holds(&args, settings, output).await,
         PayoutsCommand::Hold(args) => say(args, "hold", settings, output).await,
         PayoutsCommand::Resume(args) => say(args, "resume", settings, output).await,
     }
@@ -146,20 +155,22 @@ async fn dry_run(settings: &Settings, output: Output) -> Result<Outcome, Failure
         output.json(&proposal)?;
         return Ok(Outcome::Fine);
     }
-    let needs =
-        if proposal.needs_approval { "needs a second person's approval" } else { "may be approved by one person" };
-    output.line(format_args!(
-        "A run as of position {} would be; it {needs}. Nothing was written.",
-        proposal.as_of_position
-    ))?;
+    let position = proposal.as_of_position;
+    if proposal.lines.is_empty() && proposal.recoveries.is_empty() {
+        output.line(format_args!("As of position {position} there is nothing to pay, to claim or to recover."))?;
+    } else {
+        let needs =
+            if proposal.needs_approval { "needs a second person's approval" } else { "may be approved by one person" };
+        output.line(format_args!("A run as of position {position} would be; it {needs}. Nothing was written."))?;
+    }
     if let Some(open) = &proposal.open_run {
         output.line(format_args!("{open} is open: it must be sent or cancelled before another is proposed."))?;
     }
     for paid in proposal.paid_alone.iter().filter(|paid| paid.needs_approval && !proposal.needs_approval) {
         let amount = amount_of(paid.amount_minor.0, &paid.currency);
         output.line(format_args!(
-            "{} paid out {amount} {} alone in the last 30 days: proposed by them, it needs a second person's approval.",
-            paid.by, paid.currency
+            "{} paid out {amount} {} alone since {}: proposed by them, it needs a second person's approval.",
+            paid.by, paid.currency, proposal.alone_since
         ))?;
     }
     let rows = proposal.lines.iter().map(|line| {
@@ -171,18 +182,20 @@ async fn dry_run(settings: &Settings, output: Output) -> Result<Outcome, Failure
             line.currency.clone(),
         ]
     });
-    output.line("")?;
-    output.table(
-        &[
-            ("line", Align::Right),
-            ("creator", Align::Left),
-            ("to", Align::Left),
-            ("amount", Align::Right),
-            ("", Align::Left),
-        ],
-        rows.collect(),
-    )?;
-    totals(&proposal.totals, output)?;
+    if !proposal.lines.is_empty() {
+        output.line("")?;
+        output.table(
+            &[
+                ("line", Align::Right),
+                ("creator", Align::Left),
+                ("to", Align::Left),
+                ("amount", Align::Right),
+                ("", Align::Left),
+            ],
+            rows.collect(),
+        )?;
+        totals(&proposal.totals, output)?;
+    }
     recoveries(&proposal.recoveries, output)?;
     withheld(&proposal.withheld, proposal.withheld_count, output)?;
     Ok(Outcome::Fine)
@@ -191,7 +204,8 @@ async fn dry_run(settings: &Settings, output: Output) -> Result<Outcome, Failure
 fn totals(totals: &[PayoutTotal<MinorNumber>], output: Output) -> Result<(), Failure> {
     for total in totals {
         let amount = amount_of(total.amount_minor.0, &total.currency);
-        output.line(format_args!("{} transfers, {amount} {} in all", total.lines, total.currency))?;
+        let transfers = if total.lines == 1 { "transfer" } else { "transfers" };
+        output.line(format_args!("{} {transfers}, {amount} {} in all", total.lines, total.currency))?;
     }
     Ok(())
 }
@@ -260,12 +274,20 @@ async fn acted(
     output: Output,
 ) -> Result<Outcome, Failure> {
     let answer = client.post::<PayoutRunReceipt>(&format!("/api/v1/ledger/payout-runs{path}"), body).await?;
-    let PayoutRunReceipt { run, state } = answer.value;
+    let PayoutRunReceipt { run, state, needs_approval } = answer.value;
     if output.is_json() {
-        output.json(&json!({"run": run, "state": state, "position": answer.position}))?;
+        let mut told = json!({"run": run, "state": state, "position": answer.position});
+        if let Some(needs) = needs_approval {
+            told["needs_approval"] = needs.into();
+        }
+        output.json(&told)?;
         return Ok(Outcome::Fine);
     }
     let next = match state {
+        PayoutRunState::Proposed if needs_approval == Some(true) => format!(
+            "Look at it with `fanledger ledger payouts show {run}`. It moves more than you may alone: somebody else approves it, or \
+             anybody cancels it."
+        ),
         PayoutRunState::Proposed => {
             format!("Look at it with `fanledger ledger payouts show {run}`, then approve or cancel it.")
         }
@@ -299,18 +321,24 @@ async fn say(args: HoldArgs, what: &str, settings: &Settings, output: Output) ->
             ))?;
         }
     } else {
-        output.line(format_args!("The next run takes what is available to {creator}."))?;
+        output.line(format_args!("Payouts to {creator} go on, also of a run that is approved and not sent yet."))?;
     }
     Ok(Outcome::Fine)
 }
 
-async fn holds(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
+async fn holds(args: &HoldsArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let page = async |after: Option<String>| Ok(read::payout_holds(&pool, after.as_deref(), PAGE).await?.value);
-    let items: Vec<PayoutHold> = in_pages(page).await?;
+    let page = async |after| read::payout_holds(&pool, args.all, after, PAGE).await;
+    let items: Read<Vec<PayoutHold>> = in_pages(page).await?;
+    let nothing = if args.all { "Nobody's payouts were ever held." } else { "Nobody's payouts are held." };
     let columns = [("creator", Align::Left), ("since", Align::Left), ("by", Align::Left), ("why", Align::Left)];
-    show::list(output, &items, "Nobody's payouts are held.", &columns, |hold| {
-        vec![hold.creator.clone(), hold.held_at.clone(), hold.held_by.clone(), hold.reason.clone()]
+    let over = [("resumed", Align::Left), ("by", Align::Left), ("why", Align::Left)];
+    let columns: Vec<_> = columns.into_iter().chain(over.into_iter().filter(|_| args.all)).collect();
+    show::list(output, &items, nothing, &columns, |hold| {
+        let cells = [&hold.creator, &hold.held_at, &hold.held_by, &hold.reason].map(Clone::clone);
+        let over =
+            [&hold.resumed_at, &hold.resumed_by, &hold.resume_reason].map(|cell| cell.clone().unwrap_or_default());
+        cells.into_iter().chain(over.into_iter().filter(|_| args.all)).collect()
     })
 }
 
@@ -340,8 +368,8 @@ const fn state_text(state: PayoutRunState) -> &'static str {
 
 async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let page = async |after| Ok(read::payout_runs::<MinorNumber>(&pool, after, PAGE).await?.value);
-    let runs: Vec<PayoutRunSummary<MinorNumber>> = in_pages(page).await?;
+    let page = async |after| read::payout_runs::<MinorNumber>(&pool, after, PAGE).await;
+    let runs: Read<Vec<PayoutRunSummary<MinorNumber>>> = in_pages(page).await?;
     let nothing =
         "There is no payout run yet: `fanledger ledger payouts propose --dry-run` shows what the first would be.";
     let row = |run: &PayoutRunSummary<MinorNumber>| {
@@ -352,6 +380,7 @@ async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
             run.proposed_at.clone(),
             run.proposed_by.clone(),
             run.decided_by.clone().unwrap_or_default(),
+            run.stopped_by.clone().unwrap_or_default(),
             lines.to_string(),
             run.sent.to_string(),
             run.failed.to_string(),
@@ -363,8 +392,9 @@ async fn list(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
         ("run", Align::Left),
         ("state", Align::Left),
         ("proposed", Align::Left),
-        ("by", Align::Left),
+        ("proposed by", Align::Left),
         ("decided by", Align::Left),
+        ("stopped by", Align::Left),
         ("lines", Align::Right),
         ("sent", Align::Right),
         ("failed", Align::Right),
@@ -388,8 +418,13 @@ async fn show_run(run: PayoutRunId, settings: &Settings, output: Output) -> Resu
     }
     let PayoutRunSummary { run: id, state, as_of_position, proposed_at, proposed_by, needs_approval, .. } =
         &run.summary;
-    output.line(format_args!("{id} is {}; as of position {as_of_position}", run_text(&run.summary)))?;
+    output.line(format_args!("{id} is {}; reckoned as of position {as_of_position}", run_text(&run.summary)))?;
     output.line(format_args!("proposed {proposed_at} by {proposed_by}"))?;
+    for paid in &run.summary.paid_alone {
+        let amount = amount_of(paid.amount_minor.0, &paid.currency);
+        output
+            .line(format_args!("           who had paid out {amount} {} alone in the weeks before", paid.currency))?;
+    }
     match (&run.summary.decided_by, &run.summary.decided_at) {
         (Some(by), Some(at)) => {
             let what = if *state == PayoutRunState::Canceled { "cancelled" } else { "approved" };
@@ -405,8 +440,10 @@ async fn show_run(run: PayoutRunId, settings: &Settings, output: Output) -> Resu
         (_, _) if *needs_approval => output.line("waits for another person's approval")?,
         (_, _) => output.line("waits for approval, which may be the proposer's")?,
     }
+    let is_canceled = *state == PayoutRunState::Canceled;
     let rows = run.lines.iter().map(|line| {
         let state = match line.state {
+            PayoutLineState::Waiting if is_canceled => "not sent".to_owned(),
             PayoutLineState::Waiting if line.held => "held: nothing is sent of it".to_owned(),
             PayoutLineState::Waiting => "waiting".to_owned(),
             PayoutLineState::Sent => "sent".to_owned(),
@@ -436,8 +473,10 @@ async fn show_run(run: PayoutRunId, settings: &Settings, output: Output) -> Resu
         ("state", Align::Left),
         ("transfer", Align::Left),
     ];
-    output.line("")?;
-    output.table(&columns, rows.collect())?;
+    if !run.lines.is_empty() {
+        output.line("")?;
+        output.table(&columns, rows.collect())?;
+    }
     totals(&run.summary.totals, output)?;
     if !run.summary.sent_totals.is_empty() {
         output.line(format_args!("{} sent, {}", run.summary.sent, sums(&run.summary.sent_totals)))?;

@@ -1,6 +1,6 @@
 //! What finance reads. The JSON is the contract's, the same numbers as over HTTP.
 
-use fanledger_gateway::read::{self, AsOf, Asked, By, ReadError, Slice, Span};
+use fanledger_gateway::read::{self, AsOf, Asked, By, Read, ReadError, Slice, Span};
 use fanledger_gateway_api::{AwaitedPart, Entry, ManualEntryState, MinorNumber, Side, TrialBalance};
 use fanledger_journal::database::Role;
 use serde::Serialize;
@@ -224,8 +224,7 @@ pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output)
 
 pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let items =
-        in_pages(async |after| Ok(read::awaited::<MinorNumber>(&pool, after.as_ref(), PAGE).await?.value)).await?;
+    let items = in_pages(async |after| read::awaited::<MinorNumber>(&pool, after.as_ref(), PAGE).await).await?;
     let columns = [
         ("since", Align::Left),
         ("object", Align::Left),
@@ -253,12 +252,10 @@ pub(super) async fn awaited(settings: &Settings, output: Output) -> Result<Outco
 
 pub(super) async fn suspense(args: &AskedArgs, settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let page = async |after: Option<_>| {
-        Ok(read::suspense::<MinorNumber>(&pool, args.asked(), after.as_ref(), PAGE).await?.value)
-    };
+    let page = async |after: Option<_>| read::suspense::<MinorNumber>(&pool, args.asked(), after.as_ref(), PAGE).await;
     let mut items = in_pages(page).await?;
     if let Some(currency) = args.currency() {
-        items.retain(|item| item.currency == currency.as_str());
+        items.value.retain(|item| item.currency == currency.as_str());
     }
     let columns = [
         ("since", Align::Left),
@@ -278,26 +275,24 @@ pub(super) async fn suspense(args: &AskedArgs, settings: &Settings, output: Outp
     })
 }
 
-/// Everything that `page` gives, from the first page to the last.
+/// Everything that `page` gives, from the first page to the last; as of the position of the first.
 pub(super) async fn in_pages<T, K>(
-    page: impl AsyncFn(Option<K>) -> Result<Slice<T, K>, ReadError>,
-) -> Result<Vec<T>, Failure> {
-    let mut items = Vec::new();
-    let mut after = None;
-    loop {
-        let slice = page(after).await.map_err(failed)?;
+    page: impl AsyncFn(Option<K>) -> Result<Read<Slice<T, K>>, ReadError>,
+) -> Result<Read<Vec<T>>, Failure> {
+    let Read { position, value: Slice { mut items, next: mut after } } = page(None).await.map_err(failed)?;
+    while after.is_some() {
+        let slice = page(after).await.map_err(failed)?.value;
         items.extend(slice.items);
         after = slice.next;
-        if after.is_none() {
-            return Ok(items);
-        }
     }
+    Ok(Read { position, value: items })
 }
 
-/// Shows a list: as JSON, or as a table with a row for each item, or with a sentence where there is none.
+/// Shows a list: as JSON, or as a table with a row for each item, or with a sentence where there is none, which says how far was
+/// read: what was done a moment ago may not be there yet.
 pub(super) fn list<T: Serialize>(
     output: Output,
-    items: &[T],
+    Read { position, value: items }: &Read<Vec<T>>,
     nothing: &str,
     columns: &[(&str, Align)],
     row: impl Fn(&T) -> Vec<String>,
@@ -305,7 +300,7 @@ pub(super) fn list<T: Serialize>(
     if output.is_json() {
         output.json(items)?;
     } else if items.is_empty() {
-        output.line(nothing)?;
+        output.line(format_args!("{nothing} (read up to position {position})"))?;
     } else {
         output.table(columns, items.iter().map(row).collect())?;
     }

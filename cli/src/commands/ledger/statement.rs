@@ -71,8 +71,7 @@ impl StatementArgs {
 
 pub(super) async fn creators(settings: &Settings, output: Output) -> Result<Outcome, Failure> {
     let pool = connect(settings).await?;
-    let items =
-        in_pages(async |after| Ok(read::creators::<MinorNumber>(&pool, after.as_ref(), PAGE).await?.value)).await?;
+    let items = in_pages(async |after| read::creators::<MinorNumber>(&pool, after.as_ref(), PAGE).await).await?;
     let columns = [
         ("creator", Align::Left),
         ("", Align::Left),
@@ -188,9 +187,7 @@ pub(super) async fn activity(args: &ActivityArgs, settings: &Settings, output: O
     let filter =
         ActivityFilter { line: args.line, kind: args.kind.map(|KindArg(kind)| kind), currency: span.asked.currency() };
     let items = in_pages(async |after| {
-        let page =
-            read::creator_activity::<MinorNumber>(&pool, creator, resolved, filter, after.as_ref(), PAGE).await?;
-        Ok(page.value)
+        read::creator_activity::<MinorNumber>(&pool, creator, resolved, filter, after.as_ref(), PAGE).await
     })
     .await?;
     let by = resolved.by();
@@ -204,9 +201,9 @@ pub(super) async fn activity(args: &ActivityArgs, settings: &Settings, output: O
         ("description", Align::Left),
     ];
     let outcome = list(output, &items, "No entry of theirs is like that.", &columns, |item| activity_row(item, by))?;
-    if !output.is_json() && !items.is_empty() {
+    if !output.is_json() && !items.value.is_empty() {
         output.line("")?;
-        for (currency, sum) in sums(&items) {
+        for (currency, sum) in sums(&items.value) {
             output.line(format_args!("total {} {currency}", amount_of(sum, currency)))?;
         }
     }
