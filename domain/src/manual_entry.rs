@@ -13,10 +13,10 @@ use crate::policy::Policy;
 use crate::reason::{REASON_FORM, is_reason};
 use crate::time::Timestamp;
 
+pub use draft::{DESCRIPTION_CHARS_MAX, Draft, DraftFault, DraftText, POSTINGS_MAX, PostingText, ReversalError};
+
 /// What Stripe gives no object.
 const ID_PREFIX: &str = "mne_";
-
-pub use draft::{DESCRIPTION_CHARS_MAX, Draft, DraftFault, DraftText, POSTINGS_MAX, PostingText, ReversalError};
 
 payload! {
     /// An entry as somebody wants it. Posted by the same command where nobody else need agree.

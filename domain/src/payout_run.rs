@@ -202,7 +202,7 @@ payload! {
         pub by: Subject,
         /// Whether a second person must agree: it moves more than the proposer may alone, with what they paid out alone of late.
         pub needs_approval: bool,
-        /// What the proposer paid out alone since [`crate::policy::Policy::alone_since`], of the currencies of this run.
+        /// What the proposer paid out alone in the time before that counts together, of the currencies of this run.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         pub paid_alone: Vec<Money>,
         /// The transfers.

@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: the same POST again gets the first answer again, and does nothing again. A refusal, which did nothing, is no
-//! such answer: the same POST is judged anew, and a mended one may come under the same key.
+//! such answer: the same POST is judged anew, and a mended one may come under the same key. Where a gateway died on its way nobody knows
+//! what was done: then the key is the same POST's alone.
 //!
 //! The claim, the answer and their lease are in Postgres, so it holds across gateways and restarts. The command runs in a
 //! task of its own: a client that goes away half-way finds the answer when it asks again.
@@ -140,7 +141,7 @@ impl Idempotency {
         // Where nothing was done, doing it again is safe, and what stood in the way may be gone.
         if !response.status().is_success() || is_not_to_be_stored(response.headers()) {
             if let Err(error) = self.release(claim).await {
-                tracing::warn!(error = %with_causes(&error), "an Idempotency-Key was not released; it is free when its lease ends");
+                tracing::warn!(error = %with_causes(&error), "an Idempotency-Key was not released; the same request may use it when its lease ends");
             }
             return response;
         }

@@ -121,7 +121,7 @@ impl Projection for Payouts {
     }
 
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     fn schema(&self) -> Schema {
@@ -238,8 +238,13 @@ async fn account(seen: &ConnectedAccountObserved, connection: &mut PgConnection)
     Ok(())
 }
 
-/// A creator who is held is held once: the aggregate refuses a second.
+/// A creator is held once, unless an operator had this projection skip the end of a hold: then the next one ends it.
 async fn hold(held: &CreatorPayoutsHeld, at: Position, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE payout_holds SET resumed_at = $2 WHERE creator = $1 AND resumed_at IS NULL")
+        .bind(held.creator.as_str())
+        .bind(held.at.to_chrono())
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("INSERT INTO payout_holds (creator, held_at, held_by, reason, position) VALUES ($1, $2, $3, $4, $5)")
         .bind(held.creator.as_str())
         .bind(held.at.to_chrono())

@@ -19,6 +19,7 @@ use crate::world::World;
 struct Told<'a> {
     line: &'a PayoutLine,
     sent: Option<&'a str>,
+    sent_at: Option<Timestamp>,
     failed: Option<&'a str>,
 }
 
@@ -36,12 +37,13 @@ pub(crate) fn fault(world: &World) -> Option<String> {
             runs.entry(run).or_default().evolve(event);
         }
         if let Event::PayoutRunProposed(proposed) = event {
-            let told = |line| Told { line, sent: None, failed: None };
+            let told = |line| Told { line, sent: None, sent_at: None, failed: None };
             lines.extend(proposed.lines.iter().map(|line| ((proposed.run, line.line), told(line))));
         } else if let Event::PayoutTransferSent(sent) = event {
             let Some(told) = lines.get_mut(&(sent.run, sent.line)) else {
                 return Some(format!("line {} of {} was sent, and there is none", sent.line, sent.run));
             };
+            told.sent_at = Some(sent.at);
             if told.sent.replace(sent.transfer.as_str()).is_some() || told.failed.is_some() {
                 return Some(format!("line {} of {} ended twice", sent.line, sent.run));
             }
@@ -75,7 +77,7 @@ pub(crate) fn fault(world: &World) -> Option<String> {
 /// restore took away is not in the journal, and counts for nothing in it.
 fn alone_fault(world: &World, lines: &Lines<'_>) -> Option<String> {
     let mut proposed: BTreeMap<PayoutRunId, &PayoutRunProposed> = BTreeMap::new();
-    let mut alone: Vec<(Timestamp, &PayoutRunProposed)> = Vec::new();
+    let mut alone: Vec<&PayoutRunProposed> = Vec::new();
     for recorded in world.journal.events() {
         if let Event::PayoutRunProposed(run) = &recorded.event {
             proposed.insert(run.run, run);
@@ -85,11 +87,10 @@ fn alone_fault(world: &World, lines: &Lines<'_>) -> Option<String> {
             let policy = policy::in_force(run.at);
             let since = policy.alone_since(run.at);
             let mut sums: BTreeMap<Currency, i128> = totals(&run.lines);
-            for (_, before) in alone.iter().filter(|(at, before)| *at > since && before.by.is_same_person(&run.by)) {
-                let sent = before
-                    .lines
-                    .iter()
-                    .filter(|line| lines.get(&(before.run, line.line)).is_some_and(|told| told.failed.is_none()));
+            for before in alone.iter().filter(|before| before.by.is_same_person(&run.by)) {
+                let sent = before.lines.iter().filter(|line| {
+                    lines.get(&(before.run, line.line)).is_some_and(|told| told.sent_at.is_some_and(|at| at > since))
+                });
                 for line in sent {
                     *sums.entry(line.money.currency()).or_default() += i128::from(line.money.minor());
                 }
@@ -101,7 +102,7 @@ fn alone_fault(world: &World, lines: &Lines<'_>) -> Option<String> {
             if sums.iter().any(|sum| paid.contains_key(sum.0) && above(sum)) {
                 return Some(format!("{} makes it {sums:?} that {} paid out alone", run.run, run.by));
             }
-            alone.push((approved.at, run));
+            alone.push(run);
         }
     }
     None

@@ -128,9 +128,9 @@ pub enum LedgerCommand {
     Reject(acts::RejectArgs),
     /// Take an entry back with one of its own, once
     #[command(
-        after_help = "It occurs now, or at --occurred: until then the entry stood. Entries by hand and what a payout run claimed or recovered\n\
-        can be taken back; the next run claims it again, unless an entry by hand forgives it. What follows a charge or\n\
-        another object at Stripe cannot: attribute that to somebody else.\n\n\
+        after_help = "It occurs now, or at --occurred: until then the entry stood. Entries by hand can be taken back, and what a payout run\n\
+        claimed or recovered; that the next run claims or recovers again, unless an entry by hand forgives it. What follows a\n\
+        charge or another object at Stripe cannot: attribute that to somebody else.\n\n\
         Example:\n  fanledger ledger reverse mne_0192…:1:20261031T000000Z --reason 'booked twice'"
     )]
     Reverse(acts::ReverseArgs),

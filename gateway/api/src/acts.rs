@@ -42,8 +42,8 @@ pub struct AttributionReceipt {
     pub object: String,
     /// False where finance had said the same last: nothing was added.
     pub changed: bool,
-    /// Whether nothing was heard of the creator before, in the books or at Stripe. Where that is a slip, attribute it again. False also
-    /// where it could not be asked at once.
+    /// Whether the books held nothing of the creator before, and no account at Stripe says it is theirs. Where that is a slip, attribute
+    /// it again. False also where it could not be asked at once.
     pub creator_is_new: bool,
     /// The entries that the books of the object converged by, oldest occurrence first.
     pub entries: Vec<String>,

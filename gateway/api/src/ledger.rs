@@ -198,12 +198,12 @@ pub struct Cause {
     pub facts: Vec<FactReference>,
     /// The Stripe events that brought them; none for a fetched balance transaction or an act of finance.
     pub stripe_events: Vec<StripeEventReference>,
-    /// What finance did that led to it: an entry by hand, or its word of whose money the object is.
+    /// What finance did that led to it: an entry by hand, a payout run, or its word of whose money the object is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub act: Option<CauseAct>,
 }
 
-/// What finance did: an entry by hand, or an attribution.
+/// What finance did: an entry by hand, a payout run, or an attribution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CauseAct {

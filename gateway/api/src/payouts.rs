@@ -269,7 +269,7 @@ pub struct PayoutLine<M = Minor> {
     pub transfer: Option<String>,
     /// How much of it came back.
     pub reversed_minor: M,
-    /// Whether it waits and its creator's payouts are held: nothing is asked for while they are.
+    /// Whether it waits and its creator's payouts are held: nothing more is asked for while they are.
     pub held: bool,
     /// Why it was not made: Stripe's code, or ours, `payouts_held` and `run_stopped`.
     pub code: Option<String>,
@@ -311,7 +311,7 @@ pub struct PayoutHoldReceipt {
     pub creator: String,
     /// Whether nothing is paid to them.
     pub held: bool,
-    /// Whether nothing was heard of the creator, in the books or at Stripe: is the id a slip? False also where it could not be asked
-    /// at once, and of one that is resumed.
+    /// Whether the books hold nothing of the creator, and no account at Stripe says it is theirs: is the id a slip? False also where it
+    /// could not be asked at once, and of one that is resumed.
     pub creator_is_new: bool,
 }

@@ -57,7 +57,7 @@ fn failed(error: ExecuteError) -> ActRefusal {
 /// How long is waited for what a receipt hints at.
 const HINT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Whether nothing was heard of a creator, asked before something is said of one. It is a hint beside a receipt: what cannot be asked
+/// Whether nothing is known of a creator, asked before something is said of one. It is a hint beside a receipt: what cannot be asked
 /// at once is no hint, and holds up no act.
 async fn is_new_creator(queries: &PgPool, creator: &CreatorId) -> bool {
     match tokio::time::timeout(HINT_TIMEOUT, read::is_known_creator(queries, creator)).await {

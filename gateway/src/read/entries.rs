@@ -60,7 +60,8 @@ fn sql(cut: Cut) -> String {
         By::Recorded => ("recorded_at", "position", "r.proposed_at"),
     };
     format!(
-        "SELECT least(p.position, i.position, h.position, w.position, o.position)::bigint AS at,
+        "SELECT least(p.position, i.position, h.position, w.position,
+                      CASE WHEN e.stream_type = 'payout_run' THEN o.position END)::bigint AS at,
                 (SELECT f.{time} FROM read.entries AS f ORDER BY f.{order} LIMIT 1)::timestamptz AS first_at,
                 (SELECT f.position FROM read.entries AS f ORDER BY f.position LIMIT 1)::bigint AS first_position,
                 e.entry_id::text AS entry_id, e.position::bigint AS position, e.stream_type::text AS stream_type, e.stream_id::text AS stream_id,

@@ -62,8 +62,8 @@ pub mod answered_from {
     pub const BALANCES: &[&str] = &["balances"];
     /// The lines of an account.
     pub const POSTINGS: &[&str] = &["balances", "postings"];
-    /// An entry with its cause.
-    pub const ENTRIES: &[&str] = &["attributions", "entries", "manual_entries", "payouts", "stripe_inbox"];
+    /// An entry with its cause; one of a payout run is no newer than `payouts` either.
+    pub const ENTRIES: &[&str] = &["attributions", "entries", "manual_entries", "stripe_inbox"];
     /// What finance said of whose money something is.
     pub const ATTRIBUTIONS: &[&str] = &["attributions"];
     /// Entries by hand.

@@ -56,7 +56,7 @@ pub(crate) fn AttributionForm(props: &AttributionProps) -> Html {
             let entries = receipt.entries.len() as u64;
             if let Some(say) = &say {
                 let slip = if receipt.changed && receipt.creator_is_new {
-                    " Nothing was heard of that creator before: if the id is a slip, attribute it again."
+                    " The books held nothing of that creator before: if the id is a slip, attribute it again."
                 } else {
                     ""
                 };

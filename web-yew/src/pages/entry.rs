@@ -129,9 +129,9 @@ fn postings(entry: &Entry) -> Html {
     table::plain(html! { "Postings" }, &[words("Account"), figures("Debit"), figures("Credit")], rows.collect())
 }
 
-/// Who booked it by hand, or said whose money it is; and why.
-fn act(act: &CauseAct, is_by_hand: bool) -> Html {
-    let by = if is_by_hand { "Proposed by" } else { "Said by" };
+/// Who booked it by hand, proposed the payout run that it is of, or said whose money it is; and why.
+fn act(act: &CauseAct, is_proposed: bool) -> Html {
+    let by = if is_proposed { "Proposed by" } else { "Said by" };
     let mut said = vec![fact(by, html! { act.proposed_by.clone() })];
     said.extend(act.approved_by.clone().map(|who| fact("Approved by", html! { who })));
     said.push(fact("Reason", html! { act.reason.clone() }));
@@ -140,6 +140,7 @@ fn act(act: &CauseAct, is_by_hand: bool) -> Html {
 
 fn cause(entry: &Entry) -> Html {
     let cause = &entry.cause;
+    let is_proposed = entry.stream.starts_with("manual_entry/") || entry.stream.starts_with("payout_run/");
     let events = cause.stripe_events.iter().map(|event| {
         let at = event.position.map(|position| format!("position {}", text::count(position)));
         html! {
@@ -156,7 +157,7 @@ fn cause(entry: &Entry) -> Html {
     html! {
         <>
             { facts(vec![fact("Object", html! { <span class="id">{ cause.object.clone() }</span> })]) }
-            { for cause.act.as_ref().map(|it| act(it, entry.stream.starts_with("manual_entry/"))) }
+            { for cause.act.as_ref().map(|it| act(it, is_proposed)) }
             <h3>{ "Webhooks" }</h3>
             if cause.stripe_events.is_empty() {
                 { empty("No webhook.", html! { "It was led to by something that was fetched from Stripe, or by an act of finance." }) }

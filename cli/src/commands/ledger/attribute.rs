@@ -130,8 +130,9 @@ pub(super) async fn list(args: &AttributionsArgs, settings: &Settings, output: O
         ("position", Align::Right),
     ];
     show::list(output, &items, &nothing, &columns, |item| {
-        let tax =
-            item.tax_minor.map(|minor| format!("{} {}", minor.0, item.tax_jurisdiction.as_deref().unwrap_or_default()));
+        let tax = item
+            .tax_minor
+            .map(|minor| format!("{} {}", minor.0, item.tax_jurisdiction.as_deref().unwrap_or("unknown")));
         vec![
             item.said_at.clone(),
             item.object.clone(),
@@ -164,7 +165,7 @@ pub(super) async fn run(args: &AttributeArgs, settings: &Settings, output: Outpu
     }
     if done.receipt.creator_is_new {
         output.line(format_args!(
-            "Nothing was heard of {} before, in the books or at Stripe. If the id is a slip, attribute {} again.",
+            "The books held nothing of {} before, and no account at Stripe says it is theirs. If the id is a slip, attribute {} again.",
             args.creator, args.object
         ))?;
     }

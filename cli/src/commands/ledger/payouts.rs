@@ -163,15 +163,15 @@ async fn dry_run(settings: &Settings, output: Output) -> Result<Outcome, Failure
             if proposal.needs_approval { "needs a second person's approval" } else { "may be approved by one person" };
         output.line(format_args!("A run as of position {position} would be; it {needs}. Nothing was written."))?;
     }
-    if let Some(open) = &proposal.open_run {
-        output.line(format_args!("{open} is open: it must be sent or cancelled before another is proposed."))?;
-    }
     for paid in proposal.paid_alone.iter().filter(|paid| paid.needs_approval && !proposal.needs_approval) {
         let amount = amount_of(paid.amount_minor.0, &paid.currency);
         output.line(format_args!(
-            "{} paid out {amount} {} alone since {}: proposed by them, it needs a second person's approval.",
+            "But {} paid out {amount} {} alone since {}: proposed by them, it needs a second person's approval.",
             paid.by, paid.currency, proposal.alone_since
         ))?;
+    }
+    if let Some(open) = &proposal.open_run {
+        output.line(format_args!("{open} is open: it must be sent or cancelled before another is proposed."))?;
     }
     let rows = proposal.lines.iter().map(|line| {
         vec![
@@ -285,8 +285,8 @@ async fn acted(
     }
     let next = match state {
         PayoutRunState::Proposed if needs_approval == Some(true) => format!(
-            "Look at it with `fanledger ledger payouts show {run}`. It moves more than you may alone: somebody else approves it, or \
-             anybody cancels it."
+            "Look at it with `fanledger ledger payouts show {run}`. It moves more than you may alone, together with anything that you \
+             paid out alone before: somebody else approves it, or anybody cancels it."
         ),
         PayoutRunState::Proposed => {
             format!("Look at it with `fanledger ledger payouts show {run}`, then approve or cancel it.")
@@ -317,7 +317,8 @@ async fn say(args: HoldArgs, what: &str, settings: &Settings, output: Output) ->
         output.line(format_args!("Nothing is sent to {creator} until it is resumed."))?;
         if creator_is_new {
             output.line(format_args!(
-                "Nothing was heard of {creator}, in the books or at Stripe: is the id a slip? Then resume it, and hold the one you mean."
+                "The books hold nothing of {creator}, and no account at Stripe says it is theirs: is the id a slip? Then resume it, and \
+                 hold the one you mean."
             ))?;
         }
     } else {

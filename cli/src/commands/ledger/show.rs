@@ -190,8 +190,14 @@ pub(super) async fn entry(args: &EntryArgs, settings: &Settings, output: Output)
     if let Some(act) = &entry.cause.act {
         let approved = act.approved_by.as_ref().map_or_else(String::new, |by| format!(", approved by {by}"));
         // Of an object's own entry it is whose word it follows.
-        let by = if entry.stream.starts_with("manual_entry/") { "by hand" } else { "said by" };
-        output.line(format_args!("{by}    {}{approved}: {}", act.proposed_by, act.reason))?;
+        let by = if entry.stream.starts_with("manual_entry/") {
+            "by hand    "
+        } else if entry.stream.starts_with("payout_run/") {
+            "proposed by "
+        } else {
+            "said by    "
+        };
+        output.line(format_args!("{by}{}{approved}: {}", act.proposed_by, act.reason))?;
         if let Some(reversed) = &act.reverses {
             output.line(format_args!("takes back {reversed}"))?;
         }
