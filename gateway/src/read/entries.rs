@@ -6,12 +6,11 @@ use fanledger_gateway_api::{
     Cause, CauseAct, Entry, EntryPosting, FactReference, ManualEntryState, Side, StripeEventReference,
 };
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::cut::Cut;
-use super::query::{bigint, decoding, fetch, time, undecodable, unsigned};
+use super::query::{bigint, decoding, fetch, json, time, unsigned};
 use super::{AsOf, By, Read, ReadError};
 
 const WHAT: &str = "an entry";
@@ -164,8 +163,4 @@ pub(super) fn posting<M: From<i128>>(posting: Posting) -> EntryPosting<M> {
         amount_minor: i128::from(posting.money.minor()).into(),
         currency: posting.money.currency().to_string(),
     }
-}
-
-pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
-    serde_json::from_str(row.try_get(column)?).map_err(|error| undecodable(column, error))
 }

@@ -6,8 +6,8 @@ use fanledger_gateway_api::{ManualEntry, ManualEntryState};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::entries::{json, posting};
-use super::query::{bigint, decoding, fetch, optional_time, time, undecodable, unsigned};
+use super::entries::posting;
+use super::query::{bigint, decoding, fetch, json, optional_time, time, undecodable, unsigned};
 use super::{Read, ReadError, Slice};
 
 const WHAT: &str = "entries by hand";

@@ -14,11 +14,10 @@ use fanledger_gateway_api::{
     PayoutRunSummary, PayoutTotal, PayoutWithheld, ProposedPayout, RecoveryKind, WithheldReason,
 };
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-use super::query::{bigint, decoding, fetch, integer, optional_time, parsed, time, undecodable, unsigned};
+use super::query::{bigint, decoding, fetch, integer, json, optional_time, parsed, time, undecodable, unsigned};
 use super::{Read, ReadError, Slice};
 
 /// What a proposal is reckoned from.
@@ -367,11 +366,6 @@ pub async fn payout_run<M: From<i128>>(pool: &PgPool, run: PayoutRunId) -> Resul
         Ok(Some(Read { position: unsigned(row, "at")?, value }))
     })?;
     read.ok_or(ReadError::UnknownPayoutRun(run))
-}
-
-/// A column that Postgres wrote as JSON.
-fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
-    serde_json::from_str(row.try_get(column)?).map_err(|error| undecodable(column, error))
 }
 
 fn run_id(row: &PgRow, column: &str) -> Result<PayoutRunId, sqlx::Error> {

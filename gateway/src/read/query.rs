@@ -1,6 +1,7 @@
 //! Asking Postgres.
 
 use fanledger_domain::time::Timestamp;
+use serde::de::DeserializeOwned;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Connection, PgPool, Postgres, Row};
 
@@ -72,6 +73,11 @@ where
 
 pub(super) fn undecodable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) }
+}
+
+/// A column that Postgres wrote as JSON, cast to text.
+pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(row.try_get(column)?).map_err(|error| undecodable(column, error))
 }
 
 /// A position or a count.
